@@ -1,0 +1,317 @@
+// memleak_format.h -- the layout of a recording, declared once
+//
+// A recording is one file. The traced process maps it and writes its tables straight into it; a
+// reader opens a live process's file, a dead one's, or a copy, with the same code. This header is
+// the only declaration of that layout; docs/reference/recording-format.md explains it, and
+// tests/test_format.py holds the Python decoder (src/memleak/layout.py) against it.
+//
+// Rules that every structure here obeys:
+//   * little endian, naturally aligned, no padding that is not named;
+//   * all-zero means empty: fresh pages need no initialisation;
+//   * no absolute addresses (live keys are address XOR a private secret), no contents of
+//     allocations, no arguments or environment;
+//   * a record is complete before anything points to it (release store of the pointing word);
+//   * `ref` = offset in the file / 16, 0 = none. Refs always point at a `struct mlf_record`.
+//
+// Times: `_cs` is centiseconds since `start_monotonic_ns` of the header; `_ns` is nanoseconds.
+// Estimated counts are in 1/1024 allocations, estimated bytes in bytes.
+#ifndef MEMLEAK_FORMAT_H
+#define MEMLEAK_FORMAT_H
+
+#include <stdint.h>
+
+#define MLF_MAGIC 0x31304B41454C4D4DULL // "MMLEAK01" in the file, stored last when one is opened
+#define MLF_VERSION 1U                  // raised when an older reader would misread the file
+
+#define MLF_HEADER_BYTES 4096U
+#define MLF_DIRECTORY_OFFSET 4096U // segment directory: MLF_DIRECTORY_ENTRIES of struct mlf_segment
+#define MLF_DIRECTORY_ENTRIES 128U
+#define MLF_ROOM_OFFSET 8192U // first byte that room_used can hand out
+#define MLF_REF_BYTES 16U
+
+// ---- knobs -------------------------------------------------------------------------------------
+
+// min_sample_interval in bits 0..15, max_sample_interval in 16..31, epoch in 32..63. A writer
+// stores the whole word with epoch + 1 in one 8-byte store, so a pair never tears.
+// 10000/10000 is off, 1/1 is full, anything else is normal.
+#define MLF_INTERVAL_MAX 10000U
+#define MLF_INTERVAL_OFF 10000U
+
+// ---- counters ----------------------------------------------------------------------------------
+
+// X(name, makes_inexact, meaning). Order is format: append only.
+// makes_inexact = 1: something that a full-mode answer must contain was lost.
+#define MLF_COUNTERS(X)                                                                            \
+	X(samples, 0, "allocations recorded")                                                      \
+	X(forgotten, 0, "recorded allocations seen freed")                                         \
+	X(stack_full, 1, "stacks not stored, no room: counted in the overflow row")                \
+	X(row_full, 1, "rows not stored, no room: counted in the overflow row")                    \
+	X(live_full, 1, "samples dropped, the live set had no room")                               \
+	X(live_race, 1, "samples dropped, another thread was stopped in the same bucket")          \
+	X(region_full, 1, "mappings dropped, more than the region table holds")                    \
+	X(address_range, 1, "samples dropped, address above 2^48")                                 \
+	X(history_full, 0, "rows without growth history, no room")                                 \
+	X(module_full, 0, "frames whose module could not be stored")                               \
+	X(thread_full, 0, "threads counted as thread 0, table full")                               \
+	X(lost, 1, "samples closed because their address came again: freed out of sight")          \
+	X(nested, 1, "sampled calls passed over inside our own code (signal handler)")             \
+	X(truncated, 0, "backtraces cut: deeper than max_frames, or the unwinder stopped early")   \
+	X(unwind_no_cfi, 0, "unwinder stops: no unwind information at that place")                 \
+	X(unwind_bad_cfi, 0, "unwinder stops: unwind information of a kind not followed")          \
+	X(unwind_bounds, 0, "unwinder stops: the next frame would leave the known stack")          \
+	X(unwind_foreign_stack, 0, "backtraces taken on a stack the thread was not created with")  \
+	X(room_grown, 0, "times the backed room was extended")                                     \
+	X(room_refused, 0, "times the room could not be extended")                                 \
+	X(knobs_rejected, 0, "knob words from outside that were out of range and not adopted")     \
+	X(unloads, 0, "dlclose calls and unloads noticed")                                         \
+	X(detached, 1, "sampled calls not recorded: the recording was not (yet) open")
+
+enum mlf_counter {
+#define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
+	MLF_COUNTERS(MLF_X)
+#undef MLF_X
+	MLF_COUNTER_COUNT
+};
+#define MLF_COUNTER_SLOTS 64
+
+// ---- header ------------------------------------------------------------------------------------
+
+enum mlf_state {
+	MLF_STATE_OPENING = 0,
+	MLF_STATE_RECORDING = 1,
+	MLF_STATE_STOPPED = 2, // stop() was called: frozen, never written again
+	MLF_STATE_EXITED = 3,  // the program ended through exit(); late destructors may still add
+};
+
+struct mlf_header {
+	uint64_t magic; // stored last: a file without it was killed while being opened
+	uint32_t version;
+	uint32_t header_bytes;
+	uint64_t file_bytes;  // address space of the file; the room never passes it
+	uint64_t room_used;   // bump pointer, file offset of the first byte not handed out
+	uint64_t room_backed; // bytes [0, room_backed) have memory behind them
+	uint32_t segment_count; // directory entries ever claimed; an entry is valid once its kind != 0
+	uint32_t state;         // enum mlf_state
+
+	// identity: never changes after the magic is stored
+	uint64_t recording_id; // random
+	uint64_t run_id;       // random per `memleak run`, inherited; 0 = none
+	uint32_t pid, parent_pid;
+	uint64_t start_ticks;        // field 22 of /proc/PID/stat: with pid and boot_id names the process
+	uint64_t parent_recording_id; // of the process this one was forked from; 0 = none
+	uint64_t pid_namespace;      // inode of /proc/self/ns/pid; 0 = unknown
+	uint32_t uid;
+	uint32_t clock_ticks_per_s;
+	uint64_t start_realtime_ns, start_monotonic_ns;
+	uint8_t boot_id[16];
+	char host_name[64];
+	char command[16];     // comm of the process when the recording was opened
+	uint8_t core_build_id[20];
+	uint32_t core_build_id_bytes;
+
+	// knobs: readers may write `requested` and `requested_sample_bytes`, nothing else
+	uint64_t requested, effective; // interval words, see above
+	uint64_t requested_sample_bytes, effective_sample_bytes; // 0 = no byte rule
+	uint64_t initial;      // interval word in force when recording began
+	uint32_t max_frames;
+	uint32_t history_unit_cs, history_levels, history_slots, history_level_shift;
+	uint32_t size_always_bytes; // allocations of at least this are always sampled
+	uint32_t mmap_always_bytes; // mappings of at least this are always sampled
+	uint32_t sample_cost_ns; // calibrated cost of one sample; own cost = samples x this
+
+	// liveness
+	uint64_t heartbeat_cs; // last time any sampled code ran
+	uint64_t stopped_at_cs; // when state became STOPPED or EXITED
+	uint32_t overflow_row;  // ref of the row that takes what found no room
+	uint32_t reserved0;
+
+	uint64_t counters[MLF_COUNTER_SLOTS];
+};
+
+// ---- segments ----------------------------------------------------------------------------------
+
+// A table is one or more segments of one kind; later ones are larger. A lookup probes each.
+// Unknown kinds are skipped by length.
+enum mlf_kind {
+	MLF_KIND_NONE = 0,
+	MLF_KIND_MODULES = 1,     // struct mlf_module; module id = 1 + index over all segments in order
+	MLF_KIND_STACK_INDEX = 2, // uint64_t index words -> struct mlf_stack
+	MLF_KIND_ROW_INDEX = 3,   // uint64_t index words -> struct mlf_row
+	MLF_KIND_LIVE = 4,        // capacity keys, then capacity struct mlf_live
+	MLF_KIND_THREADS = 5,     // struct mlf_thread; thread id = 1 + index, 0 = not known
+};
+
+struct mlf_segment {
+	uint32_t kind; // stored last
+	uint16_t version, order; // order: 0, 1, 2 … within the kind
+	uint64_t offset, bytes;
+	uint32_t capacity, record_bytes;
+};
+
+// An index word: upper 32 bits = upper 32 bits of the key, lower 32 bits = ref. 0 = empty; words
+// are never removed. A key stands within MLF_INDEX_WINDOW words from (key mod capacity), wrapping,
+// in any segment of the kind; duplicates (two threads at once) are legal and are added up.
+#define MLF_INDEX_WINDOW 16U
+
+// ---- arena records: reached only through refs ----------------------------------------------------
+
+enum mlf_record_kind {
+	MLF_RECORD_STACK = 1,
+	MLF_RECORD_ROW = 2,
+	MLF_RECORD_HISTORY = 3,
+	MLF_RECORD_STRING = 4,
+};
+
+struct mlf_record {
+	uint32_t bytes; // of the whole record, with this header, before rounding to 16
+	uint16_t kind, version;
+};
+
+// A frame is module id << 48 | exact << 47 | virtual address in the module (47 bits): what
+// addr2line takes. It is a return address (look up vaddr - 1) unless MLF_FRAME_EXACT is set
+// (a frame interrupted by a signal). Module id 0: not in any known module, address withheld (0).
+#define MLF_FRAME_MODULE_SHIFT 48
+#define MLF_FRAME_EXACT (1ULL << 47)
+#define MLF_FRAME_VADDR_MASK ((1ULL << 47) - 1)
+
+#define MLF_STACK_TRUNCATED 1U
+
+struct mlf_stack {
+	struct mlf_record record;
+	uint64_t key;
+	uint16_t frames, flags;
+	uint32_t reserved;
+	uint64_t frame[]; // innermost first: the caller of the allocation function
+};
+
+// What the program asked through (mod_name). Order is format.
+enum mlf_domain {
+	MLF_DOMAIN_NONE = 0,
+	MLF_DOMAIN_MALLOC = 1,       // glibc_malloc
+	MLF_DOMAIN_OPERATOR_NEW = 2, // operator_new
+	MLF_DOMAIN_PYMALLOC_OBJ = 3,
+	MLF_DOMAIN_PYMALLOC_MEM = 4,
+	MLF_DOMAIN_PYMEM_RAW = 5,
+	MLF_DOMAIN_MMAP = 6,
+};
+
+#define MLF_ROW_OVERFLOW 1U // the row of everything that found no room; it has no stack
+
+// Counters only grow. Read the `freed_*` before the `alloc_*` and clamp: the difference is then
+// never negative. Live figures of an answer come from the live set, not from these.
+struct mlf_row {
+	struct mlf_record record;
+	uint64_t key; // of (native stack, Python stack, domain, label set)
+	uint32_t native_stack, python_stack; // refs
+	uint32_t label_set;
+	uint8_t domain, flags;
+	uint16_t reserved0;
+	uint32_t first_cs, last_cs;
+	uint32_t history;        // ref, 0 until the row is seen in a second history unit
+	uint32_t history_tick;   // 1 + cs / history_unit_cs of the last change
+	uint64_t alloc_samples, freed_samples;
+	uint64_t alloc_count_x1024, freed_count_x1024; // estimated
+	uint64_t alloc_bytes, freed_bytes;             // estimated
+	uint64_t peak_bytes;     // highest estimated live bytes
+	uint32_t peak_cs, lost_samples;
+	uint64_t reserved1[2];
+};
+
+// History: estimated live bytes of one row over time. Level l has one word for each
+// 2^(l * history_level_shift) ticks; word (tick >> l*shift) mod slots. Word = (tag << 40) | value,
+// tag = 1 + (tick >> l*shift) mod 2^24 - 1, value in bytes, saturated at 2^40 - 1: the value when that
+// period ended (level 0 and the current period: the latest). A missing word: unchanged since the
+// one before.
+#define MLF_HISTORY_LEVELS 6U
+#define MLF_HISTORY_SLOTS 16U
+#define MLF_HISTORY_LEVEL_SHIFT 2U
+#define MLF_HISTORY_UNIT_CS 400U
+#define MLF_HISTORY_VALUE_BITS 40
+#define MLF_HISTORY_TAG_MASK 0xFFFFFFU
+
+struct mlf_history {
+	struct mlf_record record;
+	uint64_t reserved;
+	uint64_t slot[MLF_HISTORY_LEVELS * MLF_HISTORY_SLOTS];
+};
+
+struct mlf_string {
+	struct mlf_record record; // bytes = 8 + length, no terminator
+	char text[];
+};
+
+// ---- table records -------------------------------------------------------------------------------
+
+#define MLF_MODULE_MAIN 1U // the program itself
+#define MLF_MODULE_CORE 2U // libmemleak.so
+#define MLF_MODULE_VDSO 4U
+
+struct mlf_module {
+	uint32_t state; // 0 empty, 1 being written, 2 valid
+	uint32_t flags;
+	uint32_t path;  // ref of a string
+	uint32_t build_id_bytes; // 0 = the module has none
+	uint8_t build_id[20];
+	uint32_t loaded_cs;
+	uint64_t vaddr_low, vaddr_high; // of its loaded segments, as in its program headers
+	uint64_t unload_generation;     // dlclose count when last seen loaded
+	uint64_t reserved[8];
+};
+
+// Live set: buckets of 8 entries. An entry stands in one of the two buckets of its address.
+// key = live(bit 63) | sequence (62..52) | layer (51..48) | address XOR secret (47..0); 0 = free;
+// a key without bit 63 is being written or removed. The sequence changes with each use of a slot.
+// A reader takes key, entry, key again, and drops the entry if the keys differ or `check` is wrong.
+#define MLF_LIVE_BUCKET 8U
+#define MLF_LIVE_KEY_LIVE (1ULL << 63)
+#define MLF_LIVE_KEY_SEQUENCE_SHIFT 52
+#define MLF_LIVE_KEY_LAYER_SHIFT 48
+#define MLF_LIVE_KEY_ADDRESS_MASK ((1ULL << 48) - 1)
+
+enum mlf_layer { // which hook owns the sample
+	MLF_LAYER_MALLOC = 1,
+	MLF_LAYER_OPERATOR_NEW = 2, // an operator new that does not end in a hooked malloc
+	MLF_LAYER_PYMEM = 3,
+	MLF_LAYER_MMAP = 6,
+};
+
+struct mlf_live {
+	uint64_t size_bytes; // as requested
+	uint32_t row;        // ref
+	uint32_t weight_x1024; // 1/probability of being sampled, in 1/1024
+	uint32_t born_cs;
+	uint32_t thread;
+	uint32_t check; // mlf_live_check()
+	uint32_t uses;  // of this slot: where the key's sequence comes from
+};
+
+#define MLF_CHECK_1 0x9E3779B97F4A7C15ULL
+#define MLF_CHECK_2 0xC2B2AE3D27D4EB4FULL
+#define MLF_CHECK_3 0x165667B19E3779F9ULL
+static inline uint32_t mlf_live_check(uint64_t key, uint64_t size_bytes, uint32_t row, uint32_t weight_x1024,
+				      uint32_t born_cs, uint32_t thread)
+{
+	uint64_t sum = key + size_bytes * MLF_CHECK_1 + ((uint64_t)row << 32 | weight_x1024) * MLF_CHECK_2 +
+		       ((uint64_t)born_cs << 32 | thread) * MLF_CHECK_3;
+	return (uint32_t)(sum >> 32) ^ (uint32_t)sum;
+}
+
+struct mlf_thread {
+	uint32_t state; // 0 empty, 1 valid
+	uint32_t tid;
+	uint32_t first_cs, last_cs;
+	uint64_t samples;
+	char name[16]; // filled by cold code; "" = not known
+	uint64_t reserved[3];
+};
+
+_Static_assert(sizeof(struct mlf_header) <= MLF_HEADER_BYTES, "header outgrew its page");
+_Static_assert(sizeof(struct mlf_segment) == 32 && MLF_DIRECTORY_ENTRIES * 32 <= 4096, "directory outgrew its page");
+_Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_module) == 128, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_live) == 32, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_thread) == 64, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_stack) == 24, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(MLF_COUNTER_COUNT <= MLF_COUNTER_SLOTS, "too many counters");
+
+#endif

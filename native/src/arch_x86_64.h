@@ -1,0 +1,47 @@
+// arch_x86_64.h -- what the unwinder must know of x86-64
+//
+// Layer 2. DWARF register numbers of the psABI, where the kernel leaves the registers of an
+// interrupted function, and the thread pointer. Another architecture brings a file of the same
+// names.
+#ifndef MEMLEAK_ARCH_X86_64_H
+#define MEMLEAK_ARCH_X86_64_H
+
+#include "base.h"
+
+#if !defined(__x86_64__)
+#error "arch_x86_64.h: another architecture needs its own file of these names"
+#endif
+
+#define ARCH_REGISTERS 17U // 0..15 general, 16 the return address column
+#define ARCH_BP 6U
+#define ARCH_SP 7U
+#define ARCH_RA 16U
+
+// Call frame information can ask for these in a caller because callees preserve them.
+#define ARCH_PRESERVED ((1U << 3) | (1U << ARCH_BP) | (0xFU << 12)) // rbx rbp r12..r15
+
+// When a handler returns to the restorer, sp points at a struct ucontext; these are its registers.
+#define ARCH_SIGNAL_BP 120
+#define ARCH_SIGNAL_SP 160
+#define ARCH_SIGNAL_PC 168
+#define ARCH_SIGNAL_END 176
+
+// Offset from that sp of register `number` of the interrupted function.
+static inline unsigned arch_signal_register(unsigned number)
+{
+	static const uint8_t at[ARCH_REGISTERS] = {
+	    144, 136, 152, 128, 112, 104, 120, 160, // rax rdx rcx rbx rsi rdi rbp rsp
+	    40,  48,  56,  64,  72,  80,  88,  96,  // r8..r15
+	    168,
+	};
+	return at[number];
+}
+
+static inline uintptr_t arch_thread_pointer(void)
+{
+	uintptr_t pointer;
+	__asm__("mov %%fs:0, %0" : "=r"(pointer));
+	return pointer;
+}
+
+#endif

@@ -1,0 +1,192 @@
+// catalog.c -- modules and threads as the recording knows them
+//
+// Context:   sampled; catalog_name_threads() is cold.
+// Invariant: a module's record is whole once its state is 2; module ids are process-wide and mean the
+//            same in every recording of the process.
+// Why:       records are written by the thread that first meets a module or is first sampled: no
+//            cold step need have run before a stack can be stored.
+// Proof:     tests/native/test_catalog.c
+#include "catalog.h"
+
+#include "clock.h"
+#include "elfimage.h"
+#include "modules.h"
+#include "recording.h"
+#include "sampler.h"
+#include "stats.h"
+#include "sys.h"
+#include "text.h"
+#include "unwind.h"
+
+#define MODULES_FIRST 64U // capacity of the first segment; each further one doubles
+#define THREADS_LAST 3U   // segments: 64 + 128 + 256 + 512 threads, then thread 0
+
+// Entry `index` of a table whose segments hold 64, 128, 256 …; adds segments as needed. NULL: no room.
+static void *table_entry(enum mlf_kind kind, unsigned index, unsigned bytes_each, unsigned last_order)
+{
+	uint32_t capacity = MODULES_FIRST;
+	for (unsigned order = 0; order <= last_order; order++, capacity *= 2) {
+		const struct recording_table *table = recording_segment(kind, order);
+		if (!table && (!recording_add_segment(kind, order, capacity, bytes_each) ||
+			       !(table = recording_segment(kind, order))))
+			return NULL;
+		if (index < capacity)
+			return table->base + (size_t)index * bytes_each;
+		index -= capacity;
+	}
+	return NULL;
+}
+
+// ---- modules -------------------------------------------------------------------------------------
+
+static uint32_t store_string(const char *s)
+{
+	size_t length = text_length(s);
+	struct mlf_string *string = recording_take((uint32_t)(sizeof(*string) + length), MLF_REF_BYTES);
+	if (!string)
+		return 0;
+	string->record = (struct mlf_record){.bytes = (uint32_t)(sizeof(*string) + length), .kind = MLF_RECORD_STRING, .version = 1};
+	for (size_t i = 0; i < length; i++)
+		string->text[i] = s[i];
+	return recording_ref(string);
+}
+
+// The functions that are operator new, by their Itanium-ABI names.
+static const char *const new_names[] = {
+    "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t",
+    "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t",
+};
+
+#define PLUMBING_MAX 32U // four providers of operator new; more go unrecognised here, the reader still strips by name
+static struct plumbing {
+	uint64_t module, low, high; // virtual addresses
+} plumbing[PLUMBING_MAX];
+static uint32_t plumbing_count;
+
+static void find_plumbing(unsigned id, const struct module *module)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(new_names); i++) {
+		size_t size = 0;
+		uintptr_t at = elf_image_symbol(&module->image, new_names[i], &size);
+		if (!at || !size)
+			continue;
+		uint32_t slot = load_relaxed(&plumbing_count);
+		do
+			if (slot == PLUMBING_MAX)
+				return;
+		while (!cas_acq_rel(&plumbing_count, &slot, slot + 1));
+		plumbing[slot].low = at - module->image.bias;
+		plumbing[slot].high = at - module->image.bias + size;
+		store_release(&plumbing[slot].module, id); // pairs with catalog_is_plumbing()
+	}
+}
+
+// The same by looking at the module itself, while another thread is still in find_plumbing() for it: a row
+// keeps for ever the frames it began with.
+static bool looks_like_plumbing(const struct module *module, uint64_t vaddr)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(new_names); i++) {
+		size_t size = 0;
+		uintptr_t at = elf_image_symbol(&module->image, new_names[i], &size);
+		if (at && vaddr > at - module->image.bias && vaddr <= at - module->image.bias + size)
+			return true;
+	}
+	return false;
+}
+
+bool catalog_is_plumbing(uint64_t frame)
+{
+	uint64_t id = frame >> MLF_FRAME_MODULE_SHIFT, vaddr = frame & MLF_FRAME_VADDR_MASK;
+	const struct module *module = id ? modules_get((unsigned)id) : NULL;
+	if (!module)
+		return false;
+	if (module->flags & MLF_MODULE_CORE)
+		return true;
+	const struct mlf_module *record = table_entry(MLF_KIND_MODULES, (unsigned)id - 1, sizeof(*record), RECORDING_SEGMENTS - 1);
+	bool searched = !record || load_acquire(&record->state) == 2; // before the table: what it holds is then complete
+	for (uint32_t i = 0, n = load_acquire(&plumbing_count); i < n && i < PLUMBING_MAX; i++)
+		if (load_acquire(&plumbing[i].module) == id && vaddr > plumbing[i].low && vaddr <= plumbing[i].high)
+			return true;
+	return !searched && looks_like_plumbing(module, vaddr);
+}
+
+void catalog_module(unsigned id)
+{
+	const struct module *module = id ? modules_get(id) : NULL;
+	if (!module)
+		return;
+	struct mlf_module *record = table_entry(MLF_KIND_MODULES, id - 1, sizeof(*record), RECORDING_SEGMENTS - 1);
+	if (!record) {
+		count(module_full);
+		return;
+	}
+	uint32_t state = load_acquire(&record->state);
+	if (likely(state != 0) || !cas_acq_rel(&record->state, &state, 1))
+		return;
+	const struct elf_image *image = &module->image;
+	record->flags = module->flags;
+	record->path = store_string(module->path);
+	record->build_id_bytes = image->build_id_bytes <= sizeof(record->build_id) ? image->build_id_bytes : 0;
+	for (unsigned i = 0; i < record->build_id_bytes; i++)
+		record->build_id[i] = image->build_id[i];
+	record->loaded_cs = clock_now_cs();
+	record->vaddr_low = image->low - image->bias;
+	record->vaddr_high = image->high - image->bias;
+	record->unload_generation = modules_generation();
+	bool known = false;
+	for (uint32_t i = 0, n = load_acquire(&plumbing_count); i < n && i < PLUMBING_MAX; i++)
+		known |= load_acquire(&plumbing[i].module) == id;
+	if (!known)
+		find_plumbing(id, module);
+	store_release(&record->state, 2); // pairs with readers of the file
+}
+
+// ---- threads -------------------------------------------------------------------------------------
+
+static uint64_t threads_given; // recording number << 32 | thread ids given in it: one word, so that they change together
+
+uint32_t catalog_thread(uint32_t now_cs)
+{
+	struct sampler *self = &sampler_self;
+	if (likely(self->recording == recording.number))
+		return self->thread;
+	// The first sample of this thread in this recording.
+	uint32_t number = recording.number;
+	uint64_t seen = load_relaxed(&threads_given), next;
+	do
+		next = (seen >> 32 == number ? seen : (uint64_t)number << 32) + 1;
+	while (!cas_relaxed(&threads_given, &seen, next)); // relaxed: only the number's distinctness matters
+	uint32_t index = (uint32_t)next - 1;
+	struct mlf_thread *record = table_entry(MLF_KIND_THREADS, index, sizeof(*record), THREADS_LAST);
+	self->recording = number;
+	self->thread = record ? index + 1 : 0;
+	if (!record) {
+		count(thread_full);
+		return 0;
+	}
+	record->tid = unwind_thread_tid();
+	record->first_cs = now_cs;
+	store_release(&record->state, 1); // pairs with readers of the file
+	return self->thread;
+}
+
+void catalog_name_threads(void)
+{
+	char path[48];
+	for (unsigned order = 0; order <= THREADS_LAST; order++) {
+		const struct recording_table *table = recording_segment(MLF_KIND_THREADS, order);
+		for (uint32_t i = 0; table && i < table->capacity; i++) {
+			struct mlf_thread *record = (struct mlf_thread *)(void *)table->base + i;
+			if (load_acquire(&record->state) != 1 || record->name[0] || !record->tid)
+				continue;
+			struct text t = text_in(path, sizeof(path));
+			text_add(&t, "/proc/self/task/");
+			text_decimal(&t, record->tid);
+			text_add(&t, "/comm");
+			char name[sizeof(record->name) + 1]; // comm is at most 15 characters and a newline
+			long n = sys_read_file(path, name, sizeof(name)); // < 0: the thread is gone already
+			for (long c = 0; c < n && name[c] != '\n'; c++)
+				record->name[c] = name[c];
+		}
+	}
+}

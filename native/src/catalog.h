@@ -1,0 +1,21 @@
+// catalog.h -- modules and threads as the recording knows them
+//
+// Layer 6. Sampled: written at first sight by the thread that meets them.
+#ifndef MEMLEAK_CATALOG_H
+#define MEMLEAK_CATALOG_H
+
+#include "base.h"
+
+// Writes the module's record unless it is there.
+void catalog_module(unsigned id);
+
+// Is this frame inside an operator new (or our hook of one)? Its module must have been passed to catalog_module().
+bool catalog_is_plumbing(uint64_t frame);
+
+// This thread's id in the open recording; 0 if the table is full.
+uint32_t catalog_thread(uint32_t now_cs);
+
+// Fill in the names of threads that have none yet. Cold.
+void catalog_name_threads(void);
+
+#endif

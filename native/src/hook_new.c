@@ -1,0 +1,118 @@
+// hook_new.c -- operator new and delete, hooked at the slots they are called through
+//
+// Context:   the hooks are hot, hook_new_patch() (slots.c) is cold.
+// Invariant: a hook calls the very function its slot held. An allocation is counted once: by malloc's
+//            hook if operator new ends there, else here.
+// Why:       exporting operator new would put libstdc++'s behind ours for every object and break
+//            programs that replace it. Most operator news end in malloc, where the sample is drawn and
+//            the row named operator_new; these hooks exist for those that do not (jemalloc's and
+//            tcmalloc's own, pools).
+//            No state is kept across the call: operator new may throw through us.
+// Proof:     tests/integration/test_operator_new.py
+#include "hook_new.h"
+
+#include "bitmap.h"
+#include "slots.h"
+#include "text.h"
+#include "tracer.h"
+
+// Up to this many different functions may stand behind one name (one per provider in the process).
+#define INSTANCES 3U
+
+typedef void *(*new_function)(size_t, size_t, size_t);
+typedef void (*delete_function)(void *, size_t, size_t);
+
+static const char *const new_names[] = {
+    "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t",
+    "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t",
+};
+static const char *const delete_names[] = {
+    "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t",
+    "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t", "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t",
+    "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t",
+};
+#define NEW_NAMES ARRAY_LEN(new_names)
+#define DELETE_NAMES ARRAY_LEN(delete_names)
+
+static new_function real_new[INSTANCES][NEW_NAMES];
+static delete_function real_delete[INSTANCES][DELETE_NAMES];
+
+// Entered by a tail jump from a hook, so the caller is the program.
+static NOINLINE void *new_counted_here(void *p, size_t bytes)
+{
+	struct registers caller = REGISTERS_OF_CALLER();
+	uint32_t weight = tracer_take(bytes);
+	if (weight && p)
+		tracer_allocated(p, bytes, weight, MLF_LAYER_OPERATOR_NEW, MLF_DOMAIN_OPERATOR_NEW, &caller);
+	return p;
+}
+
+#define NEW_HOOK(instance, name)                                                                   \
+	static void *new_##instance##_##name(size_t bytes, size_t second, size_t third)            \
+	{                                                                                          \
+		uint64_t before = sampler_tick();                                                  \
+		void *p = real_new[instance][name](bytes, second, third);                          \
+		if (likely(sampler_tick() != before) || likely(sampler_pass_hot(bytes)))           \
+			return p;                                                                  \
+		return new_counted_here(p, bytes);                                                 \
+	}
+#define DELETE_HOOK(instance, name)                                                                \
+	static void delete_##instance##_##name(void *p, size_t second, size_t third)               \
+	{                                                                                          \
+		if (bitmap_test_hot(p))                                                            \
+			tracer_freeing(p, MLF_LAYER_OPERATOR_NEW);                                 \
+		real_delete[instance][name](p, second, third);                                     \
+	}
+#define EACH_NEW(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+#define EACH_DELETE(X, i) EACH_NEW(X, i) X(i, 8) X(i, 9) X(i, 10) X(i, 11)
+#define EACH_INSTANCE(EACH, X) EACH(X, 0) EACH(X, 1) EACH(X, 2)
+
+EACH_INSTANCE(EACH_NEW, NEW_HOOK)
+EACH_INSTANCE(EACH_DELETE, DELETE_HOOK)
+
+#define NEW_ENTRY(i, n) [i][n] = new_##i##_##n,
+#define DELETE_ENTRY(i, n) [i][n] = delete_##i##_##n,
+static const new_function hook_of_new[INSTANCES][NEW_NAMES] = {EACH_INSTANCE(EACH_NEW, NEW_ENTRY)};
+static const delete_function hook_of_delete[INSTANCES][DELETE_NAMES] = {EACH_INSTANCE(EACH_DELETE, DELETE_ENTRY)};
+
+// ---- choosing a hook for a slot ------------------------------------------------------------------
+
+// The instance whose real function is `original`, claimed if need be; INSTANCES if all are taken.
+static unsigned instance_for(uintptr_t *first, size_t stride, uintptr_t original)
+{
+	for (unsigned i = 0; i < INSTANCES; i++) {
+		uintptr_t *real = first + i * stride, seen = 0;
+		if (load_relaxed(real) == original || (cas_acq_rel(real, &seen, original)) || seen == original)
+			return i;
+	}
+	return INSTANCES;
+}
+
+static unsigned find_name(const char *const *names, unsigned count, const char *name)
+{
+	unsigned n = 0;
+	while (n < count && !text_equal(name, names[n]))
+		n++;
+	return n;
+}
+
+static bool wanted(const char *name)
+{
+	return name[0] == '_' && name[1] == 'Z' &&
+	       (find_name(new_names, NEW_NAMES, name) < NEW_NAMES || find_name(delete_names, DELETE_NAMES, name) < DELETE_NAMES);
+}
+
+// Called for wanted names only.
+static uintptr_t hook_for(const char *name, uintptr_t original)
+{
+	unsigned n = find_name(new_names, NEW_NAMES, name);
+	if (n < NEW_NAMES) {
+		unsigned i = instance_for((uintptr_t *)&real_new[0][n], NEW_NAMES, original);
+		return i < INSTANCES ? (uintptr_t)hook_of_new[i][n] : 0;
+	}
+	n = find_name(delete_names, DELETE_NAMES, name);
+	unsigned i = instance_for((uintptr_t *)&real_delete[0][n], DELETE_NAMES, original);
+	return i < INSTANCES ? (uintptr_t)hook_of_delete[i][n] : 0;
+}
+
+void hook_new_patch(void) { slots_patch_all(wanted, hook_for); }

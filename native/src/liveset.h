@@ -1,0 +1,28 @@
+// liveset.h -- which addresses are live samples
+//
+// Layer 6. Sampled. The operations a hook needs, in this order:
+//   allocation  real call, then liveset_insert()
+//   free        liveset_remove(), then the real call: once free() returns another thread may own
+//               the address, and a late removal would erase *its* sample
+//   realloc     liveset_remove(), real call, insert again (the old values on failure)
+#ifndef MEMLEAK_LIVESET_H
+#define MEMLEAK_LIVESET_H
+
+#include "memleak_format.h"
+
+#include <stdbool.h>
+
+struct live_sample {
+	uint64_t size_bytes;
+	uint32_t row; // ref
+	uint32_t weight_x1024;
+	uint32_t born_cs, thread;
+};
+
+// False: dropped and counted. The address must not be in the set for this layer (see liveset_remove()).
+bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample);
+
+// Takes out the sample of (address, layer); false if there is none. Exactly one of several callers wins.
+bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out);
+
+#endif

@@ -1,0 +1,296 @@
+// recording.c -- the mapped file: header, room, segments
+//
+// Context:   recording_take(), recording_segment() and recording_add_segment() are sampled; the rest
+//            is cold, one caller at a time, and may run inside malloc (forked child).
+// Invariant: every byte below header->room_backed has memory behind it; nothing at or above it is
+//            touched by sampled code. A mapping once published is never unmapped.
+// Why:       the room is only ever taken from its front, so a bump pointer is the whole allocator
+//            and lock-free; backing it is a system call and therefore cold.
+// Proof:     tests/native/test_recording.c; tests/integration/test_kill.py
+#include "recording.h"
+
+#include "clock.h"
+#include "place.h"
+#include "sampler.h"
+#include "stats.h"
+#include "sys.h"
+#include "text.h"
+
+#include <sys/resource.h>
+#include <sys/utsname.h>
+
+#define LEAST_BYTES (512U << 10)
+
+struct recording recording;
+
+static struct recording_table tables[MLF_KIND_THREADS + 1][RECORDING_SEGMENTS];
+static uint8_t table_claims[MLF_KIND_THREADS + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
+
+// ---- room --------------------------------------------------------------------------------------
+
+void *recording_take(uint32_t bytes, uint32_t alignment)
+{
+	struct mlf_header *header = recording.header;
+	uint64_t used = load_relaxed(&header->room_used);
+	for (int tries = 0; tries < 64; tries++) {
+		uint64_t from = round_up(used, alignment), to = from + round_up(bytes, MLF_REF_BYTES);
+		// Acquire: pairs with the release in recording_grow(), whose backing must come first.
+		if (to > load_acquire(&header->room_backed))
+			return NULL;
+		if (cas_relaxed(&header->room_used, &used, to)) // relaxed: what lies there is published by its user
+			return recording.base + from;
+	}
+	return NULL; // 64 lost races in a row: give up this sample rather than spin
+}
+
+const struct recording_table *recording_segment(enum mlf_kind kind, unsigned order)
+{
+	if (order >= RECORDING_SEGMENTS)
+		return NULL;
+	const struct recording_table *table = &tables[kind][order];
+	// Acquire: pairs with the release at the end of recording_add_segment().
+	return load_acquire(&table->base) ? table : NULL;
+}
+
+bool recording_add_segment(enum mlf_kind kind, unsigned order, uint32_t capacity, uint32_t bytes_each)
+{
+	if (order >= RECORDING_SEGMENTS)
+		return false;
+	// One thread builds a segment. If it is stopped half-way the others drop what does not fit.
+	if (load_relaxed(&table_claims[kind][order]) || exchange_acq_rel(&table_claims[kind][order], 1))
+		return load_acquire(&tables[kind][order].base) != NULL;
+
+	struct mlf_header *header = recording.header;
+	uint64_t bytes = (uint64_t)capacity * bytes_each;
+	unsigned char *base = bytes <= UINT32_MAX ? recording_take((uint32_t)bytes, 64) : NULL;
+	uint32_t slot = base ? add_relaxed(&header->segment_count, 1) : 0;
+	if (!base || slot >= MLF_DIRECTORY_ENTRIES) {
+		store_release(&table_claims[kind][order], 0); // the room may have grown next time
+		return false;
+	}
+	struct mlf_segment *segment = (struct mlf_segment *)(void *)(recording.base + MLF_DIRECTORY_OFFSET) + slot;
+	segment->version = 1;
+	segment->order = (uint16_t)order;
+	segment->offset = (uint64_t)(base - recording.base);
+	segment->bytes = bytes;
+	segment->capacity = capacity;
+	segment->record_bytes = bytes_each;
+	store_release(&segment->kind, kind); // pairs with readers of the file: kind last
+	tables[kind][order].capacity = capacity;
+	store_release(&tables[kind][order].base, base);
+	return true;
+}
+
+static uint8_t growing; // 1: some thread is in recording_grow()
+
+bool recording_grow(void)
+{
+	struct mlf_header *header = recording.header;
+	if (!recording.base || recording.is_private || exchange_acq_rel(&growing, 1))
+		return false;
+	uint64_t backed = header->room_backed, used = load_relaxed(&header->room_used);
+	uint64_t step = RECORDING_STEP_BYTES;
+	bool grown = false;
+	// Tables double, so the next segment may want as much as everything used so far.
+	if (backed + step <= header->file_bytes && used + used / 2 + step > backed) {
+		grown = place_has_room_at(recording.path, step) &&
+			sys_madvise(recording.base + backed, step, MADV_POPULATE_WRITE) == 0;
+		if (grown) {
+			store_release(&header->room_backed, backed + step); // pairs with recording_take()
+			count(room_grown);
+		} else {
+			count(room_refused);
+		}
+	}
+	store_release(&growing, 0);
+	return grown;
+}
+
+// ---- opening -----------------------------------------------------------------------------------
+
+static void fill_identity(struct mlf_header *header, const struct recording_options *options, uint64_t start_ticks)
+{
+	static char text[128];
+	static struct utsname host;
+
+	header->version = MLF_VERSION;
+	header->header_bytes = MLF_HEADER_BYTES;
+	header->run_id = options->run_id;
+	header->pid = (uint32_t)sys_getpid();
+	header->parent_pid = (uint32_t)sys_getppid();
+	header->start_ticks = start_ticks;
+	header->parent_recording_id = options->parent_recording_id;
+	header->pid_namespace = place_pid_namespace();
+	header->uid = (uint32_t)sys_getuid();
+	header->clock_ticks_per_s = 100; // USER_HZ, the same on every Linux we run on
+	header->start_realtime_ns = clock_realtime_ns();
+	header->start_monotonic_ns = clock_monotonic_precise_ns();
+
+	if (sys_read_file("/proc/sys/kernel/random/boot_id", text, sizeof(text)) > 0) {
+		const char *s = text;
+		for (unsigned i = 0; i < sizeof(header->boot_id);) {
+			uint64_t byte;
+			if (*s == '-')
+				s++;
+			else if (text_parse_hex(&s, 2, &byte))
+				header->boot_id[i++] = (uint8_t)byte;
+			else
+				break;
+		}
+	}
+	if (sys_call(SYS_uname, &host, 0, 0) == 0) {
+		struct text t = text_in(header->host_name, sizeof(header->host_name));
+		text_add(&t, host.nodename);
+	}
+	if (sys_read_file("/proc/self/comm", text, sizeof(text)) > 0) {
+		struct text t = text_in(header->command, sizeof(header->command));
+		for (const char *s = text; *s && *s != '\n'; s++)
+			text_char(&t, *s);
+	}
+	header->core_build_id_bytes = options->build_id_bytes <= 20 ? options->build_id_bytes : 0;
+	for (unsigned i = 0; i < header->core_build_id_bytes; i++)
+		header->core_build_id[i] = options->build_id[i];
+
+	header->requested = header->effective = header->initial = options->interval;
+	header->requested_sample_bytes = header->effective_sample_bytes = options->sample_bytes;
+	header->max_frames = MAX_FRAMES;
+	header->history_unit_cs = MLF_HISTORY_UNIT_CS;
+	header->history_levels = MLF_HISTORY_LEVELS;
+	header->history_slots = MLF_HISTORY_SLOTS;
+	header->history_level_shift = MLF_HISTORY_LEVEL_SHIFT;
+	header->size_always_bytes = SAMPLER_SIZE_ALWAYS;
+	header->mmap_always_bytes = options->mmap_always_bytes;
+}
+
+static uint64_t file_size_limit(void)
+{
+	struct rlimit limit;
+	// Beyond RLIMIT_FSIZE ftruncate() would raise SIGXFSZ in the program.
+	if (sys_call6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0) < 0)
+		return UINT64_MAX;
+	return limit.rlim_cur;
+}
+
+// Maps the file and backs its first *start bytes. NULL and *why if that cannot be.
+static unsigned char *map_file(const struct place *place, uint32_t *cap, uint32_t *start, const char **why)
+{
+	int fd = (int)sys_openat(place->directory_fd, place->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		*why = "the directory takes no new file";
+		return NULL;
+	}
+	unsigned char *base = NULL;
+	if (file_size_limit() < *cap)
+		*cap = (uint32_t)round_down(file_size_limit(), PAGE_BYTES);
+	if (*cap < LEAST_BYTES || sys_ftruncate(fd, *cap) < 0) {
+		*why = "the file size limit is too small";
+		goto fail;
+	}
+	for (; !base && *cap >= LEAST_BYTES; *cap /= 2)
+		if ((base = sys_mmap(*cap, PROT_READ | PROT_WRITE, MAP_SHARED, fd)))
+			break;
+	if (!base) {
+		*why = "there is no address space for it";
+		goto fail;
+	}
+	if (*start > *cap)
+		*start = *cap;
+	for (;; *start /= 2) {
+		long backed = *start < LEAST_BYTES || !place_has_room(place->directory_fd, *start)
+				  ? -12 // ENOMEM
+				  : sys_madvise(base, *start, MADV_POPULATE_WRITE);
+		if (backed == -22) // EINVAL: older than Linux 5.14; this much for good
+			backed = sys_fallocate(fd, 0, 0, *cap = *start);
+		if (backed == 0)
+			break;
+		if (*start <= LEAST_BYTES) {
+			*why = "the file system has no room (a recording uses at most 1/8 of it)";
+			sys_munmap(base, *cap);
+			goto fail;
+		}
+	}
+	sys_close(fd);
+	return base;
+fail:
+	sys_close(fd);
+	sys_unlinkat(place->directory_fd, place->name);
+	return NULL;
+}
+
+static void add_first_segments(uint32_t start)
+{
+	uint32_t scale = start >= RECORDING_START_BYTES ? 4 : 1;
+	recording_add_segment(MLF_KIND_MODULES, 0, 64, sizeof(struct mlf_module));
+	recording_add_segment(MLF_KIND_THREADS, 0, 64, sizeof(struct mlf_thread));
+	recording_add_segment(MLF_KIND_STACK_INDEX, 0, 1024 * scale, sizeof(uint64_t));
+	recording_add_segment(MLF_KIND_ROW_INDEX, 0, 1024 * scale, sizeof(uint64_t));
+	recording_add_segment(MLF_KIND_LIVE, 0, 2048 * scale, sizeof(uint64_t) + sizeof(struct mlf_live));
+}
+
+bool recording_open(const struct recording_options *options, const char **why)
+{
+	static struct place place;
+	uint64_t random[2] = {0, 0};
+	if (sys_getrandom(random, sizeof(random)) != sizeof(random))
+		random[0] = clock_monotonic_precise_ns() * MLF_CHECK_1, random[1] = random[0] ^ (uintptr_t)&place;
+	uint64_t start_ticks = place_process_start_ticks((uint32_t)sys_getpid());
+	uint32_t cap = options->cap_bytes, start = options->start_bytes;
+	unsigned char *base = NULL;
+	*why = NULL;
+	recording.asked_why = NULL;
+
+	if (place_choose(options->directory, options->runtime_directory, random[0], start_ticks, &place)) {
+		start = (uint32_t)place_fair_start(place.directory_fd, start, LEAST_BYTES);
+		base = map_file(&place, &cap, &start, why);
+		sys_close(place.directory_fd);
+	} else {
+		*why = place.why;
+	}
+	recording.asked_why = place.asked_why;
+	bool is_private = !base;
+	if (is_private) {
+		start = cap = options->start_bytes;
+		base = sys_private_pages(cap);
+		if (!base)
+			return false;
+		place.path[0] = 0;
+	}
+	sys_madvise(base, cap, MADV_DONTDUMP);
+
+	struct mlf_header *header = (struct mlf_header *)(void *)base;
+	header->file_bytes = cap;
+	header->room_used = MLF_ROOM_OFFSET;
+	header->room_backed = start;
+	header->recording_id = random[0];
+	fill_identity(header, options, start_ticks);
+	clock_set_start(header->start_monotonic_ns);
+
+	for (unsigned kind = 0; kind < ARRAY_LEN(tables); kind++)
+		for (unsigned order = 0; order < RECORDING_SEGMENTS; order++) {
+			tables[kind][order] = (struct recording_table){0};
+			table_claims[kind][order] = 0;
+		}
+	store_relaxed(&growing, 0); // a forked child may have been cut off from the thread that was at it
+	recording.header = header;
+	recording.base = base;
+	recording.secret = random[1] & MLF_LIVE_KEY_ADDRESS_MASK;
+	recording.number++;
+	recording.is_private = is_private;
+	struct text t = text_in(recording.path, sizeof(recording.path));
+	text_add(&t, place.path);
+	add_first_segments(start);
+
+	stats_attach(header->counters);
+	store_relaxed(&header->state, MLF_STATE_RECORDING);
+	store_release(&header->magic, MLF_MAGIC); // pairs with readers of the file: all above is there
+	return true;
+}
+
+void recording_close(enum mlf_state state)
+{
+	struct mlf_header *header = recording.header;
+	if (!header)
+		return;
+	store_relaxed(&header->stopped_at_cs, clock_now_cs());
+	store_release(&header->state, state);
+}

@@ -1,0 +1,187 @@
+// rows.c -- one row per (stack, domain): its counters and its history
+//
+// Context:   sampled, except rows_open().
+// Invariant: counters only grow; freed_* never passes what alloc_* will be once the adds in flight
+//            have landed. A row is whole before the index points to it.
+// Why:       live figures are sums over the live set; these counters serve totals, peak and history.
+//            History exists only from a row's second history unit on: short-lived programs never
+//            pay 784 bytes a row.
+// Proof:     tests/native/test_rows.c
+#include "rows.h"
+
+#include "catalog.h"
+#include "index.h"
+#include "recording.h"
+#include "stats.h"
+
+static uint64_t mix_key(uint64_t hash, uint64_t domain)
+{
+	uint64_t key = (hash ^ domain * MLF_CHECK_2) * MLF_CHECK_1;
+	key ^= key >> 32;
+	return key ? key : 1; // 0 would read as "no key"
+}
+
+static uint32_t store_stack(const uint64_t *frame, unsigned frames, bool truncated, uint64_t key)
+{
+	uint32_t ref = index_find(MLF_KIND_STACK_INDEX, key);
+	if (ref)
+		return ref;
+	uint32_t bytes = (uint32_t)(sizeof(struct mlf_stack) + frames * sizeof(uint64_t));
+	struct mlf_stack *stack = recording_take(bytes, MLF_REF_BYTES);
+	if (!stack)
+		return 0;
+	stack->record = (struct mlf_record){.bytes = bytes, .kind = MLF_RECORD_STACK, .version = 1};
+	stack->key = key;
+	stack->frames = (uint16_t)frames;
+	stack->flags = truncated ? MLF_STACK_TRUNCATED : 0;
+	for (unsigned i = 0; i < frames; i++)
+		stack->frame[i] = frame[i];
+	return index_insert(MLF_KIND_STACK_INDEX, key, recording_ref(stack));
+}
+
+static struct mlf_row *new_row(uint64_t key, enum mlf_domain domain, uint32_t now_cs)
+{
+	struct mlf_row *row = recording_take(sizeof(struct mlf_row), 64);
+	if (!row)
+		return NULL;
+	row->record = (struct mlf_record){.bytes = sizeof(*row), .kind = MLF_RECORD_ROW, .version = 1};
+	row->key = key;
+	row->domain = (uint8_t)domain;
+	row->first_cs = row->last_cs = now_cs;
+	return row;
+}
+
+static struct mlf_row *overflow_row(void) { return recording_at(recording.header->overflow_row); }
+
+void rows_open(void)
+{
+	struct mlf_row *row = new_row(1, MLF_DOMAIN_NONE, 1);
+	if (!row)
+		return; // recording_open() leaves room for far more than this
+	row->flags = MLF_ROW_OVERFLOW;
+	store_release(&recording.header->overflow_row, recording_ref(row)); // pairs with readers of the file
+	index_insert(MLF_KIND_ROW_INDEX, 1, recording_ref(row));
+}
+
+struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, uint32_t now_cs)
+{
+	uint64_t key = mix_key(stack->hash, domain);
+	uint32_t ref = index_find(MLF_KIND_ROW_INDEX, key);
+	if (likely(ref))
+		return recording_at(ref);
+
+	const uint64_t *frame = stack->frame;
+	unsigned frames = stack->frames, plumbing = 0;
+	for (unsigned i = 0; i < frames; i++)
+		catalog_module(frame[i] >> MLF_FRAME_MODULE_SHIFT);
+	while (plumbing < frames && catalog_is_plumbing(frame[plumbing]))
+		plumbing++;
+	if (plumbing && domain == MLF_DOMAIN_MALLOC)
+		domain = MLF_DOMAIN_OPERATOR_NEW;
+	// The key is that of the whole stack: with or without plumbing, one to one.
+	uint32_t stack_ref = store_stack(frame + plumbing, frames - plumbing, stack->truncated, stack->hash ? stack->hash : 1);
+	if (!stack_ref) {
+		count(stack_full);
+		return overflow_row();
+	}
+	struct mlf_row *row = new_row(key, domain, now_cs);
+	if (row) {
+		row->native_stack = stack_ref;
+		ref = index_insert(MLF_KIND_ROW_INDEX, key, recording_ref(row));
+	}
+	if (!ref) {
+		count(row_full);
+		return overflow_row();
+	}
+	return recording_at(ref);
+}
+
+// ---- history -----------------------------------------------------------------------------------
+
+static void write_slot(struct mlf_history *history, unsigned level, uint32_t tick, uint64_t bytes)
+{
+	uint32_t period = tick >> level * MLF_HISTORY_LEVEL_SHIFT;
+	uint64_t limit = (1ULL << MLF_HISTORY_VALUE_BITS) - 1;
+	uint64_t tag = 1 + period % MLF_HISTORY_TAG_MASK;
+	uint64_t *slot = &history->slot[level * MLF_HISTORY_SLOTS + period % MLF_HISTORY_SLOTS];
+	store_relaxed(slot, tag << MLF_HISTORY_VALUE_BITS | (bytes < limit ? bytes : limit)); // relaxed: one word is one fact
+}
+
+static struct mlf_history *history_of(struct mlf_row *row)
+{
+	uint32_t ref = load_acquire(&row->history); // pairs with the CAS below
+	if (ref)
+		return recording_at(ref);
+	struct mlf_history *history = recording_take(sizeof(*history), MLF_REF_BYTES);
+	if (!history) {
+		count(history_full);
+		return NULL;
+	}
+	history->record = (struct mlf_record){.bytes = sizeof(*history), .kind = MLF_RECORD_HISTORY, .version = 1};
+	if (!cas_acq_rel(&row->history, &ref, recording_ref(history)))
+		history = recording_at(ref);
+	return history;
+}
+
+static void note_history(struct mlf_row *row, uint64_t before, uint64_t after, uint32_t now_cs)
+{
+	uint32_t tick = 1 + now_cs / MLF_HISTORY_UNIT_CS, last = load_relaxed(&row->history_tick);
+	if (tick == last) {
+		uint32_t ref = load_acquire(&row->history);
+		if (ref)
+			write_slot(recording_at(ref), 0, tick, after);
+		return;
+	}
+	// Whoever moves the tick closes the periods that ended; relaxed, the slots are facts of their own.
+	if (tick < last || !cas_relaxed(&row->history_tick, &last, tick) || last == 0)
+		return;
+	struct mlf_history *history = history_of(row);
+	if (!history)
+		return;
+	for (unsigned level = 0; level < MLF_HISTORY_LEVELS; level++)
+		write_slot(history, level, last, before);
+	write_slot(history, 0, tick, after);
+}
+
+// ---- counters ----------------------------------------------------------------------------------
+
+static uint64_t scaled(uint64_t size_bytes, uint32_t weight_x1024)
+{
+	// Weights above one belong to sizes below 2^24, so the product fits.
+	return weight_x1024 == 1024 ? size_bytes : (size_bytes * weight_x1024 + 512) >> 10;
+}
+
+static uint64_t live_bytes(uint64_t allocated, uint64_t freed) { return allocated > freed ? allocated - freed : 0; }
+
+void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs)
+{
+	// Relaxed throughout: readers take freed_* before alloc_* and clamp.
+	uint64_t bytes = scaled(size_bytes, weight_x1024);
+	add_relaxed(&row->alloc_samples, 1);
+	add_relaxed(&row->alloc_count_x1024, weight_x1024);
+	// Freed last: an older figure, kept over a preemption, would add all that was freed since to the peak.
+	uint64_t allocated = add_relaxed(&row->alloc_bytes, bytes);
+	uint64_t before = live_bytes(allocated, load_relaxed(&row->freed_bytes));
+	if (before + bytes > load_relaxed(&row->peak_bytes)) {
+		max_relaxed(&row->peak_bytes, before + bytes);
+		store_relaxed(&row->peak_cs, now_cs);
+	}
+	store_relaxed(&row->last_cs, now_cs);
+	note_history(row, before, before + bytes, now_cs);
+}
+
+static void account_freed(struct mlf_row *row, uint64_t bytes, uint32_t now_cs)
+{
+	uint64_t allocated = load_relaxed(&row->alloc_bytes);
+	uint64_t freed = add_relaxed(&row->freed_bytes, bytes);
+	note_history(row, live_bytes(allocated, freed), live_bytes(allocated, freed + bytes), now_cs);
+}
+
+void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs)
+{
+	add_relaxed(&row->freed_samples, 1);
+	add_relaxed(&row->freed_count_x1024, weight_x1024);
+	account_freed(row, scaled(size_bytes, weight_x1024), now_cs);
+}
+
+void rows_shrink(struct mlf_row *row, uint64_t bytes, uint32_t now_cs) { account_freed(row, bytes, now_cs); }

@@ -1,0 +1,33 @@
+// rows.h -- one row per (stack, domain): its counters and its history
+//
+// Layer 7. Sampled.
+#ifndef MEMLEAK_ROWS_H
+#define MEMLEAK_ROWS_H
+
+#include "memleak_format.h"
+
+#include <stdbool.h>
+
+struct rows_stack {
+	const uint64_t *frame;
+	unsigned frames;
+	uint64_t hash;
+	bool truncated;
+};
+
+// The row of a stack and domain, made at first sight. Never NULL: what finds no room is counted and goes to
+// the overflow row. Leading frames that are operator new's are cut off and turn the domain
+// `malloc` into `operator new`.
+struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, uint32_t now_cs);
+
+// One more sample lives (dies), standing for weight/1024 allocations of size_bytes.
+void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs);
+void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs);
+
+// `bytes` of a live mapping are gone, the mapping is not (weight 1).
+void rows_shrink(struct mlf_row *row, uint64_t bytes, uint32_t now_cs);
+
+// Makes the overflow row of a newly opened recording; cold.
+void rows_open(void);
+
+#endif

@@ -1,0 +1,83 @@
+"""An always-on sampling allocation tracer for Linux services.
+
+Importing this package hooks nothing and loads next to nothing; each name below is loaded when it
+is first used. Reading recordings works without the core library.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for typing's, which takes milliseconds to import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
+    from .query import Snapshot, open
+
+__all__ = [
+    "CoreError",
+    "MemleakError",
+    "NewerFormatError",
+    "QueryError",
+    "RecordingError",
+    "Snapshot",
+    "TargetError",
+    "is_running",
+    "open",
+    "snapshot",
+]
+
+_HOMES = {
+    "CoreError": "errors",
+    "MemleakError": "errors",
+    "NewerFormatError": "errors",
+    "QueryError": "errors",
+    "RecordingError": "errors",
+    "TargetError": "errors",
+    "Snapshot": "query",
+    "open": "query",
+}
+
+
+def is_running() -> bool:
+    """Tell whether this process is being traced."""
+    from . import _native
+
+    return _native.is_recording()
+
+
+def snapshot() -> Snapshot:
+    """Return what this process's own recording holds now.
+
+    Raises:
+        CoreError: the core is missing or of another build.
+        TargetError: this process is not being traced.
+    """
+    from . import _native, errors, query
+
+    path = _native.recording_path()
+    if path is None:
+        raise errors.TargetError("snapshot of this process: it is not traced; start it with memleak run")
+    return query.open(path)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used (PEP 562)."""
+    from importlib import import_module
+
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            value: Any = version("memleak")
+        except PackageNotFoundError:
+            value = "0 (not installed)"
+    elif name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

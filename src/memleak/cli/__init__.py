@@ -1,0 +1,49 @@
+"""The command line: ``memleak VERB …`` and ``python -m memleak VERB …``.
+
+One module per verb, imported only when it is the verb asked for. A verb module has one entry,
+``main(argv) -> int``. Exit status: 0 fine, 1 error, 2 usage; `run` returns its program's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "run": "start a program with tracing on",
+    "ps": "list recordings of living and dead processes",
+    "top": "show the stacks that hold the most memory",
+    "set": "change the sampling of a running process",
+    "status": "show one process's knobs, counters and own cost",
+    "save": "copy a recording, consistently, to a file",
+    "sql": "query malloc_sample_info with SQL",
+    "symbolize": "print every stack of a recording with names",
+    "doctor": "say what would stop tracing here, or in one process",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_overview())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        from .. import __version__
+
+        sys.stdout.write(f"memleak {__version__}\n")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        sys.stderr.write(f"memleak: there is no verb {verb!r}; memleak --help lists them\n")
+        return 2
+    from .common import guard
+
+    return guard(verb, words[1:])
+
+
+def _overview() -> str:
+    lines = ["usage: memleak VERB …", "", "An always-on sampling allocation tracer for Linux services.", ""]
+    lines += [f"  {verb:<11}{summary}" for verb, summary in VERBS.items()]
+    lines += ["", "memleak VERB --help explains one verb. TARGET: a pid, a recording, a directory of them.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,105 @@
+"""What the verbs share: the argument parser, one-line errors, targets and conditions."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ..errors import MemleakError
+
+
+class UsageError(Exception):
+    """Words on the command line that cannot be meant; exit status 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints take one line."""
+
+    def __init__(self, verb: str, description: str, **options: Any) -> None:
+        super().__init__(
+            prog=f"memleak {verb}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError` where argparse would print its usage and exit."""
+        raise UsageError(f"{message}; {self.prog} --help shows the options")
+
+
+def guard(verb: str, argv: Sequence[str]) -> int:
+    """Run a verb's ``main`` and turn what it raises into one line and an exit status."""
+    try:
+        status = importlib.import_module(f".{verb}", __package__).main(list(argv))
+        sys.stdout.flush()
+        return int(status)
+    except UsageError as error:
+        complain(verb, error)
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does. Nothing is left to be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (MemleakError, OSError) as error:
+        complain(verb, error)
+        return 1
+
+
+def complain(verb: str, what: object) -> None:
+    """Write one line to standard error; never raise."""
+    text = " ".join(describe(what).split())
+    try:
+        sys.stderr.write(f"memleak {verb}: {text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def describe(what: object) -> str:
+    """Return the words for an exception, with the file name of an `OSError` in front."""
+    if isinstance(what, OSError) and what.strerror:
+        return f"{os.fsdecode(what.filename)}: {what.strerror}" if what.filename is not None else what.strerror
+    return str(what) or type(what).__name__
+
+
+def positive(text: str) -> int:
+    """Parse an option's value that must be a whole number above zero."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+positive.__name__ = "whole number above 0"  # argparse puts it in "invalid … value"
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add the positional TARGET of a reading verb."""
+    parser.add_argument("target", metavar="TARGET", help="a pid, a recording file, or a directory of recordings")
+
+
+def add_symbol_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where binaries and debug files stand."""
+    parser.add_argument("--sysroot", metavar="DIR", help="look for the program's files below DIR")
+    parser.add_argument(
+        "--debug-dir", metavar="DIR", action="append", default=[], help="also look for debug files in DIR (repeatable)"
+    )
+
+
+def conditions(words: Sequence[str]) -> dict[str, str]:
+    """Parse repeated ``--where key=value`` options."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--where {word}: expected KEY=VALUE, for example --where mod_name=mmap")
+        found[key] = value
+    return found

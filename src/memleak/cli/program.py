@@ -1,0 +1,106 @@
+"""Which file a command names, and whether the dynamic loader can bring the core into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import struct
+from typing import BinaryIO
+
+INTERPRETER_DEPTH = 4  # as the kernel: a script's interpreter may itself be a script
+
+_CLASS = {1: "32-bit", 2: "64-bit"}
+_PT_INTERP = 3
+
+
+class NotFoundError(Exception):
+    """The program does not exist (a shell would return 127)."""
+
+
+class NotExecutableError(Exception):
+    """The program exists and cannot be executed (a shell would return 126)."""
+
+
+def find(name: str, path: str | None = None) -> str:
+    """Return the file that the command *name* stands for, looked up as a shell does."""
+    if "/" not in name:
+        found = shutil.which(name, path=path)
+        if found is None:
+            raise NotFoundError(f"{name}: not found in PATH; give the program's path")
+        return found
+    if not os.path.exists(name):
+        raise NotFoundError(f"{name}: no such file; give the program's path")
+    if os.path.isdir(name):
+        raise NotExecutableError(f"{name}: is a directory; give a program")
+    if not os.access(name, os.X_OK):
+        raise NotExecutableError(f"{name}: not executable; chmod +x it, or name its interpreter")
+    return name
+
+
+def obstacle(path: str, core: str) -> str | None:
+    """Return why the core cannot be preloaded into the program *path*, None if it can."""
+    for _ in range(INTERPRETER_DEPTH):
+        try:
+            with open(path, "rb") as stream:
+                head = stream.read(4096)
+                if head[:4] == b"\x7fELF":
+                    return _privileged(path, os.fstat(stream.fileno())) or _elf_obstacle(path, head, stream, core)
+        except OSError:
+            # Executable yet not readable, as some system programs are: the loader will say.
+            return None
+        if head[:2] != b"#!":
+            return None
+        words = head[2:].split(b"\n", 1)[0].split(None, 1)
+        if not words:
+            return None
+        path = os.fsdecode(words[0])
+    return None
+
+
+def _privileged(path: str, status: os.stat_result) -> str | None:
+    """Return why the loader would ignore LD_PRELOAD for this file: it gains rights when executed."""
+    gains_user = status.st_mode & stat.S_ISUID and status.st_uid != os.getuid()
+    gains_group = status.st_mode & stat.S_ISGID and status.st_gid != os.getgid()
+    if gains_user or gains_group:
+        return f"{path} is set-{'user' if gains_user else 'group'}-id, and the loader ignores preloads there"
+    if os.getuid() != 0:
+        try:
+            os.getxattr(path, "security.capability")
+        except OSError:
+            return None
+        return f"{path} has file capabilities, and the loader ignores preloads there"
+    return None
+
+
+def _elf_obstacle(path: str, head: bytes, stream: BinaryIO, core: str) -> str | None:
+    if len(head) < 64:
+        return None  # the kernel will refuse it
+    with open(core, "rb") as core_stream:
+        ours = core_stream.read(20)
+    if head[4:6] != ours[4:6]:
+        return f"{path} is a {_CLASS.get(head[4], 'foreign')} program, the core is {_CLASS.get(ours[4], 'foreign')}"
+    if head[18:20] != ours[18:20]:
+        return f"{path} is for another machine (ELF machine {int.from_bytes(head[18:20], 'little')})"
+    loader = _loader(head, stream)
+    if loader is None:
+        return f"{path} is statically linked: no loader runs that could bring the core in"
+    if "ld-linux" not in os.path.basename(loader):
+        return f"{path} uses the loader {loader}, the core needs glibc's"
+    return None
+
+
+def _loader(head: bytes, stream: BinaryIO) -> str | None:
+    """Return the PT_INTERP of a 64-bit little-endian ELF file, None when it has none."""
+    try:
+        offset, size, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
+        stream.seek(offset)
+        table = stream.read(size * count)
+        for index in range(count):
+            kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", table, index * size)
+            if kind == _PT_INTERP:
+                stream.seek(start)
+                return os.fsdecode(stream.read(min(length, 4096)).rstrip(b"\0"))
+    except (struct.error, OSError):
+        pass
+    return None

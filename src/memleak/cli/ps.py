@@ -1,0 +1,85 @@
+"""``memleak ps``: recordings of living and dead processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from .. import locate, query, recording
+from ..errors import MemleakError
+from . import render
+from .common import Parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """List recordings, the newest first."""
+    parser = Parser("ps", "List recordings: those of running processes, with --dead the others too.")
+    parser.add_argument("directory", metavar="DIR", nargs="*", help="look here instead of the usual places")
+    parser.add_argument("--dead", action="store_true", help="also recordings of processes that have ended")
+    parser.add_argument("--json", action="store_true", help="one JSON list")
+    options = parser.parse_args(argv)
+    places = options.directory or locate.directories()
+    every = locate.list_recordings(places)
+    shown = [found for found in every if options.dead or found.alive is not False]
+    shown.sort(key=lambda found: -found.header.start_realtime_ns)
+    entries = [entry(found) for found in shown]
+    if options.json:
+        print(json.dumps(entries, indent=2))
+        return 0
+    if entries:
+        render.write(_table(entries), sys.stdout)
+    else:
+        where = " ".join(str(place) for place in places)
+        print(f"no recordings of running processes in {where}; memleak run PROGRAM makes one")
+    hidden = len(every) - len(shown)
+    if hidden:
+        print(f"{hidden} of ended processes: memleak ps --dead")
+    return 0
+
+
+def entry(found: locate.Found) -> dict[str, Any]:
+    """Return what is known of one recording, by name."""
+    header = found.header
+    held: int | None
+    try:
+        held = sum(row.est_bytes for row in query.Snapshot(recording.load(found.path)).rows())
+        size = os.stat(found.path).st_blocks * 512
+    except (MemleakError, OSError):
+        held, size = None, 0  # it ended and was removed meanwhile
+    return {
+        "pid": header.pid,
+        "command": header.command,
+        "state": state(found),
+        "mode": header.mode,
+        "age_s": max(0.0, time.time() - header.started_at),
+        "samples": header.counters["samples"],
+        "est_bytes": held,
+        "size_bytes": size,
+        "path": str(found.path),
+    }
+
+
+def state(found: locate.Found) -> str:
+    """Return what became of the process in a word or two."""
+    if found.alive:
+        return "running"
+    if found.alive is None:
+        return "other namespace"
+    return found.header.state_name if found.header.ended else "killed"
+
+
+def _table(entries: Sequence[dict[str, Any]]) -> list[str]:
+    header = ["PID", "COMMAND", "STATE", "MODE", "AGE", "SAMPLES", "EST LIVE", "SIZE", "RECORDING"]
+    rows = [
+        [
+            str(one["pid"]), render.printable(one["command"]), one["state"], one["mode"], render.age(one["age_s"]),
+            render.count(one["samples"]), render.size(one["est_bytes"]), render.size(one["size_bytes"]),
+            render.printable(one["path"]),
+        ]
+        for one in entries
+    ]  # fmt: skip
+    return render.table(header, rows, left=(1, 2, 3, 8))

@@ -1,0 +1,75 @@
+"""``memleak status``: one process's knobs, counters, room and own cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .. import control, locate, query, recording
+from . import render
+from .common import Parser, add_target
+from .set import as_json, describe
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print what the header of a recording says."""
+    parser = Parser("status", "Show the knobs (requested and effective), counters, room and own cost of a recording.")
+    add_target(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON list, an object per recording")
+    options = parser.parse_args(argv)
+    found = [look(path) for path in locate.find(options.target, dead=True)]
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    lines: list[str] = []
+    for one in found:
+        lines += [*([""] if lines else []), *_words(one)]
+    render.write(lines, sys.stdout)
+    return 0
+
+
+def look(path: Any) -> dict[str, Any]:
+    """Return one recording's state by name."""
+    held = recording.load(path)
+    header = held.header
+    alive = locate.is_alive(header, path)
+    knobs = as_json(control.read_knobs(str(path)))
+    state = "running" if alive else header.state_name if header.ended else "killed"
+    return {
+        **knobs,
+        "command": header.command,
+        "host": header.host_name,
+        "state": "unknown" if alive is None else state,
+        "recorded_s": header.duration_s,
+        "max_frames": header.max_frames,
+        "room_used": header.room_used,
+        "room_backed": header.room_backed,
+        "file_bytes": header.file_bytes,
+        "counters": dict(header.counters),
+        "footer": query.Snapshot(held, alive=[bool(alive)]).footer(),
+        "core_build_id": header.core_build_id.hex(),
+    }
+
+
+def _words(one: dict[str, Any]) -> list[str]:
+    from ..config import Knobs
+
+    footer = one["footer"]
+    cost = footer["cost"]
+    lines = [
+        f"{one['command']} (pid {one['pid']} on {one['host']}): {one['state']},"
+        f" recorded {render.age(one['recorded_s'])}",
+        f"recording  {one['path']}",
+        f"requested  {describe(Knobs(**one['requested']))}",
+        f"effective  {describe(Knobs(**one['effective']))}",
+        *([f"           {one['note']}"] if one["note"] and one["state"] == "running" else []),
+        f"room       {render.size(one['room_used'])} used, {render.size(one['room_backed'])} backed,"
+        f" {render.size(one['file_bytes'])} at most",
+        f"own cost   {cost['cpu_ns'] / 1e6:.1f} ms of CPU for {render.count(cost['samples'])} samples",
+        f"coverage   {footer['coverage']}",
+        f"exact      {'yes' if footer['exact'] else 'no: ' + '; '.join(footer['exact_reasons'])}",
+    ]
+    lines += [f"counter    {name} = {render.count(value)}" for name, value in one["counters"].items() if value]
+    return [render.printable(line) for line in lines]

@@ -1,0 +1,92 @@
+"""``memleak top``: the stacks that hold the most memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .. import query
+from . import render
+from .common import Parser, add_symbol_options, add_target, conditions, positive
+
+SHOWN_FRAMES = 20
+LIVE = ("est_bytes", "est_count", "alloc_bytes", "alloc_count", "samples")  # sorted by these, empty rows say nothing
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the top rows of a target."""
+    parser = Parser("top", "Show the stacks that hold the most memory: estimates first, then the traces.")
+    add_target(parser)
+    parser.add_argument("-n", type=positive, default=10, metavar="N", help="rows to show (10)")
+    parser.add_argument("--by", default="est_bytes", metavar="COLUMN", help="sort by this column (est_bytes)")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only these rows")
+    parser.add_argument("--group-by", metavar="KEY", help="stack, function, file, module, mod_name or thread")
+    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
+    add_symbol_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object: rows and footer")
+    options = parser.parse_args(argv)
+
+    where = {name: typed(name, value) for name, value in conditions(options.where).items()}
+    symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir)
+    snapshot = query.open(options.target, symbolizer=symbolizer)
+    rows = snapshot.top(options.n, by=options.by, where=where or None, group_by=options.group_by)
+    if options.by in LIVE:
+        rows = render.holding(rows)
+    if options.json:
+        answer = {"rows": [as_json(row, options.group_by) for row in rows], "footer": snapshot.footer()}
+        print(json.dumps(answer, indent=2))
+        return 0
+    lines = [f"{title(snapshot)}", ""]
+    lines += render.top_table(rows, options.group_by) if rows else ["no live samples"]
+    if options.group_by in (None, "stack"):
+        lines += ["", *render.stacks(rows, most=SHOWN_FRAMES)]
+    lines += ["", *render.footer(snapshot)]
+    if symbolizer is not None:
+        lines += [f"symbols: {render.printable(path)}: {why}" for path, why in symbolizer.problems().items()]
+    render.write(lines, sys.stdout)
+    return 0
+
+
+def named(sysroot: str | None, debug_dirs: Sequence[str]) -> Any:
+    """Return a symbolizer that looks where the options say."""
+    from ..symbolize import Symbolizer
+
+    return Symbolizer(sysroot=sysroot, debug_dirs=list(debug_dirs))
+
+
+def typed(name: str, text: str) -> Any:
+    """Return a condition's value in the type of its column; text when it has none."""
+    from ..rows import COLUMNS
+
+    kind = COLUMNS.get(name, str)
+    try:
+        if kind is bool:
+            return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError):
+        from ..errors import QueryError
+
+        raise QueryError(f"--where {name}={text}: the column holds {kind.__name__} values") from None
+
+
+def as_json(row: Any, group_by: str | None) -> dict[str, Any]:
+    """Return a row by column name; grouped rows also say their group."""
+    found = dict(zip(row.columns(), row.values()))
+    if group_by is not None:
+        found["group"] = row.group
+    return found
+
+
+def title(snapshot: Any) -> str:
+    """Return whose memory this is, in one line."""
+    recordings = snapshot.recordings
+    header = recordings[0].header
+    alive = sum(snapshot.alive)
+    if len(recordings) > 1:
+        return f"{len(recordings)} recordings, {alive} of running processes"
+    state = "running" if alive else "ended"
+    return render.printable(
+        f"{header.command} (pid {header.pid} on {header.host_name}), {state}, recorded {render.age(header.duration_s)}"
+    )

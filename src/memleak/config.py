@@ -1,0 +1,226 @@
+"""The knobs: their names, ranges, modes, and how they are read from text.
+
+An allocation is sampled when its thread has made a random number of allocations between
+`min_sample_interval` and `max_sample_interval` since the last one, or about every `sample_bytes`
+bytes. This module only checks values; `memleak.control` hands them to a running process.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
+
+INTERVAL_MIN = 1
+INTERVAL_MAX = 10_000
+SAMPLE_BYTES_LEAST = 4096
+SAMPLE_BYTES_MOST = 1 << 40
+MODES = ("off", "normal", "full")
+
+# OceanBase's names for the two interval knobs, accepted wherever a knob is named.
+ALIASES = {
+    "_min_malloc_sample_interval": "min_sample_interval",
+    "_max_malloc_sample_interval": "max_sample_interval",
+}
+
+_ENVIRONMENT = (
+    # Later lines win over earlier ones.
+    ("_min_malloc_sample_interval", "min_sample_interval"),
+    ("_max_malloc_sample_interval", "max_sample_interval"),
+    ("MEMLEAK_MIN_SAMPLE_INTERVAL", "min_sample_interval"),
+    ("MEMLEAK_MAX_SAMPLE_INTERVAL", "max_sample_interval"),
+    ("MEMLEAK_SAMPLE_BYTES", "sample_bytes"),
+)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class Knobs(NamedTuple):
+    """A checked set of knobs. Make one with `knobs()`."""
+
+    min_sample_interval: int = 16
+    max_sample_interval: int = 256
+    sample_bytes: int = 4 << 20
+
+    @property
+    def mode(self) -> str:
+        """The mode these intervals mean: off, normal or full."""
+        return mode_of(self.min_sample_interval, self.max_sample_interval)
+
+
+DEFAULTS = Knobs()
+
+
+def canonical_name(name: str) -> str:
+    """Return the knob that *name* means, resolving OceanBase's names.
+
+    Raises:
+        ValueError: there is no such knob.
+    """
+    found = ALIASES.get(name, name)
+    if found not in Knobs._fields:
+        raise ValueError(f"unknown knob {name!r}: the knobs are {', '.join(Knobs._fields)}")
+    return found
+
+
+def knobs(**values: Any) -> Knobs:
+    """Return the defaults with *values* in place of some, checked together.
+
+    Raises:
+        ValueError: an unknown name, a name given twice (once by its alias), or a bad value.
+    """
+    chosen: dict[str, int] = {}
+    for name, value in values.items():
+        knob = canonical_name(name)
+        if knob in chosen:
+            raise ValueError(f"{knob} is given twice (also as {name})")
+        chosen[knob] = value
+    result = DEFAULTS._replace(**chosen)
+    validate_pair(result.min_sample_interval, result.max_sample_interval)
+    validate_sample_bytes(result.sample_bytes)
+    return result
+
+
+def validate_pair(least: Any, greatest: Any) -> tuple[int, int]:
+    """Return the two intervals if they are in range and in order.
+
+    Raises:
+        ValueError: not an int (bool, float and str are refused), outside 1…10000, or least > greatest.
+    """
+    _validate_interval("min_sample_interval", least)
+    _validate_interval("max_sample_interval", greatest)
+    if least > greatest:
+        raise ValueError(
+            f"min_sample_interval ({least}) must not be greater than max_sample_interval ({greatest}):"
+            " give both, or a mode"
+        )
+    return least, greatest
+
+
+def validate_sample_bytes(value: Any) -> int:
+    """Return *value* if it can be the mean distance in bytes between byte samples.
+
+    Raises:
+        ValueError: not an int, or neither 0 (no byte samples) nor at least 4096.
+    """
+    _refuse_non_int("sample_bytes", value)
+    if value != 0 and not SAMPLE_BYTES_LEAST <= value <= SAMPLE_BYTES_MOST:
+        raise ValueError(f"sample_bytes must be 0 (none) or at least {SAMPLE_BYTES_LEAST}, not {value}")
+    return int(value)
+
+
+def mode_of(least: int, greatest: int) -> str:
+    """Return the mode that a pair of intervals means."""
+    if least == INTERVAL_MAX:
+        return "off"
+    if least == greatest == INTERVAL_MIN:
+        return "full"
+    return "normal"
+
+
+def knobs_for_mode(name: str) -> Knobs:
+    """Return the knobs that stand for a mode; normal means the defaults.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    pairs = {
+        "off": (INTERVAL_MAX, INTERVAL_MAX),
+        "normal": DEFAULTS[:2],
+        "full": (INTERVAL_MIN, INTERVAL_MIN),
+    }
+    if not isinstance(name, str) or name not in pairs:
+        raise ValueError(f"unknown mode {name!r}: the modes are {', '.join(MODES)}")
+    return DEFAULTS._replace(min_sample_interval=pairs[name][0], max_sample_interval=pairs[name][1])
+
+
+def parse_interval(text: str) -> int:
+    """Read an interval as written on a command line or in the environment.
+
+    Raises:
+        ValueError: not a whole number from 1 to 10000.
+    """
+    stripped = text.strip()
+    if not _is_number(stripped):
+        raise ValueError(f"{text!r} is not a whole number from {INTERVAL_MIN} to {INTERVAL_MAX}")
+    value = int(stripped)
+    _validate_interval("a sample interval", value)
+    return value
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as `4194304`, `512K`, `4M` or `4MiB`; units are powers of 1024.
+
+    Raises:
+        ValueError: not a size.
+    """
+    number = text.strip().lower()
+    for suffix in ("ib", "b"):
+        if number.endswith(suffix):
+            number = number[: -len(suffix)]
+            break
+    unit = number[-1:] if number[-1:] in _UNITS else ""
+    number = number[: len(number) - len(unit)].rstrip()
+    if not _is_number(number):
+        raise ValueError(f"{text!r} is not a size: write bytes or a number with K, M or G, as in 4M")
+    return int(number) * _UNITS[unit]
+
+
+def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
+    """Read the knobs that *environ* sets.
+
+    `MEMLEAK_MODE` chooses a pair of intervals; an interval given by name replaces the mode's. A bad
+    value is left out, so that the default stays, and yields one line of warning. The intervals are
+    checked as a pair: when they do not fit together both are left out.
+
+    Returns:
+        The knobs set, by name, and the warnings. Never raises.
+    """
+    found: dict[str, int] = {}
+    warnings: list[str] = []
+    mode = environ.get("MEMLEAK_MODE", "").strip()
+    if mode:
+        try:
+            chosen = knobs_for_mode(mode)
+        except ValueError as error:
+            warnings.append(f"MEMLEAK_MODE ignored: {error}")
+        else:
+            found.update(
+                min_sample_interval=chosen.min_sample_interval,
+                max_sample_interval=chosen.max_sample_interval,
+            )
+    for variable, knob in _ENVIRONMENT:
+        text = environ.get(variable, "")
+        if not text.strip():
+            continue
+        try:
+            if knob == "sample_bytes":
+                found[knob] = validate_sample_bytes(parse_bytes(text))
+            else:
+                found[knob] = parse_interval(text)
+        except ValueError as error:
+            warnings.append(f"{variable} ignored: {error}")
+    _drop_bad_pair(found, warnings)
+    return found, warnings
+
+
+def _drop_bad_pair(found: dict[str, int], warnings: list[str]) -> None:
+    least = found.get("min_sample_interval", DEFAULTS.min_sample_interval)
+    greatest = found.get("max_sample_interval", DEFAULTS.max_sample_interval)
+    try:
+        validate_pair(least, greatest)
+    except ValueError as error:
+        warnings.append(f"MEMLEAK_MIN_SAMPLE_INTERVAL and MEMLEAK_MAX_SAMPLE_INTERVAL ignored: {error}")
+        found.pop("min_sample_interval", None)
+        found.pop("max_sample_interval", None)
+
+
+def _is_number(text: str) -> bool:
+    return 0 < len(text) <= 19 and text.isascii() and text.isdigit()
+
+
+def _validate_interval(name: str, value: Optional[Any]) -> None:
+    _refuse_non_int(name, value)
+    if not INTERVAL_MIN <= value <= INTERVAL_MAX:  # type: ignore[operator]
+        raise ValueError(f"{name} must be from {INTERVAL_MIN} to {INTERVAL_MAX}, not {value}")
+
+
+def _refuse_non_int(name: str, value: Optional[Any]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, not {type(value).__name__} {value!r}")

@@ -1,0 +1,452 @@
+"""Decode the bytes of a recording: every one of them hostile until checked.
+
+Offsets and counts are checked before use and the work is linear in the number of bytes. What does
+not stand where a reference points is left out and counted in `Decoder.incomplete`.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from . import layout
+from .errors import NewerFormatError, RecordingError
+from .records import (
+    UNKNOWN_MODULE,
+    Frame,
+    Header,
+    LiveSample,
+    LiveSums,
+    Module,
+    RecordedRow,
+    Segment,
+    Thread,
+    decode_history,
+    text,
+    weighted_median,
+)
+
+MISSING_ROW = -1  # `RecordedRow.ref` of the row that stands for rows not in this copy
+_FRAMES_MOST = 4096
+_STRING_BYTES_MOST = 8192
+_KEYS_PER_STEP = 512
+
+
+def parse_header(page: bytes, origin: str) -> Header:
+    """Decode and check a header.
+
+    Raises:
+        RecordingError: too short, another kind of file, or killed while it was being opened.
+        NewerFormatError: a later format.
+    """
+    if len(page) < layout.HEADER_BYTES:
+        raise RecordingError(
+            f"{origin}: not a recording: {len(page)} bytes, the header alone has {layout.HEADER_BYTES}"
+        )
+    header = Header.unpack(page)
+    if header.magic == 0 and (header.version == layout.VERSION or not any(page)):
+        raise RecordingError(
+            f"{origin}: the recording was never completed: the process ended, or is still, opening it"
+        )
+    if header.magic != layout.MAGIC:
+        raise RecordingError(f"{origin}: not a recording: it does not begin with MMLEAK01")
+    if header.version > layout.VERSION:
+        raise NewerFormatError(origin, header.version, layout.VERSION)
+    if header.version == 0:
+        raise RecordingError(f"{origin}: damaged: format 0 does not exist")
+    return header
+
+
+def unpack_directory(page: bytes) -> list[Segment]:
+    """Return the entries of a segment directory that are in use."""
+    step = layout.SEGMENT.bytes
+    entries = (Segment(*layout.SEGMENT.format.unpack_from(page, at)) for at in range(0, len(page) - step + 1, step))
+    return [segment for segment in entries if segment.kind != layout.KIND_NONE]
+
+
+class _Damage(Exception):
+    """A record does not stand where a reference points."""
+
+
+class _BeyondEnd(Exception):
+    """A reference points outside this copy."""
+
+
+class Decoder:
+    """The state of one decoding; `run` fills it."""
+
+    def __init__(self, raw: bytes, origin: str) -> None:
+        self.raw = raw
+        self.origin = origin
+        self.header = parse_header(raw[: layout.HEADER_BYTES], origin)
+        self.modules: list[Module] = []
+        self.threads: list[Thread] = []
+        self.rows: list[RecordedRow] = []
+        self.row_of_ref: dict[int, int] = {}
+        self.live: list[LiveSample] = []
+        self.torn = 0
+        self.incomplete: list[str] = []
+        self._losses: dict[str, int] = {}
+        # Records do not overlap, so together they are not larger than the file. Decoding more than
+        # that means that references lead into the middle of others.
+        self._budget = len(raw)
+        self._stacks: dict[int, tuple[tuple[Frame, ...], bool]] = {}
+        self._frames: dict[int, Frame] = {}  # stacks share most of their frames
+        self._raw_rows: dict[int, tuple[int, ...]] = {}
+
+    def run(self) -> None:
+        segments = self._directory()
+        by_kind: dict[int, list[Segment]] = {}
+        for segment in segments:
+            by_kind.setdefault(segment.kind, []).append(segment)
+        for kind in by_kind:
+            by_kind[kind].sort(key=lambda segment: (segment.order, segment.offset))
+        self._read_modules(by_kind.get(layout.KIND_MODULES, []))
+        self._read_threads(by_kind.get(layout.KIND_THREADS, []))
+        self._read_row_index(by_kind.get(layout.KIND_ROW_INDEX, []))
+        for segment in by_kind.get(layout.KIND_LIVE, []):
+            self._read_live(segment)
+        self._build_rows()
+        self.incomplete += [f"{count} {what}" for what, count in self._losses.items()]
+
+    def _lose(self, what: str, count: int = 1) -> None:
+        if count:
+            self._losses[what] = self._losses.get(what, 0) + count
+
+    def _spend(self, count: int) -> None:
+        self._budget -= count
+        if self._budget < 0:
+            raise RecordingError(f"{self.origin}: damaged: records overlap")
+
+    # -- tables ------------------------------------------------------------------------------------
+
+    def _directory(self) -> list[Segment]:
+        size = len(self.raw)
+        if self.header.room_used > size:
+            self.incomplete.append(f"the file ends after {size} of {self.header.room_used} bytes")
+        segments = unpack_directory(self.raw[layout.DIRECTORY_OFFSET : layout.ROOM_OFFSET])
+        least = {
+            layout.KIND_MODULES: layout.MODULE.bytes,
+            layout.KIND_THREADS: layout.THREAD.bytes,
+            layout.KIND_STACK_INDEX: 8,
+            layout.KIND_ROW_INDEX: 8,
+            layout.KIND_LIVE: 8 + layout.LIVE.bytes,
+        }
+        previous_end = layout.ROOM_OFFSET
+        for segment in sorted(segments, key=lambda segment: segment.offset):
+            known = least.get(segment.kind, 0)
+            stride = max(known, segment.record_bytes) if segment.kind in _TABLES else known
+            if segment.offset < previous_end or segment.capacity * stride > segment.bytes or segment.offset % 8:
+                raise RecordingError(
+                    f"{self.origin}: damaged: the segment of kind {segment.kind} at {segment.offset}"
+                    " overlaps another or holds more than its length"
+                )
+            previous_end = segment.offset + segment.bytes
+        return segments
+
+    def _table(
+        self, segments: list[Segment], record: layout.Layout, what: str
+    ) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield (number from 1, fields) of each record of a table that lies in this copy."""
+        number = 0
+        for segment in segments:
+            stride = max(segment.record_bytes, record.bytes)
+            whole = min(segment.capacity, max(0, len(self.raw) - segment.offset) // stride)
+            self._lose(f"places for {what} beyond the end of the file", segment.capacity - whole)
+            for index in range(whole):
+                yield number + index + 1, record.format.unpack_from(self.raw, segment.offset + index * stride)
+            number += segment.capacity
+
+    def _read_modules(self, segments: list[Segment]) -> None:
+        for number, fields in self._table(segments, layout.MODULE, "modules"):
+            state, flags, path, id_bytes, build_id, loaded, low, high, generation, _ = fields
+            if state != 2 or number > 0xFFFF:
+                continue
+            while len(self.modules) < number - 1:
+                self.modules.append(UNKNOWN_MODULE._replace(id=len(self.modules) + 1))
+            name = build_id[:id_bytes].hex()
+            self.modules.append(Module(number, self._string(path), name, flags, low, high, loaded, generation))
+
+    def _read_threads(self, segments: list[Segment]) -> None:
+        for number, fields in self._table(segments, layout.THREAD, "threads"):
+            state, tid, first, last, samples, name, _ = fields
+            if state != 1:
+                continue
+            while len(self.threads) < number - 1 and number <= len(self.raw) // layout.THREAD.bytes:
+                self.threads.append(Thread(len(self.threads) + 1, 0, 0, 0, 0, ""))
+            if len(self.threads) == number - 1:
+                self.threads.append(Thread(number, tid, first, last, samples, text(name)))
+
+    def _read_row_index(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            whole = min(segment.capacity, max(0, len(self.raw) - segment.offset) // 8)
+            self._lose("places of the row index beyond the end of the file", segment.capacity - whole)
+            for _, word in _nonzero(self.raw, segment.offset, whole):
+                self._add_row(word & 0xFFFFFFFF, word >> 32)
+        overflow = self.header.overflow_row
+        if overflow and self._add_row(overflow, None) and not self._raw_rows[overflow][_ALLOC_SAMPLES]:
+            del self._raw_rows[overflow]  # it is always there, and mostly empty
+
+    def _add_row(self, ref: int, key_high: Optional[int]) -> bool:
+        """Note the row at *ref*; False, and counted, when there is none."""
+        if ref in self._raw_rows:
+            return True
+        try:
+            at = self._record(ref, layout.RECORD_ROW, layout.ROW.bytes)
+        except _BeyondEnd:
+            self._lose("rows beyond the end of the file")
+            return False
+        except _Damage:
+            self._lose("references that do not lead to a row")
+            return False
+        fields = layout.ROW.format.unpack_from(self.raw, at)
+        if key_high is not None and fields[1] >> 32 != key_high:
+            self._lose("references that do not lead to a row")
+            return False
+        self._raw_rows[ref] = fields
+        return True
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def _record(self, ref: int, kind: int, least_bytes: int) -> int:
+        """Return the offset of a record after checking that it is of *kind* and inside this copy."""
+        at = ref * layout.REF_BYTES
+        if at < layout.ROOM_OFFSET:
+            raise _Damage
+        if at + layout.RECORD.bytes > len(self.raw):
+            raise _BeyondEnd
+        length, found_kind, _ = layout.RECORD.format.unpack_from(self.raw, at)
+        if found_kind != kind or length < least_bytes:
+            raise _Damage
+        if at + length > len(self.raw):
+            raise _BeyondEnd
+        self._spend(length)
+        return at
+
+    def _string(self, ref: int) -> str:
+        try:
+            at = self._record(ref, layout.RECORD_STRING, layout.RECORD.bytes)
+        except (_Damage, _BeyondEnd):
+            self._lose("module names that are not in this copy")
+            return ""
+        length = layout.RECORD.format.unpack_from(self.raw, at)[0]
+        end = at + min(length, _STRING_BYTES_MOST)
+        return os.fsdecode(self.raw[at + layout.RECORD.bytes : end].split(b"\0", 1)[0])
+
+    def _stack(self, ref: int) -> tuple[tuple[Frame, ...], bool]:
+        found = self._stacks.get(ref)
+        if found is not None:
+            return found
+        frames: tuple[Frame, ...] = ()
+        truncated = False
+        if ref:
+            try:
+                at = self._record(ref, layout.RECORD_STACK, layout.STACK.bytes)
+                length = layout.RECORD.format.unpack_from(self.raw, at)[0]
+                _, _, count, flags, _ = layout.STACK.format.unpack_from(self.raw, at)
+                if layout.STACK.bytes + 8 * count > length or count > _FRAMES_MOST:
+                    raise _Damage
+                words = struct.unpack_from(f"<{count}Q", self.raw, at + layout.STACK.bytes)
+                frames = tuple([self._frames.get(word) or self._frame(word) for word in words])
+                truncated = bool(flags & layout.STACK_TRUNCATED)
+            except (_Damage, _BeyondEnd):
+                self._lose("stacks that are not in this copy")
+                truncated = True
+        self._stacks[ref] = frames, truncated
+        return frames, truncated
+
+    def _frame(self, word: int) -> Frame:
+        frame = Frame(
+            word >> layout.FRAME_MODULE_SHIFT, word & layout.FRAME_VADDR_MASK, bool(word & layout.FRAME_EXACT)
+        )
+        self._frames[word] = frame
+        return frame
+
+    def _history(self, ref: int) -> tuple[tuple[int, int], ...]:
+        header = self.header
+        words = header.history_levels * header.history_slots
+        if not ref or not 0 < words <= 4096 or not header.history_unit_cs or header.history_level_shift > 8:
+            return ()
+        try:
+            at = self._record(ref, layout.RECORD_HISTORY, 16 + 8 * words)
+        except (_Damage, _BeyondEnd):
+            self._lose("histories that are not in this copy")
+            return ()
+        return decode_history(struct.unpack_from(f"<{words}Q", self.raw, at + 16), header)
+
+    # -- live set ----------------------------------------------------------------------------------
+
+    def _read_live(self, segment: Segment) -> None:
+        raw, live = self.raw, self.live
+        unpack, entry_bytes = layout.LIVE.format.unpack_from, layout.LIVE.bytes
+        is_live, mask32 = layout.LIVE_KEY_LIVE, 0xFFFFFFFF
+        check_1, check_2, check_3 = layout.CHECK_1, layout.CHECK_2, layout.CHECK_3
+        entries = segment.offset + 8 * segment.capacity
+        whole = min(segment.capacity, max(0, len(raw) - segment.offset) // 8)
+        self._lose("places of the live set beyond the end of the file", segment.capacity - whole)
+        readable = max(0, len(raw) - entries) // entry_bytes
+        beyond = 0
+        for index, key in _nonzero(raw, segment.offset, whole):
+            if not key & is_live:
+                continue
+            if index >= readable:
+                beyond += 1
+                continue
+            size, row, weight, born, thread, check, _ = unpack(raw, entries + index * entry_bytes)
+            # layout.live_check(), in place: this is the innermost loop of reading.
+            total = key + size * check_1 + (row << 32 | weight) * check_2 + (born << 32 | thread) * check_3
+            if (total >> 32 ^ total) & mask32 != check or weight < 1024:
+                self.torn += 1
+                continue
+            live.append((row, size, weight, born, thread))
+        self._lose("live samples beyond the end of the file", beyond)
+
+    def _sum_live(self) -> tuple[dict[int, LiveSums], dict[int, list[tuple[int, float]]]]:
+        """Return the sums and the (age, weight) pairs of each row's live samples."""
+        grouped: dict[int, list[tuple[int, int, int]]] = {}
+        for ref, size, weight, born, _ in self.live:
+            try:
+                grouped[ref].append((size, weight, born))
+            except KeyError:
+                grouped[ref] = [(size, weight, born)]
+        end = self.header.end_cs
+        sums, ages = {}, {}
+        for ref, samples in grouped.items():
+            total = count = value = vc = vb = qc = qb = most = 0
+            heaviest = (1024, 0)
+            for size, weight, _ in samples:
+                wx = weight * size
+                over = weight - 1024
+                total += size
+                count += weight
+                value += wx
+                vc += weight * over
+                adds = wx * over * size
+                vb += adds
+                if adds > most:
+                    heaviest, most = (weight, size), adds
+                qc += weight * weight
+                qb += wx * wx
+            k, m = 1 / 1024, 1 / (1024 * 1024)
+            heavy = heaviest[0] * k, heaviest[1]
+            sums[ref] = LiveSums(len(samples), total, count * k, value * k, vc * m, vb * m, qc * m, qb * m, heavy)
+            ages[ref] = [(max(0, end - born), weight * k) for _, weight, born in samples]
+        return sums, ages
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def _build_rows(self) -> None:
+        sums, ages = self._sum_live()
+        for ref in sums:
+            # Published after the index was copied: the record itself may still be in the copy.
+            if ref not in self._raw_rows and not self._add_row(ref, None):
+                self.row_of_ref[ref] = MISSING_ROW
+        merged: dict[tuple[Any, ...], list[int]] = {}
+        for ref, fields in self._raw_rows.items():
+            frames, truncated = self._stack(fields[2])
+            merged.setdefault((fields[1], fields[5], fields[4], fields[6] & 1, frames, truncated), []).append(ref)
+        for (key, domain, label_set, overflow, frames, truncated), refs in merged.items():
+            for ref in refs:
+                self.row_of_ref[ref] = len(self.rows)
+            parts = [self._raw_rows[ref] for ref in refs]
+            live = sum((sums[ref] for ref in refs if ref in sums), LiveSums())
+            pairs = [pair for ref in refs for pair in ages.get(ref, ())]
+            self.rows.append(
+                RecordedRow(
+                    ref=refs[0],
+                    key=key,
+                    domain=domain,
+                    overflow=bool(overflow & layout.ROW_OVERFLOW),
+                    missing=False,
+                    stack=frames,
+                    truncated=truncated,
+                    python_stack=parts[0][3],
+                    label_set=label_set,
+                    first_cs=min(part[8] for part in parts),
+                    last_cs=max(part[9] for part in parts),
+                    alloc_samples=sum(part[12] for part in parts),
+                    freed_samples=sum(part[13] for part in parts),
+                    alloc_count=sum(part[14] for part in parts) / 1024,
+                    freed_count=sum(part[15] for part in parts) / 1024,
+                    alloc_bytes=sum(part[16] for part in parts),
+                    freed_bytes=sum(part[17] for part in parts),
+                    peak_bytes=sum(part[18] for part in parts),
+                    peak_cs=max(parts, key=lambda part: part[18])[19],
+                    lost_samples=sum(part[20] for part in parts),
+                    history=self._merged_history(parts),
+                    live=live,
+                    age_median_cs=weighted_median(pairs),
+                )
+            )
+        self._add_missing_row(sums, ages)
+
+    def _merged_history(self, parts: list[tuple[int, ...]]) -> tuple[tuple[int, int], ...]:
+        """Add up the histories of duplicates; a row too young to have one gives its present value."""
+        each = [self._history(part[10]) or ((part[9], max(0, part[16] - part[17])),) for part in parts]
+        if len(each) == 1:
+            return each[0]
+        events = sorted((when, part, value) for part, points in enumerate(each) for when, value in points)
+        latest = [0] * len(each)
+        totals: dict[int, int] = {}
+        total = 0
+        for when, part, value in events:
+            total += value - latest[part]
+            latest[part] = value
+            totals[when] = total
+        return tuple(totals.items())
+
+    def _add_missing_row(
+        self, sums: dict[int, LiveSums], ages: dict[int, list[tuple[int, float]]]
+    ) -> None:
+        missing = [ref for ref, row in self.row_of_ref.items() if row == MISSING_ROW]
+        if not missing:
+            return
+        for ref in missing:
+            self.row_of_ref[ref] = len(self.rows)
+        live = sum((sums[ref] for ref in missing), LiveSums())
+        pairs = [pair for ref in missing for pair in ages[ref]]
+        end = self.header.end_cs
+        self.rows.append(
+            RecordedRow(
+                ref=MISSING_ROW,
+                key=0,
+                domain=0,
+                overflow=False,
+                missing=True,
+                stack=(),
+                truncated=False,
+                python_stack=0,
+                label_set=0,
+                first_cs=min(end - age for age, _ in pairs),
+                last_cs=max(end - age for age, _ in pairs),
+                alloc_samples=live.samples,
+                freed_samples=0,
+                alloc_count=live.est_count,
+                freed_count=0.0,
+                alloc_bytes=round(live.est_bytes),
+                freed_bytes=0,
+                peak_bytes=round(live.est_bytes),
+                peak_cs=end,
+                lost_samples=0,
+                history=((end, round(live.est_bytes)),),
+                live=live,
+                age_median_cs=weighted_median(pairs),
+            )
+        )
+
+
+_ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
+_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS)
+_ZEROS = bytes(8 * _KEYS_PER_STEP)
+
+
+def _nonzero(raw: bytes, offset: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yield (index, word) of the words that are not zero, of *count* words at *offset*."""
+    for first in range(0, count, _KEYS_PER_STEP):
+        last = min(first + _KEYS_PER_STEP, count)
+        step = raw[offset + 8 * first : offset + 8 * last]
+        if step == _ZEROS[: len(step)]:
+            continue
+        for index, word in enumerate(struct.unpack(f"<{last - first}Q", step), first):
+            if word:
+                yield index, word

@@ -1,0 +1,324 @@
+"""Bring rows together: those of several recordings that mean the same stack, and those of a group."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any, Optional
+
+from . import layout
+from .estimate import estimate_bytes, estimate_count, is_narrow
+from .recording import Recording
+from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
+from .rows import Row
+from .stacks import UNKNOWN, Tracer, back_trace, short_name, token
+
+TENANT_ID = 500  # OceanBase's number for memory of the server itself
+CTX_ID = 22  # OceanBase's number for memory asked for through libc
+CTX_NAMES = ("", "GLIBC", "OPERATOR_NEW", "PYMALLOC_OBJ", "PYMALLOC_MEM", "PYMEM_RAW", "MMAP")
+MISSING = "(row not in this copy)"
+OVERFLOW = "(overflow: no room)"
+
+
+class Source:
+    """One recording of a snapshot, with what depends on when and where it is read."""
+
+    def __init__(self, recording: Recording, alive: bool) -> None:
+        """Note the time: ages of a live process's allocations are counted up to now."""
+        header = recording.header
+        self.recording = recording
+        self.alive = alive
+        self.now_cs = header.end_cs
+        if alive and not header.ended:
+            monotonic_cs = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - header.start_monotonic_ns) // 10**7
+            self.now_cs = max(header.end_cs, monotonic_cs)
+
+    @cached_property
+    def svr_ip(self) -> str:
+        """`127.0.0.1` for a recording of this machine since it was started, else the host's name."""
+        return "127.0.0.1" if self.recording.header.boot_id == _boot_id() else self.recording.header.host_name
+
+    @cached_property
+    def narrow(self) -> bool:
+        """Whether gaps were too regular to state an error."""
+        header = self.recording.header
+        return any(is_narrow(*word[:2]) for word in (header.initial, header.effective) if word.mode != "off")
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether the intervals are the ones that recording began with."""
+        header = self.recording.header
+        return header.initial == header.effective and header.mode != "off"
+
+    @property
+    def mean_interval(self) -> Optional[float]:
+        """Mean gap between count samples, None when it is not known for the whole time."""
+        return sum(self.recording.header.initial[:2]) / 2 if self.steady else None
+
+    @property
+    def sample_bytes(self) -> Optional[float]:
+        """Mean distance of byte samples, None when it is not known for the whole time or infinite."""
+        header = self.recording.header
+        if not self.steady:
+            return None
+        if header.mode == "full":
+            return 0.0
+        return header.effective_sample_bytes or None
+
+    @cached_property
+    def exact_reasons(self) -> list[str]:
+        """Why the numbers of this recording are not exact; empty when they are."""
+        found = self.recording
+        header = found.header
+        reasons = []
+        if header.initial.mode != "full":
+            reasons.append("recording did not begin in full mode")
+        elif header.initial != header.effective:
+            reasons.append("the knobs were changed after recording began")
+        meaning = dict(layout.COUNTERS)
+        reasons += [f"{name}: {number}" for name, number in header.counters.items() if number and meaning[name]]
+        if header.state == layout.STATE_OPENING:
+            reasons.append("the recording was still being opened")
+        if found.torn:
+            reasons.append(f"{found.torn} live samples were being changed while they were copied")
+        return reasons + list(found.incomplete)
+
+    @cached_property
+    def samples_of_row(self) -> dict[int, list[tuple[int, float]]]:
+        """(born_cs, weight) of the live samples of each row, by its index."""
+        found: dict[int, list[tuple[int, float]]] = {}
+        index_of = self.recording.row_index_of
+        for ref, _, weight, born, _ in self.recording.live:
+            found.setdefault(index_of(ref), []).append((born, weight / 1024))
+        return found
+
+
+class Group:
+    """Rows that an answer shows as one.
+
+    Attributes:
+        identity: equal for groups of two snapshots that mean the same.
+        label: the group's name when it is not a single stack.
+        members: (number of the source, index of the row) pairs.
+        sums: over the live samples of all members.
+        order: ties are shown in this order.
+    """
+
+    def __init__(self, identity: Any, order: int, label: Optional[str] = None) -> None:
+        """Begin empty."""
+        self.identity = identity
+        self.order = order
+        self.label = label
+        self.kind = "stack"
+        self.members: list[tuple[int, int]] = []
+        self.recorded: list[RecordedRow] = []
+        self.sums = LiveSums()
+        self.samples: Optional[list[tuple[float, float]]] = None  # (age in s, weight), for threads only
+
+    def add(self, member: tuple[int, int], row: RecordedRow) -> None:
+        """Take in one row."""
+        self.members.append(member)
+        self.recorded.append(row)
+        self.sums += row.live
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the stack was cut."""
+        return self.recorded[0].truncated
+
+    @property
+    def placeless(self) -> bool:
+        """Whether there is no stack."""
+        return not self.recorded[0].stack
+
+    @property
+    def unknown_frames(self) -> bool:
+        """Whether the stack goes through a place in no known module."""
+        return any(frame.module_id == 0 for frame in self.recorded[0].stack)
+
+    def places(self, sources: tuple[Source, ...]) -> list[tuple[Module, Frame]]:
+        """Return the stack as (module, frame) pairs, innermost first."""
+        module = sources[self.members[0][0]].recording.module
+        return [(module(frame.module_id), frame) for frame in self.recorded[0].stack]
+
+    def row(self, sources: tuple[Source, ...], tracer: Tracer) -> Row:
+        """Return the row that is shown."""
+        numbers = sorted({number for number, _ in self.members})
+        mine = [sources[number] for number in numbers]
+        headers = [source.recording.header for source in mine]
+        narrow = any(source.narrow for source in mine)
+        value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes for s in mine))
+        count = estimate_count(self.sums, narrow=narrow)
+        domain = _same(row.domain for row in self.recorded)
+        single = self.kind == "stack"
+        places = self.places(sources) if single else []
+        totals = self.kind != "thread"
+        row = self.recorded[0]
+        return Row(
+            svr_ip=_same(source.svr_ip for source in mine),
+            svr_port=_same(header.pid for header in headers),
+            tenant_id=TENANT_ID,
+            ctx_id=CTX_ID,
+            mod_name=MISSING if row.missing and single else None if domain is None else row.mod_name,
+            back_trace=back_trace(places) if places else "",
+            ctx_name=CTX_NAMES[domain] if domain is not None and domain < len(CTX_NAMES) else None,
+            alloc_count=self.sums.samples,
+            alloc_bytes=self.sums.bytes,
+            est_count=round(count.value),
+            est_bytes=round(value.value),
+            est_bytes_se=_rounded(value.se),
+            est_bytes_low=_rounded(value.low),
+            est_bytes_high=_rounded(value.high),
+            total_count=round(sum(row.alloc_count for row in self.recorded)) if totals else None,
+            total_bytes=sum(row.alloc_bytes for row in self.recorded) if totals else None,
+            peak_bytes=sum(row.peak_bytes for row in self.recorded) if totals else None,
+            first_seen=min(self._times(sources, "first_cs")) if totals else None,
+            last_seen=max(self._times(sources, "last_cs")) if totals else None,
+            age_p50=weighted_median(self._ages(sources)),
+            pid=_same(header.pid for header in headers),
+            process=self._process(", ".join(dict.fromkeys(header.command for header in headers))),
+            host=_same(header.host_name for header in headers),
+            samples=self.sums.samples,
+            exact=not any(source.exact_reasons for source in mine),
+            native_trace=tracer.native_trace(places) if places else None,
+            group=self.label,
+            trace=tracer.lines(places),
+        )
+
+    def _process(self, names: str) -> str:
+        return f"{names} {OVERFLOW}" if self.recorded[0].overflow and self.kind == "stack" else names
+
+    def _times(self, sources: tuple[Source, ...], field: str) -> Iterator[float]:
+        for (number, _), row in zip(self.members, self.recorded):
+            yield sources[number].recording.header.started_at + getattr(row, field) / 100
+
+    def _ages(self, sources: tuple[Source, ...]) -> list[tuple[float, float]]:
+        if self.samples is not None:
+            return self.samples
+        return [
+            (max(0, sources[number].now_cs - born) / 100, weight)
+            for number, index in self.members
+            for born, weight in sources[number].samples_of_row.get(index, ())
+        ]
+
+
+def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list[Group]:
+    """Return one group for each stack and domain, over all sources.
+
+    Args:
+        sources: the recordings.
+        identify: give each group an identity that is the same in other snapshots; with several
+            sources it always has one.
+    """
+    groups: dict[Any, Group] = {}
+    for number, source in enumerate(sources):
+        by_name = identify or len(sources) > 1
+        names = [module.build_id or module.path for module in source.recording.modules] if by_name else []
+        for index, row in enumerate(source.recording.rows):
+            identity: Any = index
+            if by_name:
+                stack = tuple([(_name(names, frame), frame[1], frame[2]) for frame in row.stack])
+                identity = (row.domain, row.label_set, row.overflow, row.missing, row.truncated, stack)
+            group = groups.get(identity)
+            if group is None:
+                group = groups[identity] = Group(identity, len(groups))
+            group.add((number, index), row)
+    return list(groups.values())
+
+
+def group_rows(sources: tuple[Source, ...], stacks: list[Group], group_by: str, tracer: Tracer) -> list[Group]:
+    """Return *stacks* put together by what their innermost frames, domains or threads have in common."""
+    if group_by == "stack":
+        return stacks
+    if group_by == "thread":
+        return _group_threads(sources, stacks)
+    groups: dict[Any, Group] = {}
+    if group_by in ("function", "file"):
+        tracer.prefetch(stack.places(sources)[0] for stack in stacks if stack.recorded[0].stack)
+    for stack in stacks:
+        identity, label = _identify(sources, stack, group_by, tracer)
+        group = groups.get(identity)
+        if group is None:
+            group = groups[identity] = Group(identity, len(groups), label)
+            group.kind = group_by
+        group.members += stack.members
+        group.recorded += stack.recorded
+        group.sums += stack.sums
+    return list(groups.values())
+
+
+def _identify(sources: tuple[Source, ...], stack: Group, group_by: str, tracer: Tracer) -> tuple[Any, str]:
+    row = stack.recorded[0]
+    if group_by == "mod_name":
+        label = MISSING if row.missing else row.mod_name
+        return label, label
+    if not row.stack:
+        label = MISSING if row.missing else OVERFLOW if row.overflow else "(no backtrace)"
+        return (label,), label
+    module, frame = stack.places(sources)[0]
+    if group_by == "module":
+        return module.build_id or module.path, short_name(module)
+    module, frame = tracer.without_plumbing(stack.places(sources))[0]
+    named = tracer.named(module, frame)
+    if group_by == "function":
+        label = (named[0].function if named else "") or token(module, frame)
+    else:
+        label = (named[0].file if named else "") or UNKNOWN
+    return label, label
+
+
+def _group_threads(sources: tuple[Source, ...], stacks: list[Group]) -> list[Group]:
+    members: dict[int, dict[int, RecordedRow]] = {}
+    for stack in stacks:
+        for (number, index), row in zip(stack.members, stack.recorded):
+            members.setdefault(number, {})[index] = row
+    groups: list[Group] = []
+    for number, rows in members.items():
+        source = sources[number]
+        of_thread: dict[int, list[tuple[int, int, int, int]]] = {}
+        for ref, size, weight, born, thread_id in source.recording.live:
+            index = source.recording.row_index_of(ref)
+            if index in rows:
+                of_thread.setdefault(thread_id, []).append((size, weight, born, index))
+        for thread_id, samples in of_thread.items():
+            thread = source.recording.thread(thread_id)
+            label = "(unknown thread)" if thread is None else f"{thread.name or 'thread'} ({thread.tid})"
+            group = Group((number, thread_id), len(groups), label)
+            group.kind = "thread"
+            indices = sorted({index for *_, index in samples})
+            group.members = [(number, index) for index in indices]
+            group.recorded = [rows[index] for index in indices]
+            group.sums = LiveSums.of((weight / 1024, size) for size, weight, _, _ in samples)
+            group.samples = [
+                (max(0, source.now_cs - born) / 100, weight / 1024) for _, weight, born, _ in samples
+            ]
+            groups.append(group)
+    return groups
+
+
+def _name(names: list[str], frame: Frame) -> str:
+    return names[frame[0] - 1] if 0 < frame[0] <= len(names) else ""
+
+
+def _same(values: Iterable[Any]) -> Any:
+    """Return the value that all of *values* are, None when they differ."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
+
+
+def _rounded(value: Optional[float]) -> Optional[int]:
+    return None if value is None else round(value)
+
+
+def _boot_id() -> Optional[bytes]:
+    """Return this machine's boot id, which the recordings made since carry."""
+    try:
+        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return bytes.fromhex(os.read(fd, 64).decode("ascii").strip().replace("-", ""))
+    except ValueError:
+        return None
+    finally:
+        os.close(fd)

@@ -1,0 +1,257 @@
+"""The layout of a recording as Python sees it: constants, enumerations, record formats.
+
+This mirrors `native/include/memleak_format.h`, which is the only declaration;
+`tests/test_format.py` compares the two, field by field. Nothing here reads a file.
+"""
+
+import struct
+from typing import NamedTuple
+
+MAGIC = 0x31304B41454C4D4D
+VERSION = 1
+HEADER_BYTES = 4096
+DIRECTORY_OFFSET = 4096
+DIRECTORY_ENTRIES = 128
+ROOM_OFFSET = 8192
+REF_BYTES = 16
+INTERVAL_MAX = 10000
+INTERVAL_OFF = 10000
+COUNTER_SLOTS = 64
+INDEX_WINDOW = 16
+FRAME_MODULE_SHIFT = 48
+FRAME_EXACT = 1 << 47
+FRAME_VADDR_MASK = (1 << 47) - 1
+STACK_TRUNCATED = 1
+ROW_OVERFLOW = 1
+HISTORY_LEVELS = 6
+HISTORY_SLOTS = 16
+HISTORY_LEVEL_SHIFT = 2
+HISTORY_UNIT_CS = 400
+HISTORY_VALUE_BITS = 40
+HISTORY_TAG_MASK = 0xFFFFFF
+MODULE_MAIN = 1
+MODULE_CORE = 2
+MODULE_VDSO = 4
+LIVE_BUCKET = 8
+LIVE_KEY_LIVE = 1 << 63
+LIVE_KEY_SEQUENCE_SHIFT = 52
+LIVE_KEY_LAYER_SHIFT = 48
+LIVE_KEY_ADDRESS_MASK = (1 << 48) - 1
+CHECK_1 = 0x9E3779B97F4A7C15
+CHECK_2 = 0xC2B2AE3D27D4EB4F
+CHECK_3 = 0x165667B19E3779F9
+
+STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
+KIND_NONE, KIND_MODULES, KIND_STACK_INDEX, KIND_ROW_INDEX, KIND_LIVE, KIND_THREADS = range(6)
+RECORD_STACK, RECORD_ROW, RECORD_HISTORY, RECORD_STRING = range(1, 5)
+LAYER_MALLOC, LAYER_OPERATOR_NEW, LAYER_PYMEM, LAYER_MMAP = 1, 2, 3, 6
+
+# Index = enum mlf_domain: what OceanBase's column mod_name says.
+DOMAINS = (
+    "(unknown)",
+    "glibc_malloc",
+    "operator_new",
+    "pymalloc_obj",
+    "pymalloc_mem",
+    "pymem_raw",
+    "mmap",
+)
+
+# Names in the order of their slots, with makes_inexact.
+COUNTERS = (
+    ("samples", False),
+    ("forgotten", False),
+    ("stack_full", True),
+    ("row_full", True),
+    ("live_full", True),
+    ("live_race", True),
+    ("region_full", True),
+    ("address_range", True),
+    ("history_full", False),
+    ("module_full", False),
+    ("thread_full", False),
+    ("lost", True),
+    ("nested", True),
+    ("truncated", False),
+    ("unwind_no_cfi", False),
+    ("unwind_bad_cfi", False),
+    ("unwind_bounds", False),
+    ("unwind_foreign_stack", False),
+    ("room_grown", False),
+    ("room_refused", False),
+    ("knobs_rejected", False),
+    ("unloads", False),
+    ("detached", True),
+)
+
+
+class Layout:
+    """A structure of the format: field names with their struct codes, all little endian, no padding."""
+
+    def __init__(self, name: str, *fields: tuple[str, str]) -> None:
+        """Lay *fields* out one after the other; `_` fields are skipped when reading."""
+        self.name = name
+        self.offsets: dict[str, int] = {}
+        at = 0
+        for field, code in fields:
+            self.offsets[field] = at
+            at += struct.calcsize("<" + code)
+        self.codes = dict(fields)
+        self.format = struct.Struct("<" + "".join(code for _, code in fields))
+        self.bytes = self.format.size
+
+
+HEADER = Layout(
+    "mlf_header",
+    ("magic", "Q"),
+    ("version", "I"),
+    ("header_bytes", "I"),
+    ("file_bytes", "Q"),
+    ("room_used", "Q"),
+    ("room_backed", "Q"),
+    ("segment_count", "I"),
+    ("state", "I"),
+    ("recording_id", "Q"),
+    ("run_id", "Q"),
+    ("pid", "I"),
+    ("parent_pid", "I"),
+    ("start_ticks", "Q"),
+    ("parent_recording_id", "Q"),
+    ("pid_namespace", "Q"),
+    ("uid", "I"),
+    ("clock_ticks_per_s", "I"),
+    ("start_realtime_ns", "Q"),
+    ("start_monotonic_ns", "Q"),
+    ("boot_id", "16s"),
+    ("host_name", "64s"),
+    ("command", "16s"),
+    ("core_build_id", "20s"),
+    ("core_build_id_bytes", "I"),
+    ("requested", "Q"),
+    ("effective", "Q"),
+    ("requested_sample_bytes", "Q"),
+    ("effective_sample_bytes", "Q"),
+    ("initial", "Q"),
+    ("max_frames", "I"),
+    ("history_unit_cs", "I"),
+    ("history_levels", "I"),
+    ("history_slots", "I"),
+    ("history_level_shift", "I"),
+    ("size_always_bytes", "I"),
+    ("mmap_always_bytes", "I"),
+    ("sample_cost_ns", "I"),
+    ("heartbeat_cs", "Q"),
+    ("stopped_at_cs", "Q"),
+    ("overflow_row", "I"),
+    ("reserved0", "I"),
+    ("counters", "512s"),
+)
+SEGMENT = Layout(
+    "mlf_segment",
+    ("kind", "I"),
+    ("version", "H"),
+    ("order", "H"),
+    ("offset", "Q"),
+    ("bytes", "Q"),
+    ("capacity", "I"),
+    ("record_bytes", "I"),
+)
+RECORD = Layout("mlf_record", ("bytes", "I"), ("kind", "H"), ("version", "H"))
+STACK = Layout(
+    "mlf_stack", ("record", "8s"), ("key", "Q"), ("frames", "H"), ("flags", "H"), ("reserved", "I")
+)
+ROW = Layout(
+    "mlf_row",
+    ("record", "8s"),
+    ("key", "Q"),
+    ("native_stack", "I"),
+    ("python_stack", "I"),
+    ("label_set", "I"),
+    ("domain", "B"),
+    ("flags", "B"),
+    ("reserved0", "H"),
+    ("first_cs", "I"),
+    ("last_cs", "I"),
+    ("history", "I"),
+    ("history_tick", "I"),
+    ("alloc_samples", "Q"),
+    ("freed_samples", "Q"),
+    ("alloc_count_x1024", "Q"),
+    ("freed_count_x1024", "Q"),
+    ("alloc_bytes", "Q"),
+    ("freed_bytes", "Q"),
+    ("peak_bytes", "Q"),
+    ("peak_cs", "I"),
+    ("lost_samples", "I"),
+    ("reserved1", "16s"),
+)
+HISTORY = Layout("mlf_history", ("record", "8s"), ("reserved", "Q"), ("slot", "768s"))
+MODULE = Layout(
+    "mlf_module",
+    ("state", "I"),
+    ("flags", "I"),
+    ("path", "I"),
+    ("build_id_bytes", "I"),
+    ("build_id", "20s"),
+    ("loaded_cs", "I"),
+    ("vaddr_low", "Q"),
+    ("vaddr_high", "Q"),
+    ("unload_generation", "Q"),
+    ("reserved", "64s"),
+)
+LIVE = Layout(
+    "mlf_live",
+    ("size_bytes", "Q"),
+    ("row", "I"),
+    ("weight_x1024", "I"),
+    ("born_cs", "I"),
+    ("thread", "I"),
+    ("check", "I"),
+    ("uses", "I"),
+)
+THREAD = Layout(
+    "mlf_thread",
+    ("state", "I"),
+    ("tid", "I"),
+    ("first_cs", "I"),
+    ("last_cs", "I"),
+    ("samples", "Q"),
+    ("name", "16s"),
+    ("reserved", "24s"),
+)
+STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, ROW, HISTORY, MODULE, LIVE, THREAD)
+
+
+class IntervalWord(NamedTuple):
+    """One packed knob word: the pair of intervals and the epoch that numbers its changes."""
+
+    min_sample_interval: int
+    max_sample_interval: int
+    epoch: int
+
+    @classmethod
+    def unpack(cls, word: int) -> "IntervalWord":
+        """Take a word of the header apart."""
+        return cls(word & 0xFFFF, word >> 16 & 0xFFFF, word >> 32 & 0xFFFFFFFF)
+
+    def pack(self) -> int:
+        """Return the word for the header."""
+        return self.min_sample_interval | self.max_sample_interval << 16 | (self.epoch & 0xFFFFFFFF) << 32
+
+    @property
+    def mode(self) -> str:
+        """The mode the pair means: off, normal or full."""
+        if self.min_sample_interval >= INTERVAL_OFF:
+            return "off"
+        return "full" if self[:2] == (1, 1) else "normal"
+
+
+def live_check(key: int, size_bytes: int, row: int, weight_x1024: int, born_cs: int, thread: int) -> int:
+    """Return the check word of a live entry, as the core computes it."""
+    total = (
+        key
+        + size_bytes * CHECK_1
+        + (row << 32 | weight_x1024) * CHECK_2
+        + (born_cs << 32 | thread) * CHECK_3
+    )
+    return (total >> 32 ^ total) & 0xFFFFFFFF

@@ -1,0 +1,389 @@
+"""Ask questions of recordings: rows, the top of them, groups, differences, SQL.
+
+A `Snapshot` holds one or more recordings as they were when it was made. Rows of several recordings
+that stand for the same stack in the same builds are merged into one.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from . import layout, locate, recording
+from .errors import QueryError, RecordingError, TargetError
+from .estimate import normal_quantile
+from .grouping import Group, Source, group_rows, merge_stacks
+from .recording import Recording
+from .rows import COLUMNS, GROUPS, NUMERIC, DiffRow, Row
+from .stacks import Tracer
+
+if TYPE_CHECKING:
+    from .sql import Result
+
+__all__ = ["COLUMNS", "GROUPS", "NUMERIC", "DiffRow", "Row", "Snapshot", "open"]
+
+Where = Union[Mapping[str, Any], Callable[[Row], bool], None]
+
+# Columns that can be sorted by without making a row first.
+_CHEAP: dict[str, Callable[[Group], float]] = {
+    "est_bytes": lambda group: group.sums.est_bytes,
+    "est_count": lambda group: group.sums.est_count,
+    "alloc_bytes": lambda group: group.sums.bytes,
+    "alloc_count": lambda group: group.sums.samples,
+    "samples": lambda group: group.sums.samples,
+}
+
+
+def open(
+    target: Union[int, str, "os.PathLike[str]"],
+    *,
+    symbolizer: Optional[Any] = None,
+    environ: Optional[Mapping[str, str]] = None,
+) -> "Snapshot":
+    """Read what *target* names and return it as a snapshot.
+
+    Args:
+        target: a pid (int or digits), a recording, or a directory, whose recordings are merged.
+        symbolizer: names functions and files; see `Snapshot`.
+        environ: where recordings of dead processes are looked up; the process's own by default.
+
+    Raises:
+        TargetError: there is no such process, file or directory, or it has no recording.
+        RecordingError: a single recording cannot be read. In a directory such files are left out
+            and listed in `Snapshot.problems`, unless none is left.
+    """
+    paths = locate.find(target, environ=environ)
+    is_pid = isinstance(target, int) or (isinstance(target, str) and target.isdigit())
+    recordings, problems, alive = [], [], []
+    for path in paths:
+        origin = f"pid {target} ({path})" if is_pid else None
+        try:
+            found = recording.load(path, origin=origin)
+        except RecordingError as error:
+            if len(paths) == 1:
+                raise
+            problems.append(str(error))
+            continue
+        recordings.append(found)
+        alive.append(bool(locate.is_alive(found.header, path)))
+    if not recordings:
+        raise TargetError(f"{target}: none of its {len(paths)} recordings can be read; the first: {problems[0]}")
+    return Snapshot(recordings, symbolizer=symbolizer, alive=alive, problems=problems)
+
+
+class Snapshot:
+    """Recordings at one moment, ready for questions. Nothing in it changes.
+
+    Args:
+        recordings: what to ask about.
+        symbolizer: an object with `frames(path, build_id, vaddr, exact)`, which returns the
+            functions at a place, innermost first, each with `.function`, `.file`, `.line` and
+            `.inlined`. Without one, `native_trace` is None and rows cannot be grouped by function
+            or file.
+        alive: for each recording, whether its process was running.
+        problems: recordings that were left out, in words.
+    """
+
+    def __init__(
+        self,
+        recordings: Union[Recording, Sequence[Recording]],
+        *,
+        symbolizer: Optional[Any] = None,
+        alive: Optional[Sequence[bool]] = None,
+        problems: Iterable[str] = (),
+    ) -> None:
+        """Take the recordings; rows are merged when first asked for."""
+        held = (recordings,) if isinstance(recordings, Recording) else tuple(recordings)
+        if not held:
+            raise ValueError("a snapshot needs at least one recording")
+        living = tuple(alive) if alive is not None else (False,) * len(held)
+        self._sources = tuple(Source(found, lives) for found, lives in zip(held, living))
+        self._tracer = Tracer(symbolizer)
+        self._stacks: Optional[list[Group]] = None
+        self.problems = tuple(problems)
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """The recordings, in the order given."""
+        return tuple(source.recording for source in self._sources)
+
+    @property
+    def alive(self) -> tuple[bool, ...]:
+        """For each recording, whether its process was running when the snapshot was made."""
+        return tuple(source.alive for source in self._sources)
+
+    def with_symbolizer(self, symbolizer: Any) -> "Snapshot":
+        """Return the same snapshot with another symbolizer."""
+        return Snapshot(self.recordings, symbolizer=symbolizer, alive=self.alive, problems=self.problems)
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        """Return every row, ungrouped, the most estimated live bytes first."""
+        return self.top(None)
+
+    def top(
+        self,
+        n: Optional[int] = 10,
+        by: str = "est_bytes",
+        where: Where = None,
+        group_by: Optional[str] = None,
+    ) -> list[Row]:
+        """Return the *n* rows with the greatest values in column *by*.
+
+        Args:
+            n: how many; None for all.
+            by: a numeric column. Rows without a value come last.
+            where: keeps the stacks for which each named column equals the value given, or the
+                callable given for it is true of it; or a callable that takes the row. Applied
+                before grouping.
+            group_by: one of stack, function, file, module, mod_name, thread; the first four by the
+                innermost frame.
+
+        Raises:
+            QueryError: no such column, not a numeric one, or no such grouping.
+        """
+        if by not in NUMERIC:
+            known = "is not numeric" if by in COLUMNS else "does not exist"
+            raise QueryError(f"cannot sort by {by!r}: the column {known}; numeric are {', '.join(NUMERIC)}")
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
+            raise QueryError(f"n must be a number of rows or None, not {n!r}")
+        groups = self._select(where)
+        if group_by is not None:
+            groups = self._group(groups, group_by)
+        cheap = _CHEAP.get(by)
+        if cheap is not None:
+            groups = sorted(groups, key=lambda group: (-cheap(group), group.order))
+            return self._rows(groups[:n])
+        position = Row._fields.index(by)
+        rows = self._rows(groups)
+
+        def order(row: Row) -> tuple[bool, Any, int]:
+            value: Any = row[position]
+            return value is None, -(value or 0), -row.est_bytes
+
+        return sorted(rows, key=order)[:n]
+
+    def _select(self, where: Where) -> list[Group]:
+        if self._stacks is None:
+            self._stacks = merge_stacks(self._sources)
+        if where is None:
+            return self._stacks
+        if callable(where):
+            return [group for group in self._stacks if where(self._row(group))]
+        unknown = [name for name in where if name not in COLUMNS]
+        if unknown:
+            raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are {', '.join(COLUMNS)}")
+        tests = [
+            (Row._fields.index(name), wanted if callable(wanted) else _equal_to(wanted))
+            for name, wanted in where.items()
+        ]
+        return [
+            group
+            for group in self._stacks
+            if all(test(row[position]) for row in (self._row(group),) for position, test in tests)
+        ]
+
+    def _group(self, groups: list[Group], group_by: str) -> list[Group]:
+        if group_by not in GROUPS:
+            raise QueryError(f"cannot group by {group_by!r}: the groupings are {', '.join(GROUPS)}")
+        if group_by in ("function", "file") and not self._tracer.can_name:
+            raise QueryError(f"grouping by {group_by} needs a symbolizer")
+        return group_rows(self._sources, groups, group_by, self._tracer)
+
+    def _rows(self, groups: list[Group]) -> list[Row]:
+        self._tracer.prefetch(place for group in groups if group.kind == "stack" for place in group.places(self._sources))
+        return [self._row(group) for group in groups]
+
+    def _row(self, group: Group) -> Row:
+        return group.row(self._sources, self._tracer)
+
+    # -- comparison --------------------------------------------------------------------------------
+
+    def diff(self, older: "Snapshot") -> list[DiffRow]:
+        """Return how each stack changed since *older*, the greatest growth of live bytes first.
+
+        Stacks are matched by build and place, so the two snapshots may be of different processes.
+        """
+        mine = {group.identity: group for group in merge_stacks(self._sources, identify=True)}
+        theirs = {group.identity: group for group in merge_stacks(older._sources, identify=True)}
+        z = normal_quantile(0.975)
+        changes = []
+        for identity in {**mine, **theirs}:
+            newer_row = self._row(mine[identity]) if identity in mine else None
+            older_row = older._row(theirs[identity]) if identity in theirs else None
+            changes.append(_change(newer_row, older_row, z))
+        changes.sort(key=lambda change: -change.diff_est_bytes)
+        return changes
+
+    # -- SQL, saving -------------------------------------------------------------------------------
+
+    def sql(self, query: str, params: Union[Sequence[Any], Mapping[str, Any]] = ()) -> "Result":
+        """Answer one SELECT over the table `malloc_sample_info`; see `memleak.sql.run`.
+
+        Raises:
+            QueryError: the statement is wrong, writes, or takes too long.
+        """
+        from .sql import run
+
+        return run(self, query, params)
+
+    def save(self, path: Union[str, "os.PathLike[str]"], *, force: bool = False) -> list[Path]:
+        """Write the recordings to *path*: one to a file, several into a directory of that name.
+
+        A file appears complete or not at all, readable by its owner only.
+
+        Args:
+            path: where to; for several recordings a directory, made when missing.
+            force: replace files that exist.
+
+        Returns:
+            The files written.
+
+        Raises:
+            TargetError: a file exists already, or cannot be written.
+        """
+        from .saving import save_all
+
+        return save_all(self.recordings, Path(path), force=force)
+
+    # -- what stands below every printout ------------------------------------------------------------
+
+    def exact_reasons(self) -> list[str]:
+        """Return why the numbers are not exact; empty when they are."""
+        several = len(self._sources) > 1
+        reasons = []
+        for source in self._sources:
+            prefix = f"{source.recording.origin}: " if several else ""
+            reasons += [prefix + reason for reason in source.exact_reasons]
+        return reasons + list(self.problems)
+
+    def footer(self) -> dict[str, Any]:
+        """Return what an answer must not go without: sampling, losses, coverage, own cost.
+
+        Keys: `recordings` (how many), `sampling` (a list of dicts with `mode`,
+        `min_sample_interval`, `max_sample_interval`, `sample_bytes`, `requested` and `recordings`),
+        `samples` (taken in all), `live_samples`, `rows`, `dropped` (counter -> number, what answers
+        lack), `counters` (the others that are not zero), `torn`, `incomplete` (list of str),
+        `problems` (list of str), `coverage` (str), `exact` (bool), `exact_reasons` (list of str),
+        `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`).
+        """
+        sampling: dict[tuple[Any, ...], int] = {}
+        dropped: dict[str, int] = {}
+        others: dict[str, int] = {}
+        losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact}
+        for source in self._sources:
+            header = source.recording.header
+            law = (header.effective[:2], header.effective_sample_bytes, header.requested[:2], header.mode)
+            sampling[law] = sampling.get(law, 0) + 1
+            for name, number in header.counters.items():
+                if number and name not in ("samples", "forgotten"):
+                    into = dropped if name in losing else others
+                    into[name] = into.get(name, 0) + number
+        return {
+            "recordings": len(self._sources),
+            "sampling": [
+                {
+                    "mode": mode,
+                    "min_sample_interval": pair[0],
+                    "max_sample_interval": pair[1],
+                    "sample_bytes": sample_bytes,
+                    "requested": tuple(requested),
+                    "recordings": number,
+                }
+                for (pair, sample_bytes, requested, mode), number in sampling.items()
+            ],
+            "samples": sum(found.header.counters["samples"] for found in self.recordings),
+            "live_samples": sum(len(found.live) for found in self.recordings),
+            "rows": len(self._select(None)),
+            "dropped": dropped,
+            "counters": others,
+            "torn": sum(found.torn for found in self.recordings),
+            "incomplete": [f"{found.origin}: {why}" for found in self.recordings for why in found.incomplete],
+            "problems": list(self.problems),
+            "coverage": self._coverage(),
+            "exact": not self.exact_reasons(),
+            "exact_reasons": self.exact_reasons(),
+            "cost": self._cost(),
+        }
+
+    def _coverage(self) -> str:
+        """Say which share of the samples has a complete backtrace in a known place."""
+        samples = cut = unknown = unplaced = 0
+        for group in self._select(None):
+            count = group.sums.samples
+            samples += count
+            if group.placeless:
+                unplaced += count
+            elif group.truncated:
+                cut += count
+            elif group.unknown_frames:
+                unknown += count
+        if not samples:
+            return "no live samples"
+        notes = []
+        for count, what in (
+            (unplaced, "without a backtrace"),
+            (cut, "with a backtrace that was cut"),
+            (unknown, "through code in no known module"),
+        ):
+            if count:
+                notes.append(f"{count} {what}")
+        return f"{samples} live samples" + (f", {', '.join(notes)}" if notes else ", all with complete backtraces")
+
+    def _cost(self) -> dict[str, Any]:
+        samples = cpu_ns = 0
+        costs = set()
+        duration_s = 0.0
+        for source in self._sources:
+            header = source.recording.header
+            taken = header.counters["samples"]
+            samples += taken
+            cpu_ns += taken * header.sample_cost_ns
+            costs.add(header.sample_cost_ns)
+            duration_s += source.now_cs / 100
+        return {
+            "samples": samples,
+            "sample_cost_ns": costs.pop() if len(costs) == 1 else None,
+            "cpu_ns": cpu_ns,
+            "duration_s": duration_s,
+            "share": cpu_ns / 1e9 / duration_s if duration_s > 0 else None,
+        }
+
+
+def _equal_to(wanted: Any) -> Callable[[Any], bool]:
+    return lambda value: bool(value == wanted)
+
+
+def _change(newer: Optional[Row], older: Optional[Row], z: float) -> DiffRow:
+    shown = newer or older
+    assert shown is not None
+
+    def difference(column: str) -> int:
+        return (getattr(newer, column) or 0 if newer else 0) - (getattr(older, column) or 0 if older else 0)
+
+    errors = [row.est_bytes_se if row.samples else 0 for row in (newer, older) if row is not None]
+    change = difference("est_bytes")
+    se = None if None in errors else round(sum(error * error for error in errors if error) ** 0.5)
+    return DiffRow(
+        mod_name=shown.mod_name,
+        back_trace=shown.back_trace,
+        native_trace=shown.native_trace,
+        pid=shown.pid,
+        process=shown.process,
+        host=shown.host,
+        diff_est_bytes=change,
+        diff_est_bytes_se=se,
+        diff_est_bytes_low=None if se is None else round(change - z * se),
+        diff_est_bytes_high=None if se is None else round(change + z * se),
+        diff_est_count=difference("est_count"),
+        diff_total_bytes=difference("total_bytes"),
+        diff_total_count=difference("total_count"),
+        est_bytes=newer.est_bytes if newer else 0,
+        est_count=newer.est_count if newer else 0,
+        older_est_bytes=older.est_bytes if older else 0,
+        older_est_count=older.est_count if older else 0,
+        samples=newer.samples if newer else 0,
+        older_samples=older.samples if older else 0,
+        exact=all(row.exact for row in (newer, older) if row is not None),
+    )

@@ -1,0 +1,222 @@
+"""Read a recording: of a live process, of a dead one, or a copy, all with the same code.
+
+`load` copies the used part of a file into memory once and `parse` decodes the copy; nothing is
+read from the file afterwards. Every byte is treated as hostile: offsets and counts are checked,
+the work is linear in the size of the file, and a file that cannot be read is refused with
+`RecordingError`. A truncated file is read as far as it goes and says so in `Recording.incomplete`.
+"""
+
+import os
+import stat
+from typing import Optional, Union
+
+from . import layout
+from .decode import MISSING_ROW, Decoder, parse_header, unpack_directory
+from .errors import RecordingError
+from .records import UNKNOWN_MODULE, Header, LiveSample, Module, RecordedRow, Segment, Thread
+
+__all__ = ["MISSING_ROW", "PathLike", "Recording", "load", "load_header", "open_regular", "parse", "parse_header"]
+
+FILE_BYTES_MOST = 4 << 30
+_KEYS_PER_COPY = 128
+_ROOM_STEPS = 4
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+class Recording:
+    """One decoded recording. Nothing in it changes after `load` or `parse` returned it.
+
+    Attributes:
+        origin: the name for messages, usually the path.
+        raw: the bytes it was decoded from; writing them to a file makes a copy of the recording.
+        header: identity, clocks, knobs, counters.
+        modules: the loaded objects; `modules[i].id == i + 1`.
+        threads: the threads, likewise.
+        rows: one for each key; the overflow row and the row of missing rows among them.
+        live: the verified live samples, each (row_ref, size_bytes, weight_x1024, born_cs, thread).
+        torn: live entries left out because they were being changed while copied, or are damaged.
+        incomplete: why something is missing from this copy; empty when nothing is.
+    """
+
+    __slots__ = ("_by_ref", "header", "incomplete", "live", "modules", "origin", "raw", "rows", "threads", "torn")
+
+    def __init__(self, decoder: Decoder) -> None:
+        """Take over what *decoder* found."""
+        self.origin: str = decoder.origin
+        self.raw: bytes = decoder.raw
+        self.header: Header = decoder.header
+        self.modules: tuple[Module, ...] = tuple(decoder.modules)
+        self.threads: tuple[Thread, ...] = tuple(decoder.threads)
+        self.rows: tuple[RecordedRow, ...] = tuple(decoder.rows)
+        self.live: tuple[LiveSample, ...] = tuple(decoder.live)
+        self.torn: int = decoder.torn
+        self.incomplete: tuple[str, ...] = tuple(decoder.incomplete)
+        self._by_ref: dict[int, int] = decoder.row_of_ref
+
+    def module(self, module_id: int) -> Module:
+        """Return a module by the number a frame has; an unknown number gives a module without path."""
+        if 0 < module_id <= len(self.modules):
+            return self.modules[module_id - 1]
+        return UNKNOWN_MODULE
+
+    def thread(self, thread_id: int) -> Optional[Thread]:
+        """Return a thread by the number a live sample has; None when it was not recorded."""
+        if 0 < thread_id <= len(self.threads):
+            return self.threads[thread_id - 1]
+        return None
+
+    def row_of(self, sample: LiveSample) -> RecordedRow:
+        """Return the row a live sample belongs to."""
+        return self.rows[self._by_ref[sample[0]]]
+
+    def row_index_of(self, row_ref: int) -> int:
+        """Return the index in `rows` of the row that a live sample names."""
+        return self._by_ref[row_ref]
+
+    @property
+    def samples_lost(self) -> dict[str, int]:
+        """The counters that are not zero and mean that a full-mode answer lacks something."""
+        return {
+            name: self.header.counters[name]
+            for name, makes_inexact in layout.COUNTERS
+            if makes_inexact and self.header.counters[name]
+        }
+
+
+def open_regular(path: PathLike, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file and return its descriptor; never blocks on a fifo or device.
+
+    Raises:
+        RecordingError: not a regular file.
+        OSError: it cannot be opened.
+    """
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise RecordingError(f"{os.fspath(path)}: {kind}, so not a recording")
+    return fd
+
+
+def load(path: PathLike, *, origin: Optional[str] = None) -> Recording:
+    """Read the recording at *path*, which may be in use by a live process.
+
+    Args:
+        path: a regular file, at most 4 GiB; symbolic links are followed.
+        origin: how messages name it; the path when not given.
+
+    Raises:
+        RecordingError: it cannot be opened, is not a recording, or is damaged.
+        NewerFormatError: it has a later format.
+    """
+    name = os.fspath(path) if origin is None else origin
+    try:
+        fd = open_regular(path)
+        try:
+            raw = _copy(fd, name)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise RecordingError(f"{name}: cannot be read: {error.strerror or error}") from error
+    return parse(raw, name)
+
+
+def load_header(path: PathLike, *, origin: Optional[str] = None) -> Header:
+    """Read only the header of the recording at *path*.
+
+    Raises:
+        RecordingError: as for `load`.
+    """
+    name = os.fspath(path) if origin is None else origin
+    try:
+        fd = open_regular(path)
+        try:
+            page = os.pread(fd, layout.HEADER_BYTES, 0)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise RecordingError(f"{name}: cannot be read: {error.strerror or error}") from error
+    return parse_header(page, name)
+
+
+def parse(buffer: bytes, origin: str = "<bytes>") -> Recording:
+    """Decode a recording from a copy of its bytes.
+
+    Raises:
+        RecordingError: not a recording, or damaged.
+        NewerFormatError: a later format.
+    """
+    decoder = Decoder(bytes(buffer), origin)
+    decoder.run()
+    return Recording(decoder)
+
+
+def _copy(fd: int, origin: str) -> bytes:
+    """Copy the used part of a recording that may be changing.
+
+    Live samples are read first: whatever they refer to was complete before, so the rest of the copy
+    holds it.
+    """
+    size = os.fstat(fd).st_size
+    if size > FILE_BYTES_MOST:
+        raise RecordingError(f"{origin}: {size} bytes, more than the {FILE_BYTES_MOST} a recording can have")
+    parse_header(os.pread(fd, layout.HEADER_BYTES, 0), origin)
+    live: list[tuple[int, bytes]] = []
+    read = 0
+    for segment in unpack_directory(_read_directory(fd)):
+        ends = segment.offset + segment.bytes
+        if segment.kind == layout.KIND_LIVE and layout.ROOM_OFFSET <= segment.offset <= ends <= size:
+            read += segment.bytes
+            if read > size or segment.capacity * (8 + layout.LIVE.bytes) > segment.bytes:
+                break  # they overlap, or hold more than their length: `parse` refuses that
+            live += _read_live(fd, segment)
+    directory = _read_directory(fd)
+    copy = bytearray(directory)
+    # What was copied refers to nothing beyond the room that is in use afterwards. The rest of it is
+    # copied too, and may itself refer to newer records: those few steps end it in practice.
+    for _ in range(_ROOM_STEPS):
+        page = os.pread(fd, layout.HEADER_BYTES, 0)
+        used = min(max(parse_header(page, origin).room_used, layout.ROOM_OFFSET), size)
+        if used <= layout.DIRECTORY_OFFSET + len(copy):
+            break
+        copy += _read(fd, layout.DIRECTORY_OFFSET + len(copy), used - layout.DIRECTORY_OFFSET - len(copy))
+    copy[:0] = page
+    for offset, part in live:
+        if offset + len(part) <= len(copy):
+            copy[offset : offset + len(part)] = part
+    return bytes(copy)
+
+
+def _read_live(fd: int, segment: Segment) -> list[tuple[int, bytes]]:
+    """Copy a live segment in small steps, keys before their entries, so that few change in between."""
+    parts = []
+    entry_bytes = layout.LIVE.bytes
+    entries = segment.offset + 8 * segment.capacity
+    for first in range(0, segment.capacity, _KEYS_PER_COPY):
+        number = min(_KEYS_PER_COPY, segment.capacity - first)
+        keys = _read(fd, segment.offset + 8 * first, 8 * number)
+        parts.append((segment.offset + 8 * first, keys))
+        if keys.count(0) != len(keys):
+            at = entries + first * entry_bytes
+            parts.append((at, _read(fd, at, number * entry_bytes)))
+    return parts
+
+
+def _read_directory(fd: int) -> bytes:
+    return os.pread(fd, layout.DIRECTORY_ENTRIES * layout.SEGMENT.bytes, layout.DIRECTORY_OFFSET)
+
+
+def _read(fd: int, offset: int, count: int) -> bytes:
+    parts = []
+    while count > 0:
+        part = os.pread(fd, min(count, 64 << 20), offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        count -= len(part)
+    return b"".join(parts)
+
+

@@ -1,0 +1,302 @@
+"""What stands in a recording, as plain immutable values.
+
+`memleak.recording` makes these from bytes that it has checked. Names are those of the C structures;
+`_cs` is centiseconds since the recording began.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional, TypeVar
+
+from . import layout
+from .layout import IntervalWord
+
+STATES = ("opening", "recording", "stopped", "exited")
+
+
+class Header(NamedTuple):
+    """The first page: identity, clocks, knobs, counters. Fields as in `struct mlf_header`."""
+
+    magic: int
+    version: int
+    header_bytes: int
+    file_bytes: int
+    room_used: int
+    room_backed: int
+    segment_count: int
+    state: int
+    recording_id: int
+    run_id: int
+    pid: int
+    parent_pid: int
+    start_ticks: int
+    parent_recording_id: int
+    pid_namespace: int
+    uid: int
+    clock_ticks_per_s: int
+    start_realtime_ns: int
+    start_monotonic_ns: int
+    boot_id: bytes
+    host_name: str
+    command: str
+    core_build_id: bytes
+    core_build_id_bytes: int
+    requested: IntervalWord
+    effective: IntervalWord
+    requested_sample_bytes: int
+    effective_sample_bytes: int
+    initial: IntervalWord
+    max_frames: int
+    history_unit_cs: int
+    history_levels: int
+    history_slots: int
+    history_level_shift: int
+    size_always_bytes: int
+    mmap_always_bytes: int
+    sample_cost_ns: int
+    heartbeat_cs: int
+    stopped_at_cs: int
+    overflow_row: int
+    reserved0: int
+    counters: dict[str, int]
+
+    @classmethod
+    def unpack(cls, page: bytes) -> "Header":
+        """Decode a header; only its length must have been checked."""
+        raw = dict(zip(layout.HEADER.codes, layout.HEADER.format.unpack_from(page)))
+        for name in ("requested", "effective", "initial"):
+            raw[name] = IntervalWord.unpack(raw[name])
+        slots = struct.unpack(f"<{layout.COUNTER_SLOTS}Q", raw["counters"])
+        raw["counters"] = {name: slots[index] for index, (name, _) in enumerate(layout.COUNTERS)}
+        raw["host_name"] = text(raw["host_name"])
+        raw["command"] = text(raw["command"])
+        raw["core_build_id"] = raw["core_build_id"][: raw["core_build_id_bytes"]]
+        return cls(**raw)
+
+    @property
+    def state_name(self) -> str:
+        """The state in a word: opening, recording, stopped or exited."""
+        return STATES[self.state] if self.state < len(STATES) else f"state {self.state}"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the recording was closed by `stop()` or by the end of the program."""
+        return self.state in (layout.STATE_STOPPED, layout.STATE_EXITED)
+
+    @property
+    def started_at(self) -> float:
+        """When recording began, in seconds since the epoch."""
+        return self.start_realtime_ns / 1e9
+
+    @property
+    def end_cs(self) -> int:
+        """The last moment the recording knows of: its last sampled call, or its end."""
+        return max(self.heartbeat_cs, self.stopped_at_cs if self.ended else 0)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the beginning to `end_cs`."""
+        return self.end_cs / 100
+
+    @property
+    def mode(self) -> str:
+        """The mode in effect: off, normal or full."""
+        return self.effective.mode
+
+
+class Segment(NamedTuple):
+    """One directory entry. Fields as in `struct mlf_segment`."""
+
+    kind: int
+    version: int
+    order: int
+    offset: int
+    bytes: int
+    capacity: int
+    record_bytes: int
+
+
+class Frame(NamedTuple):
+    """One frame of a stack: a module's number and a virtual address in it, as addr2line takes it.
+
+    The address is a return address unless `exact`. Module 0 means the place is in no known module.
+    """
+
+    module_id: int
+    vaddr: int
+    exact: bool
+
+
+class Module(NamedTuple):
+    """One loaded object. `id` counts from 1; a module that was never completed has an empty path."""
+
+    id: int
+    path: str
+    build_id: str  # hexadecimal, empty when it has none
+    flags: int
+    vaddr_low: int
+    vaddr_high: int
+    loaded_cs: int
+    unload_generation: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the program itself."""
+        return bool(self.flags & layout.MODULE_MAIN)
+
+
+UNKNOWN_MODULE = Module(0, "", "", 0, 0, 0, 0, 0)
+
+
+class Thread(NamedTuple):
+    """One thread of the program. `id` counts from 1; `name` is empty when not known."""
+
+    id: int
+    tid: int
+    first_cs: int
+    last_cs: int
+    samples: int
+    name: str
+
+
+class LiveSums(NamedTuple):
+    """Sums over live samples: everything that estimates, errors and intervals need.
+
+    `w` is a sample's weight, `x` its size in bytes.
+    """
+
+    samples: int = 0
+    bytes: int = 0  # sum of x: as sampled, unscaled
+    est_count: float = 0.0  # sum of w
+    est_bytes: float = 0.0  # sum of w x
+    variance_count: float = 0.0  # sum of w (w - 1)
+    variance_bytes: float = 0.0  # sum of w (w - 1) x^2
+    square_count: float = 0.0  # sum of w^2
+    square_bytes: float = 0.0  # sum of (w x)^2
+    heaviest: tuple[float, int] = (1.0, 0)  # (w, x) of the sample that adds most to variance_bytes
+
+    @classmethod
+    def of(cls, samples: Iterable[tuple[float, int]]) -> "LiveSums":
+        """Sum over (weight, size in bytes) pairs."""
+        number = total = 0
+        heaviest, most = (1.0, 0), 0.0
+        count = value = variance_count = variance_bytes = square_count = square_bytes = 0.0
+        for w, x in samples:
+            number += 1
+            total += x
+            count += w
+            value += w * x
+            variance_count += w * (w - 1)
+            variance_bytes += w * (w - 1) * x * x
+            square_count += w * w
+            square_bytes += w * w * x * x
+            if w * (w - 1) * x * x > most:
+                heaviest, most = (w, x), w * (w - 1) * x * x
+        sums = (count, value, variance_count, variance_bytes, square_count, square_bytes)
+        return cls(number, total, *sums, heaviest)
+
+    def __add__(self, other: "LiveSums") -> "LiveSums":  # type: ignore[override]
+        """Add field by field; of the two heaviest samples the heavier is kept."""
+        return LiveSums(
+            self.samples + other.samples,
+            self.bytes + other.bytes,
+            self.est_count + other.est_count,
+            self.est_bytes + other.est_bytes,
+            self.variance_count + other.variance_count,
+            self.variance_bytes + other.variance_bytes,
+            self.square_count + other.square_count,
+            self.square_bytes + other.square_bytes,
+            max(self.heaviest, other.heaviest, key=lambda s: s[0] * (s[0] - 1) * s[1] * s[1]),
+        )
+
+
+# One sampled allocation that had not been freed: row_ref, size_bytes, weight_x1024, born_cs, thread.
+# A plain tuple, because there are up to hundreds of thousands. `row_ref` leads to its row.
+LiveSample = tuple[int, int, int, int, int]
+
+
+class RecordedRow(NamedTuple):
+    """All allocations of one kind at one place. Counters are cumulative; `live` sums what is left."""
+
+    ref: int
+    key: int
+    domain: int
+    overflow: bool
+    missing: bool  # stands for rows that live samples name and this copy does not hold
+    stack: tuple[Frame, ...]  # innermost first
+    truncated: bool
+    python_stack: int
+    label_set: int
+    first_cs: int
+    last_cs: int
+    alloc_samples: int
+    freed_samples: int
+    alloc_count: float  # estimated
+    freed_count: float
+    alloc_bytes: int  # estimated
+    freed_bytes: int
+    peak_bytes: int
+    peak_cs: int
+    lost_samples: int
+    history: tuple[tuple[int, int], ...]  # (when it was so, cs; estimated live bytes), oldest first
+    live: LiveSums
+    age_median_cs: Optional[int]  # at `Header.end_cs`, each sample counted with its weight
+
+    @property
+    def mod_name(self) -> str:
+        """What the program asked through, in OceanBase's column: glibc_malloc, operator_new, …."""
+        return layout.DOMAINS[self.domain] if self.domain < len(layout.DOMAINS) else f"domain_{self.domain}"
+
+
+def text(raw: bytes) -> str:
+    """Decode a name from a recording for display: up to the first NUL, control characters replaced."""
+    decoded = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "?" for char in decoded)
+
+
+def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int], ...]:
+    """Merge the levels of one row's history into (cs, live bytes) points in order of time.
+
+    A word says what the value was when its period ended, so a period that is still running counts
+    as ending now. Where levels overlap, the finer one is believed.
+    """
+    unit, shift, slots = header.history_unit_cs, header.history_level_shift, header.history_slots
+    end_cs = header.end_cs
+    now_tick = end_cs // unit
+    modulus = layout.HISTORY_TAG_MASK
+    value_mask = (1 << layout.HISTORY_VALUE_BITS) - 1
+    points: dict[int, int] = {}
+    # The finest level stands first, so that going backwards it is written last.
+    for index in range(header.history_levels * slots - 1, -1, -1):
+        word = words[index]
+        if not word:
+            continue
+        level, slot = divmod(index, slots)
+        tag = word >> layout.HISTORY_VALUE_BITS
+        if not 0 < tag <= modulus:
+            continue
+        # The latest period, up to now, that has this tag.
+        now_period = now_tick >> level * shift
+        period = now_period - (now_period - (tag - 1)) % modulus
+        if period < 0 or period % slots != slot:
+            continue
+        ends_cs = ((period + 1) << level * shift) * unit
+        points[ends_cs if ends_cs < end_cs else end_cs] = word & value_mask
+    return tuple(sorted(points.items()))
+
+
+Number = TypeVar("Number", int, float)
+
+
+def weighted_median(values: Sequence[tuple[Number, float]]) -> Optional[Number]:
+    """Return the value at half of the total weight of (value, weight) pairs; None if there are none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    half = sum(weight for _, weight in ordered) / 2
+    reached = 0.0
+    for value, weight in ordered:
+        reached += weight
+        if reached >= half:
+            return value
+    return ordered[-1][0]

@@ -1,0 +1,126 @@
+"""The rows of an answer: `Row` begins with OceanBase's columns, `DiffRow` compares two snapshots.
+
+`docs/reference/rows.md` explains each column.
+"""
+
+from typing import NamedTuple, Optional
+
+GROUPS = ("stack", "function", "file", "module", "mod_name", "thread")
+
+
+class Row(NamedTuple):
+    """One row of `malloc_sample_info`: a stack, or what `group_by` made one row of.
+
+    `alloc_count` and `alloc_bytes` are the live samples as they are, `est_*` what they stand for.
+    A column is None where it has no meaning for the row. Two attributes are not columns: `group`
+    names the group (a function, a file, …) when the rows were grouped; `trace` is the stack in
+    lines, innermost first, as `addr2line -pCfi` prints it.
+    """
+
+    svr_ip: Optional[str]
+    svr_port: Optional[int]
+    tenant_id: int
+    ctx_id: int
+    mod_name: Optional[str]
+    back_trace: str
+    ctx_name: Optional[str]
+    alloc_count: int
+    alloc_bytes: int
+    est_count: int
+    est_bytes: int
+    est_bytes_se: Optional[int]
+    est_bytes_low: Optional[int]
+    est_bytes_high: Optional[int]
+    total_count: Optional[int]
+    total_bytes: Optional[int]
+    peak_bytes: Optional[int]
+    first_seen: Optional[float]
+    last_seen: Optional[float]
+    age_p50: Optional[float]
+    pid: Optional[int]
+    process: Optional[str]
+    host: Optional[str]
+    samples: int
+    exact: bool
+    native_trace: Optional[str]
+    group: Optional[str] = None
+    trace: tuple[str, ...] = ()
+
+    @staticmethod
+    def columns() -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+        return tuple(COLUMNS)
+
+    def values(self) -> tuple[object, ...]:
+        """Return the values of the columns, in order."""
+        return tuple(self[: len(COLUMNS)])
+
+
+# Column -> the type its values have when they are not None.
+COLUMNS: dict[str, type] = {
+    "svr_ip": str,
+    "svr_port": int,
+    "tenant_id": int,
+    "ctx_id": int,
+    "mod_name": str,
+    "back_trace": str,
+    "ctx_name": str,
+    "alloc_count": int,
+    "alloc_bytes": int,
+    "est_count": int,
+    "est_bytes": int,
+    "est_bytes_se": int,
+    "est_bytes_low": int,
+    "est_bytes_high": int,
+    "total_count": int,
+    "total_bytes": int,
+    "peak_bytes": int,
+    "first_seen": float,
+    "last_seen": float,
+    "age_p50": float,
+    "pid": int,
+    "process": str,
+    "host": str,
+    "samples": int,
+    "exact": bool,
+    "native_trace": str,
+}
+NUMERIC = tuple(name for name, kind in COLUMNS.items() if kind in (int, float))
+
+
+class DiffRow(NamedTuple):
+    """What became of one row between two snapshots. Differences are newer minus older.
+
+    The limits are 95 % and treat the two snapshots as independent, which overstates the error of
+    snapshots of the same process.
+    """
+
+    mod_name: Optional[str]
+    back_trace: str
+    native_trace: Optional[str]
+    pid: Optional[int]
+    process: Optional[str]
+    host: Optional[str]
+    diff_est_bytes: int
+    diff_est_bytes_se: Optional[int]
+    diff_est_bytes_low: Optional[int]
+    diff_est_bytes_high: Optional[int]
+    diff_est_count: int
+    diff_total_bytes: int
+    diff_total_count: int
+    est_bytes: int
+    est_count: int
+    older_est_bytes: int
+    older_est_count: int
+    samples: int
+    older_samples: int
+    exact: bool
+
+    @staticmethod
+    def columns() -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+        return DiffRow._fields
+
+    def values(self) -> tuple[object, ...]:
+        """Return the values of the columns, in order."""
+        return tuple(self)

@@ -1,0 +1,67 @@
+"""Write copies of recordings: whole or not at all, readable by the owner only."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import TargetError
+from .recording import Recording
+
+
+def save_all(recordings: Sequence[Recording], path: Path, *, force: bool) -> list[Path]:
+    """Write one recording to the file *path*, or several into the directory *path*.
+
+    Returns:
+        The files written.
+
+    Raises:
+        TargetError: a file exists and *force* is not set, or cannot be written.
+    """
+    if len(recordings) == 1 and not path.is_dir():
+        return [_save(recordings[0], path, force=force)]
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(f"{path}: cannot make the directory: {error.strerror}") from error
+    return [_save(found, path / _file_name(found), force=force) for found in recordings]
+
+
+def _file_name(found: Recording) -> str:
+    header = found.header
+    return f"{header.pid}-{header.start_ticks}-{header.recording_id:016x}.mlrec"
+
+
+def _save(found: Recording, path: Path, *, force: bool) -> Path:
+    exists = f"{path} exists already: choose another name, or force it"
+    if not force and os.path.lexists(path):
+        raise TargetError(exists)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(found.raw)
+            if force:
+                os.replace(temporary, path)
+            else:
+                _rename_new(temporary, path)
+        finally:
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
+    except FileExistsError as error:
+        raise TargetError(exists) from error
+    except OSError as error:
+        raise TargetError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Give *temporary* its name unless something has that name: rename() would replace it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError from None
+        os.replace(temporary, path)

@@ -1,0 +1,100 @@
+"""Run one read-only SQL statement, bounded in time and size."""
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+
+from ..errors import QueryError
+from .tables import fill
+
+if TYPE_CHECKING:
+    from ..query import Snapshot
+
+TIMEOUT_S = 10.0
+ROWS_MOST = 1_000_000
+VALUE_BYTES_MOST = 64 << 20
+_INSTRUCTIONS_PER_CHECK = 10_000
+_LIMIT_LENGTH = 0  # SQLITE_LIMIT_LENGTH, which the module names since Python 3.11 only
+_DENIED_FUNCTIONS = {"load_extension", "randomblob", "zeroblob"}
+
+Parameters = Union[Sequence[Any], Mapping[str, Any]]
+
+
+class Result(NamedTuple):
+    """The answer to a statement: the names of its columns, and its rows."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def connect(snapshot: "Snapshot") -> sqlite3.Connection:
+    """Return a database in memory that holds *snapshot* and allows nothing but reading."""
+    connection = sqlite3.connect(":memory:")
+    fill(connection, snapshot)
+    connection.execute("PRAGMA query_only = ON")
+    if hasattr(connection, "setlimit"):  # Python 3.11
+        connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
+    connection.set_authorizer(_authorize)
+    return connection
+
+
+def run(
+    snapshot: "Snapshot",
+    query: str,
+    params: Parameters = (),
+    *,
+    timeout_s: float = TIMEOUT_S,
+    rows_most: int = ROWS_MOST,
+) -> Result:
+    """Answer one SELECT statement over the table `malloc_sample_info`.
+
+    `__all_virtual_malloc_sample_info` is another name of the same table.
+
+    Args:
+        snapshot: what to ask.
+        query: one statement; it can only read.
+        params: values for its `?` or `:name` places.
+        timeout_s: seconds after which it is given up.
+        rows_most: rows after which it is given up.
+
+    Raises:
+        QueryError: sqlite refuses the statement (its words), it writes, or it takes too long.
+    """
+    if not isinstance(query, str) or not query.strip():
+        raise QueryError("an SQL statement is needed, such as SELECT * FROM malloc_sample_info")
+    connection = connect(snapshot)
+    deadline = time.monotonic() + timeout_s
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
+    try:
+        cursor = connection.execute(query, params)
+        if cursor.description is None:
+            raise QueryError("the statement gives no rows: only SELECT is allowed")
+        rows = cursor.fetchmany(rows_most + 1)
+        columns = tuple(column[0] for column in cursor.description)
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TypeError) as error:
+        raise QueryError(_explain(error, timeout_s)) from error
+    finally:
+        connection.close()
+    if len(rows) > rows_most:
+        raise QueryError(f"more than {rows_most} rows: add a LIMIT")
+    return Result(columns, rows)
+
+
+def _authorize(
+    action: int, first: Optional[str], second: Optional[str], _database: Optional[str], _source: Optional[str]
+) -> int:
+    if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() not in _DENIED_FUNCTIONS:
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+def _explain(error: Exception, timeout_s: float) -> str:
+    words = str(error)
+    if words == "interrupted":
+        return f"given up after {timeout_s:g} s: narrow the query"
+    if words.startswith("not authorized"):
+        return f"only SELECT is allowed, over malloc_sample_info ({words})"
+    return f"SQL: {words}"

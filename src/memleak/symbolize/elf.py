@@ -1,0 +1,351 @@
+"""What we need of an ELF file: build-id, debug link, sections, symbol tables.
+
+Every byte is hostile: a file may lie about any size, count or offset. pyelftools knows the
+structures; how much is read, and how often, is decided here. Whatever it raises becomes an
+`ElfError`, so that a bad file costs its names and nothing else.
+
+Files are read, never mapped: a mapped binary that is truncated in place (an upgrade by `cp`)
+would kill the reader by SIGBUS, and the reader may be the traced service itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, cast
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+MAX_SECTIONS = 20_000
+MAX_SEGMENTS = 4_096
+MAX_NOTES_BYTES = 64 << 10  # per section or segment
+MAX_STRUCTURE_BYTES = 16 << 20  # all that pyelftools may read of one file
+MAX_SECTION_BYTES = 512 << 20  # one symbol or string table
+
+_SHF_EXECINSTR = 4
+
+
+class ElfError(Exception):
+    """The file gives no names; the text says why, without the path."""
+
+
+class Section(NamedTuple):
+    """One section header; `type` as pyelftools spells it, `link` the index of a related section."""
+
+    name: str
+    type: str
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+    @property
+    def executable(self) -> bool:
+        """Whether it holds code."""
+        return bool(self.flags & _SHF_EXECINSTR)
+
+
+class Source(Protocol):
+    """Bytes at an offset: a file, or an image in memory."""
+
+    size: int
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """Return up to *count* bytes; fewer at the end."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class FileSource:
+    """A regular file. Refuses the rest: opening a FIFO or a device must not block or act."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            raise ElfError(error.strerror or str(error)) from error
+        except ValueError as error:  # a NUL in the path
+            raise ElfError(str(error)) from error
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise ElfError("not a regular file")
+        self._fd = fd
+        self.size = status.st_size
+        self.identity = (status.st_dev, status.st_ino)
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """Return up to *count* bytes; fewer at the end.
+
+        Raises:
+            ElfError: the file system fails.
+        """
+        if offset >= self.size:
+            return b""
+        count = min(count, self.size - offset)
+        try:
+            data = os.pread(self._fd, count, offset)
+            while len(data) < count:  # Linux stops at 2 GiB; a truncated file ends the loop
+                more = os.pread(self._fd, count - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise ElfError(f"cannot be read: {error.strerror}") from error
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class BytesSource:
+    """An image in memory."""
+
+    def __init__(self, image: bytes) -> None:
+        self._image = image
+        self.size = len(image)
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """Return up to *count* bytes; fewer at the end."""
+        return self._image[offset : offset + count] if offset < self.size else b""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class _Stream:
+    """The file object pyelftools reads: never past the end, never more than a budget."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._position = 0
+        self._budget = MAX_STRUCTURE_BYTES
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(0, self._source.size - self._position)
+        count = left if count is None or count < 0 else min(count, left)
+        if count > self._budget:
+            raise ElfError("its headers are larger than any real program's")
+        self._budget -= count
+        data = self._source.pread(count, self._position)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self._position, self._source.size)[whence]
+        if base + offset < 0:
+            raise ElfError("an offset in it is negative")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        pass
+
+
+class ElfImage:
+    """The headers of one ELF program or library. Keeps the source open until closed.
+
+    Attributes:
+        build_id: as hex, "" if there is none.
+        sections: empty if the table is missing or broken.
+        bits, little_endian: class and byte order.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        try:
+            self._read_structure()
+        except ElfError:
+            raise
+        except Exception as error:
+            # pyelftools meets hostile bytes with ELFParseError, ELFError, construct's errors,
+            # AttributeError, UnicodeDecodeError, RecursionError ...: no list would be complete.
+            text = str(error) or type(error).__name__
+            raise ElfError(f"not a usable ELF file: {text[:200]}") from error
+
+    def __enter__(self) -> ElfImage:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the source. What was read stays."""
+        self._source.close()
+
+    def _read_structure(self) -> None:
+        # Not at the top: `import memleak.symbolize` must stay cheap, and this costs 50 ms.
+        from elftools.elf.elffile import ELFFile
+
+        if self._source.pread(4, 0) != b"\x7fELF":
+            raise ElfError("not an ELF file")
+        elf = ELFFile(cast("IO[bytes]", _Stream(self._source)))
+        if elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
+            raise ElfError(f"neither a program nor a library ({elf['e_type']})")
+        self.bits: int = elf.elfclass
+        self.little_endian: bool = elf.little_endian
+        self.sections: list[Section] = list(_sections(elf))
+        self.build_id: str = _build_id(elf, self.sections)
+
+    def section(self, name: str) -> Section | None:
+        """Return the first section of that name which has bytes in the file."""
+        for section in self.sections:
+            if section.name == name and section.type != "SHT_NOBITS":
+                return section
+        return None
+
+    def data(self, section: Section) -> bytes:
+        """Return the bytes of *section*; shorter than it says if the file ends before.
+
+        Raises:
+            ElfError: it is larger than we read.
+        """
+        if section.size > MAX_SECTION_BYTES:
+            raise ElfError(f"{section.name} says it has {section.size} bytes")
+        return self._source.pread(section.size, section.offset)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether there is debug information to find source lines in."""
+        return any(
+            self.section(prefix + "info") is not None and self.section(prefix + "line") is not None
+            for prefix in (".debug_", ".zdebug_")
+        )
+
+    @property
+    def debuglink(self) -> tuple[str, int] | None:
+        """Name and CRC-32 of the separate debug file, if the binary names one.
+
+        A name with a directory in it is refused: the file is looked for in fixed places only.
+        """
+        section = self.section(".gnu_debuglink")
+        if section is None or not 6 <= section.size <= 4096:
+            return None
+        data = self.data(section)
+        name = os.fsdecode(data.split(b"\0", 1)[0])
+        crc = data[(len(os.fsencode(name)) + 4) & ~3 :][:4]
+        if not name or "/" in name or name in (".", "..") or len(crc) < 4:
+            return None
+        return name, int.from_bytes(crc, "little" if self.little_endian else "big")
+
+
+def _sections(elf: ELFFile) -> Iterator[Section]:
+    # Headers only. `ELFFile.get_section` would also parse what hash, dynamic and symbol sections
+    # hold, and follow their links, which a hostile file can make very long.
+    from elftools.common.utils import struct_parse
+
+    count = elf.num_sections()
+    if elf["e_shoff"] == 0 or count == 0:
+        return
+    if count > MAX_SECTIONS:
+        raise ElfError(f"it says it has {count} sections")
+    # A table cut short is a table missing: the program headers may still give the build-id.
+    size = elf["e_shentsize"]
+    if elf["e_shoff"] + count * size > elf.stream.seek(0, 2):
+        return
+    headers = [struct_parse(elf.structs.Elf_Shdr, elf.stream, elf["e_shoff"] + i * size) for i in range(count)]
+    names = b""
+    index = elf.get_shstrndx()
+    if 0 < index < count:
+        elf.stream.seek(headers[index]["sh_offset"])
+        names = elf.stream.read(min(headers[index]["sh_size"], 1 << 20))
+    for header in headers:
+        yield Section(
+            string_at(names, header["sh_name"], 256).decode("ascii", "replace"),
+            str(header["sh_type"]),
+            header["sh_flags"],
+            header["sh_addr"],
+            header["sh_offset"],
+            header["sh_size"],
+            header["sh_link"],
+        )
+
+
+def string_at(table: bytes, offset: int, limit: int) -> bytes:
+    """Return the C string at *offset*, cut after *limit* bytes; empty if out of range."""
+    end = table.find(b"\0", offset, offset + limit)
+    return table[offset : end if end >= 0 else offset + limit]
+
+
+def _build_id(elf: ELFFile, sections: list[Section]) -> str:
+    from elftools.common.utils import struct_parse
+
+    # Sections first: in a separate debug file the PT_NOTE offsets may point nowhere.
+    # Segments too: sstrip and packers remove the section table.
+    for section in sections:
+        if section.type == "SHT_NOTE":
+            found = _build_id_in(elf, section.offset, section.size)
+            if found:
+                return found
+    for index in range(min(elf.num_segments(), MAX_SEGMENTS)):
+        offset = elf["e_phoff"] + index * elf["e_phentsize"]
+        segment = struct_parse(elf.structs.Elf_Phdr, elf.stream, offset)
+        if segment["p_type"] == "PT_NOTE":
+            found = _build_id_in(elf, segment["p_offset"], segment["p_filesz"])
+            if found:
+                return found
+    return ""
+
+
+def _build_id_in(elf: ELFFile, offset: int, size: int) -> str:
+    from elftools.elf.notes import iter_notes
+
+    try:
+        for note in iter_notes(elf, offset, min(size, MAX_NOTES_BYTES)):
+            if note["n_type"] == "NT_GNU_BUILD_ID" and note["n_name"] == "GNU":
+                return str(note["n_desc"])
+    except ElfError:
+        raise
+    except Exception:  # anything, see ElfImage
+        return ""  # a broken note hides what follows it in the same place
+    return ""
+
+
+def open_elf(path: str) -> ElfImage:
+    """Open the ELF file at *path*.
+
+    Raises:
+        ElfError: missing, unreadable, not a regular file, or not a program or library.
+    """
+    return _image(FileSource(path))
+
+
+def own_vdso() -> ElfImage:
+    """Return this process's vDSO: the kernel's code, in no file.
+
+    Raises:
+        ElfError: there is none, or it cannot be read.
+    """
+    try:
+        with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+            line = next((line for line in maps if line.rstrip().endswith("[vdso]")), None)
+        if line is None:
+            raise ElfError("this process has no vDSO")
+        low, high = (int(part, 16) for part in line.split()[0].split("-"))
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            memory.seek(low)
+            image = memory.read(high - low)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ElfError(f"the vDSO cannot be read: {error}") from error
+    return _image(BytesSource(image))
+
+
+def elf_from_bytes(image: bytes) -> ElfImage:
+    """Read an ELF image held in memory, as .gnu_debugdata is."""
+    return _image(BytesSource(image))
+
+
+def _image(source: Source) -> ElfImage:
+    try:
+        return ElfImage(source)
+    except ElfError:
+        source.close()
+        raise

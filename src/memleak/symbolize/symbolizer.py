@@ -1,0 +1,260 @@
+"""The symbolizer: finds binaries of the recorded build, asks for lines, falls back to symbols.
+
+Naming rule. Where the debug information knows the line, its names count: an inlined frame has
+only those, the outermost frame takes the symbol table's name if it has none or an alias of it.
+Elsewhere the symbol table names the function, and there is no line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional, Union
+
+from .debugfiles import Binary, build_id_hex, find_binary, recorded_path, same_build
+from .demangle import Demangler
+from .elf import ElfError, ElfImage, open_elf, own_vdso
+from .frames import Frame
+from .lines import ENGINES, TIMEOUT_S, LineEngine, SourceFrame, choose_engine
+from .process import ToolError
+from .symbols import SymbolTable, split_version
+
+BuildId = Union[str, bytes, None]
+Request = tuple[str, BuildId, int, bool]  # path, build-id, address, exact
+_Key = tuple[str, Optional[str], int, bool]  # the same, build-id as hex
+
+MAX_REMEMBERED = 200_000  # answers; then the memory starts anew
+MAX_CLONE_CHARS = 4096  # the pattern below takes quadratic time
+VDSO = ("[vdso]", "linux-vdso.so.1", "linux-gate.so.1")  # the kernel, the loader and 32-bit say so
+
+# Copies that GCC and Clang split off one function; addr2line prints the function's own name.
+_CLONE = re.compile(r"(?:\.(?:isra|part|constprop|cold|lto_priv|llvm)(?:\.\d+)*)+\Z")
+
+
+class _Draft(NamedTuple):
+    """A frame before its name was demangled."""
+
+    function: str | None
+    file: str | None
+    line: int | None
+    inlined: bool
+
+
+class _Module:
+    """One binary of one build: its files, and its symbols once they were needed."""
+
+    def __init__(self, path: str, build_id: str | None, binary: Binary) -> None:
+        self.path = path
+        self.build_id = build_id
+        self.binary = binary
+        self.lines_failed = False
+        self._symbols: SymbolTable | None = None
+
+    def symbols(self) -> SymbolTable:
+        if self._symbols is None:
+            images = []
+            try:
+                for file in self.binary.symbol_files:
+                    try:
+                        image = open_elf(file)
+                    except ElfError:
+                        continue  # gone since it was found
+                    images.append(image)
+                # Replaced since it was found: no name rather than a wrong one.
+                self._symbols = SymbolTable(i for i in images if self._is_ours(i))
+            finally:
+                for image in images:
+                    image.close()
+        return self._symbols
+
+    def _is_ours(self, image: ElfImage) -> bool:
+        return not self.build_id or same_build(image.build_id, self.build_id)
+
+    def take_symbols(self, image: ElfImage) -> None:
+        self._symbols = SymbolTable([image])
+
+
+class Symbolizer:
+    """Names addresses of recorded binaries. Not for use by several threads at once.
+
+    Args:
+        sysroot: root directory of the traced process's files (a container's, /proc/PID/root);
+            tried before our own.
+        debug_dirs: further directories like /usr/lib/debug, or with copies of the binaries.
+        engine: what finds source lines: "auto" (llvm-symbolizer, else addr2line),
+            "llvm-symbolizer", "addr2line", or "none" for function names only.
+
+    Raises:
+        ValueError: *engine* is none of these.
+    """
+
+    def __init__(
+        self,
+        *,
+        sysroot: str | None = None,
+        debug_dirs: Sequence[str] = (),
+        engine: str = "auto",
+    ) -> None:
+        if engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+        self._sysroot = sysroot
+        self._debug_dirs = tuple(debug_dirs)
+        self._engine_name = engine
+        self._engine: LineEngine | None = None
+        self._engine_chosen = False
+        self._engine_timeout_s = TIMEOUT_S
+        self._demangler = Demangler()
+        self._modules: dict[tuple[str, str | None], _Module] = {}
+        self._answers: dict[_Key, tuple[Frame, ...]] = {}
+        self._problems: dict[str, str] = {}
+
+    def __enter__(self) -> Symbolizer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the helper processes. The symbolizer may be used again; it starts new ones."""
+        self._demangler.close()
+        if self._engine is not None:
+            self._engine.close()
+
+    def problems(self) -> dict[str, str]:
+        """Return why a binary has fewer names or lines than it could: path -> reason."""
+        return dict(self._problems)
+
+    def frames(self, path: str, build_id: BuildId, vaddr: int, exact: bool = False) -> tuple[Frame, ...]:
+        """Return the frames of one address, innermost first; at least one.
+
+        Args:
+            path: the binary as recorded; "" or a name like "[vdso]" for memory without a file.
+            build_id: as recorded (bytes or hex); "" if the binary has none; None to skip the check.
+            vaddr: as in the binary's program headers, not in a process.
+            exact: True for the address of an instruction itself. A frame of a backtrace is a
+                return address, one past the call: the call's own line is found before it.
+        """
+        return self.resolve([(path, build_id, vaddr, exact)])[0]
+
+    def resolve(self, requests: Iterable[Request]) -> list[tuple[Frame, ...]]:
+        """Return the frames of each request (path, build_id, vaddr, exact), in order.
+
+        Faster than `frames` in a loop: each binary's tool is asked once.
+        """
+        wanted: list[_Key] = [
+            (path, build_id_hex(build_id), vaddr, bool(exact)) for path, build_id, vaddr, exact in requests
+        ]
+        if len(self._answers) + len(wanted) > MAX_REMEMBERED:
+            self._answers.clear()
+        groups: dict[_Module, list[_Key]] = {}
+        for request in dict.fromkeys(wanted):
+            if request not in self._answers:
+                groups.setdefault(self._module(request[0], request[1]), []).append(request)
+        drafts: dict[_Key, list[_Draft]] = {}
+        for module, asked in groups.items():
+            lookups = [max(0, vaddr - (not exact)) for _, _, vaddr, exact in asked]
+            drafts.update(zip(asked, self._drafts(module, lookups)))
+        mangled = {draft.function for found in drafts.values() for draft in found}
+        readable = self._demangler.names(name for name in mangled if name)
+        for request, found in drafts.items():
+            path, offset = recorded_path(request[0]), request[2]
+            self._answers[request] = tuple(
+                Frame(
+                    readable[draft.function] if draft.function else None,
+                    draft.file,
+                    draft.line,
+                    draft.inlined,
+                    path,
+                    offset,
+                )
+                for draft in found
+            )
+        return [self._answers[request] for request in wanted]
+
+    def _module(self, path: str, build_id: str | None) -> _Module:
+        key = (path, build_id)
+        module = self._modules.get(key)
+        if module is None:
+            module = self._modules[key] = self._find(path, build_id)
+            if module.binary.problem is not None:
+                self._problems.setdefault(recorded_path(path), module.binary.problem)
+        return module
+
+    def _find(self, path: str, build_id: str | None) -> _Module:
+        if path in VDSO:
+            module = _Module(path, build_id, Binary((), None, None))
+            self._take_vdso(module)
+            return module
+        if not path or path.startswith("["):  # [stack], [heap], code made at run time
+            return _Module(path, build_id, Binary((), None, None))
+        binary = find_binary(path, build_id, sysroot=self._sysroot, debug_dirs=self._debug_dirs)
+        return _Module(path, build_id, binary)
+
+    def _take_vdso(self, module: _Module) -> None:
+        # The kernel's code differs between kernels: only a build-id tells that it is the same.
+        try:
+            with own_vdso() as image:
+                if module.build_id and same_build(image.build_id, module.build_id):
+                    module.take_symbols(image)
+        except ElfError:
+            pass
+
+    def _drafts(self, module: _Module, lookups: Sequence[int]) -> list[list[_Draft]]:
+        """Return the frames of each address of one binary, with mangled names."""
+        with_lines = self._source_frames(module, lookups)
+        results = []
+        for address, source in zip(lookups, with_lines):
+            if not source:
+                results.append([_Draft(module.symbols().find(address), None, None, False)])
+                continue
+            last = len(source) - 1
+            found = []
+            for depth, frame in enumerate(source):
+                name = frame.function
+                if depth == last:
+                    name = _outermost_name(module, address, name)
+                if name is not None and len(name) <= MAX_CLONE_CHARS:
+                    name = _CLONE.sub("", name) or name
+                found.append(_Draft(name, frame.file, frame.line, depth < last))
+            results.append(found)
+        return results
+
+    def _source_frames(self, module: _Module, lookups: Sequence[int]) -> list[list[SourceFrame]]:
+        nothing: list[list[SourceFrame]] = [[] for _ in lookups]
+        file = module.binary.line_file
+        if file is None or module.lines_failed or self._engine_name == "none":
+            return nothing
+        if not self._engine_chosen:
+            self._engine = choose_engine(self._engine_name, self._engine_timeout_s)
+            self._engine_chosen = True
+        try:
+            if self._engine is None:
+                raise ToolError(_not_installed(self._engine_name))
+            # Tools run in the root directory.
+            return self._engine.lookup(os.path.abspath(file), lookups)
+        except ToolError as error:
+            module.lines_failed = True
+            self._problems.setdefault(recorded_path(module.path), f"no source lines from {file}: {error}")
+            return nothing
+
+
+def _outermost_name(module: _Module, address: int, name: str | None) -> str | None:
+    """Return the name of the function that was not inlined, as the symbol table prefers it.
+
+    In glibc one tool says cfree@GLIBC_2.2.5, another __GI___libc_free, and users know free. C
+    names only: C++ aliases read alike, and their programs have the tables that take long.
+    """
+    if name is None:
+        return module.symbols().find(address)
+    name = split_version(name)[0]
+    if name.startswith(("_Z", "_R")):
+        return name
+    names = module.symbols().names(address)
+    return names[0] if name in names else name
+
+
+def _not_installed(engine: str) -> str:
+    if engine == "auto":
+        return "neither llvm-symbolizer (13 or later) nor addr2line is installed"
+    return f"{engine} is not installed"

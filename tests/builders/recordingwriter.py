@@ -1,0 +1,239 @@
+"""Write recordings byte by byte, from the C header and not from the decoder.
+
+Nothing of memleak is imported here: offsets and numbers are written out again, as the header
+`native/include/memleak_format.h` has them, so that a mistake in the decoder cannot hide itself.
+
+    writer = RecordingWriter(pid=4711)
+    app = writer.module("/opt/app", build_id=b"\\x01" * 20, main=True)
+    row = writer.row([(app, 0x1234)], samples=3, bytes=9000)
+    writer.live(row, size=3000, weight=2.5)
+    path.write_bytes(writer.bytes())
+"""
+
+import struct
+
+MAGIC = b"MMLEAK01"
+COUNTERS = (
+    "samples forgotten stack_full row_full live_full live_race region_full address_range history_full"
+    " module_full thread_full lost nested truncated unwind_no_cfi unwind_bad_cfi unwind_bounds"
+    " unwind_foreign_stack room_grown room_refused knobs_rejected unloads detached"
+).split()
+MASK = (1 << 64) - 1
+
+
+def word(least, greatest, epoch=1):
+    """Return a packed knob word."""
+    return least | greatest << 16 | epoch << 32
+
+
+def live_check(key, size, row, weight, born, thread):
+    """Return the check word of a live entry: the C function, spelled out."""
+    total = (
+        key
+        + size * 0x9E3779B97F4A7C15
+        + ((row << 32) | weight) * 0xC2B2AE3D27D4EB4F
+        + ((born << 32) | thread) * 0x165667B19E3779F9
+    ) & MASK
+    return ((total >> 32) ^ total) & 0xFFFFFFFF
+
+
+class RecordingWriter:
+    """Collects tables and records; `bytes()` lays them out as a process would have."""
+
+    def __init__(
+        self,
+        *,
+        pid=4711,
+        command=b"app",
+        host=b"testhost",
+        initial=word(16, 256),
+        requested=None,
+        effective=None,
+        sample_bytes=4 << 20,
+        heartbeat_cs=6000,
+        stopped_at_cs=0,
+        state=1,
+        start_ticks=100,
+        boot_id=bytes(16),
+        pid_namespace=0,
+        counters=None,
+        version=1,
+        live_capacity=64,
+        index_capacity=64,
+        recording_id=1,
+        history_unit_cs=400,
+    ):
+        self.header = dict(
+            version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
+            start_ticks=start_ticks, pid_namespace=pid_namespace, uid=0, start_realtime_ns=1_700_000_000 * 10**9,
+            start_monotonic_ns=10**9, boot_id=boot_id, host=host, command=command, initial=initial,
+            requested=initial if requested is None else requested,
+            effective=initial if effective is None else effective,
+            sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
+            history_unit_cs=history_unit_cs,
+        )  # fmt: skip
+        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.counters.update(counters or {})
+        self.live_capacity, self.index_capacity = live_capacity, index_capacity
+        self.arena = bytearray()  # records, addressed from arena_offset
+        self.arena_offset = 1 << 20  # patched by bytes() only if the tables need more
+        self.modules, self.threads, self.rows, self.lives = [], [], [], []
+        self.stacks = {}
+        self.overflow_row = 0
+        self.extra_segments = []  # (kind, version, order, payload)
+
+    # -- arena -------------------------------------------------------------------------------------
+
+    def record(self, kind, payload, version=1):
+        """Append a record; return its ref."""
+        data = struct.pack("<IHH", 8 + len(payload), kind, version) + payload
+        ref = (self.arena_offset + len(self.arena)) // 16
+        self.arena += data + bytes(-len(data) % 16)
+        return ref
+
+    def string(self, text):
+        """Append a string; return its ref."""
+        return self.record(4, text if isinstance(text, bytes) else text.encode())
+
+    def stack(self, frames, *, truncated=False):
+        """Append a stack of (module id, vaddr) or (module id, vaddr, exact), once; return its ref."""
+        key = (tuple(frames), truncated)
+        if key not in self.stacks:
+            words = [frame[0] << 48 | (1 << 47 if frame[2:] == (True,) else 0) | frame[1] for frame in frames]
+            payload = struct.pack("<QHHI", hash(key) & MASK, len(words), int(truncated), 0)
+            self.stacks[key] = self.record(1, payload + struct.pack(f"<{len(words)}Q", *words))
+        return self.stacks[key]
+
+    def history(self, words):
+        """Append a history record of 6 x 16 words given as {(level, slot): word}; return its ref."""
+        slots = [0] * 96
+        for (level, slot), value in words.items():
+            slots[level * 16 + slot] = value
+        return self.record(3, struct.pack("<Q96Q", 0, *slots))
+
+    # -- tables ------------------------------------------------------------------------------------
+
+    def module(self, path, *, build_id=b"", main=False, flags=0, vaddr_high=0x100000, state=2):
+        """Add a module; return its id."""
+        self.modules.append(
+            struct.pack(
+                "<IIII20sIQQQ64x", state, flags | int(main), self.string(path), len(build_id), build_id, 5, 0,
+                vaddr_high, 0,
+            )
+        )  # fmt: skip
+        return len(self.modules)
+
+    def thread(self, tid, name=b"", *, samples=0):
+        """Add a thread; return its id."""
+        self.threads.append(struct.pack("<IIIIQ16s24x", 1, tid, 0, 100, samples, name))
+        return len(self.threads)
+
+    def row(
+        self,
+        frames=(),
+        *,
+        key=None,
+        domain=1,
+        flags=0,
+        truncated=False,
+        first_cs=100,
+        last_cs=5000,
+        samples=0,
+        freed_samples=0,
+        count=0.0,
+        freed_count=0.0,
+        bytes=0,
+        freed_bytes=0,
+        peak=0,
+        history=0,
+        lost=0,
+        stack_ref=None,
+        indexed=True,
+    ):
+        """Add a row; counts and bytes are estimated totals. Returns its ref."""
+        if stack_ref is None:
+            stack_ref = self.stack(list(frames), truncated=truncated) if frames else 0
+        if key is None:
+            key = (0x1000_0001 * (len(self.rows) + 1)) << 20 | 7
+        payload = struct.pack(
+            "<QIIIBBHIIIIQQQQQQQII16x", key, stack_ref, 0, 0, domain, flags, 0, first_cs, last_cs, history,
+            0, samples, freed_samples, round(count * 1024), round(freed_count * 1024), bytes, freed_bytes, peak,
+            last_cs, lost,
+        )  # fmt: skip
+        ref = self.record(2, payload)
+        if flags & 1:
+            self.overflow_row = ref
+        elif indexed:
+            self.rows.append((key, ref))
+        return ref
+
+    def live(self, row_ref, *, size, weight=1.0, born_cs=1000, thread=0, check=None, live=True):
+        """Add a live sample of a row."""
+        number = len(self.lives) + 1
+        key = (int(live) << 63) | (number & 0x7FF) << 52 | 1 << 48 | (0x5A5A_0000_0000 + 16 * number)
+        weight = round(weight * 1024)
+        right = live_check(key, size, row_ref, weight, born_cs, thread)
+        entry = struct.pack(
+            "<QIIIIII", size, row_ref, weight, born_cs, thread, right if check is None else check, 0
+        )
+        self.lives.append((key, entry))
+
+    # -- the file ----------------------------------------------------------------------------------
+
+    def _index(self):
+        capacity = max(self.index_capacity, 2 * len(self.rows))
+        words = [0] * capacity
+        for key, ref in self.rows:
+            at = key % capacity
+            while words[at]:
+                at = (at + 1) % capacity
+            words[at] = key >> 32 << 32 | ref
+        return capacity, struct.pack(f"<{capacity}Q", *words)
+
+    def _live_table(self):
+        capacity = max(self.live_capacity, len(self.lives))
+        capacity += -capacity % 8
+        keys = b"".join(struct.pack("<Q", key) for key, _ in self.lives)
+        entries = b"".join(entry for _, entry in self.lives)
+        return capacity, keys.ljust(8 * capacity, b"\0") + entries.ljust(32 * capacity, b"\0")
+
+    def bytes(self):
+        """Return the file."""
+        index_capacity, index = self._index()
+        live_capacity, live = self._live_table()
+        tables = [
+            (1, 1, 0, len(self.modules), 128, b"".join(self.modules)),
+            (3, 1, 0, index_capacity, 8, index),
+            (5, 1, 0, len(self.threads), 64, b"".join(self.threads)),
+        ]
+        tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
+        body = bytearray()
+        directory = b""
+        for kind, version, order, capacity, record_bytes, payload in tables:
+            directory += struct.pack(
+                "<IHHQQII", kind, version, order, 8192 + len(body), len(payload), capacity, record_bytes
+            )
+            body += payload + bytes(-len(payload) % 16)
+        if 8192 + len(body) > self.arena_offset:
+            raise ValueError("tables reach into the arena: give fewer rows")
+        body += bytes(self.arena_offset - 8192 - len(body)) + self.arena
+        directory += struct.pack("<IHHQQII", 4, 1, 0, 8192 + len(body), len(live), live_capacity, 32)
+        body += live
+        used = 8192 + len(body)
+        return self._header(used, len(tables) + 1) + directory.ljust(4096, b"\0") + bytes(body)
+
+    def _header(self, used, segments):
+        h = self.header
+        page = struct.pack("<8sIIQQQII", MAGIC, h["version"], 4096, used, used, used, segments, h["state"])
+        page += struct.pack(
+            "<QQIIQQQIIQQ16s64s16s20sI", h["recording_id"], h["run_id"], h["pid"], h["parent_pid"], h["start_ticks"],
+            0, h["pid_namespace"], h["uid"], 100, h["start_realtime_ns"], h["start_monotonic_ns"], h["boot_id"],
+            h["host"], h["command"], b"\xab" * 20, 20,
+        )  # fmt: skip
+        page += struct.pack(
+            "<QQQQQIIIIIIII", h["requested"], h["effective"], h["sample_bytes"], h["sample_bytes"], h["initial"], 64,
+            h["history_unit_cs"], 6, 16, 2, 16 << 20, 64 << 10, 1500,
+        )  # fmt: skip
+        page += struct.pack("<QQII", h["heartbeat_cs"], h["stopped_at_cs"], self.overflow_row, 0)
+        page += struct.pack("<64Q", *(self.counters[name] for name in COUNTERS), *([0] * (64 - len(COUNTERS))))
+        return page.ljust(4096, b"\0")

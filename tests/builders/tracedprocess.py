@@ -1,0 +1,75 @@
+"""A process that maps a recording as a traced one does, without the core.
+
+    with traced_process(directory) as (process, path):
+        ...
+
+It maps the file MAP_SHARED, and when told to, adopts requested knobs as the core would.
+"""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+from recordingwriter import RecordingWriter
+
+CHILD = """
+import mmap, os, select, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+view = mmap.mmap(fd, 0)
+os.close(fd)
+if sys.argv[2] == "delete":
+    os.unlink(sys.argv[1])
+if sys.argv[2] == "fork" and os.fork():
+    os.wait()
+    os._exit(0)
+print(os.getpid(), flush=True)
+requested, effective, requested_bytes, effective_bytes = (int(a) // 8 for a in sys.argv[3:7])
+words = memoryview(view).cast("Q")
+while not select.select([0], [], [], 0.005)[0]:
+    if sys.argv[2] == "adopt" and words[effective] != words[requested]:
+        words[effective_bytes] = words[requested_bytes]
+        words[effective] = words[requested]
+"""
+
+
+def boot_id():
+    """The boot id of this machine."""
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+
+
+def start_ticks(pid):
+    """Field 22 of /proc/PID/stat."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+
+
+@contextlib.contextmanager
+def traced_process(directory, *, how="plain", name=None, offsets=(0, 0, 0, 0), **header):
+    """Yield (process, path of its recording); *how* is plain, adopt, delete or fork."""
+    path = Path(directory) / (name or "pending.mlrec")
+    path.write_bytes(RecordingWriter(boot_id=boot_id(), **header).bytes())
+    fd = os.open(path, os.O_WRONLY)  # reaches the file also when the child has deleted it
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), how, *map(str, offsets)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        if not select.select([process.stdout], [], [], 30)[0]:
+            raise TimeoutError("the child did not start")
+        process.traced_pid = int(process.stdout.readline())
+        # As the core names it: in place, so that the mapping stays.
+        raw = RecordingWriter(
+            pid=process.pid, start_ticks=start_ticks(process.pid), boot_id=boot_id(),
+            pid_namespace=os.stat("/proc/self/ns/pid").st_ino, **header,
+        ).bytes()  # fmt: skip
+        os.pwrite(fd, raw[:4096], 0)
+        yield process, path
+    finally:
+        os.close(fd)
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(30)
+

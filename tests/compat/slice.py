@@ -1,0 +1,41 @@
+"""What must work under every CPython; run by test_versions.py in an environment of its own.
+
+Needs the installed package and nothing else, so that old and new interpreters are tested alike.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+
+def main():
+    """Trace this interpreter doing native work, read the recording back, print "fine"."""
+    import memleak
+    from memleak import _native, locate, query
+
+    assert "_cffi_backend" not in sys.modules, "import memleak loads nothing heavy"
+    assert len(_native.build_id()) == 40
+    assert not memleak.is_running()
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="memleak-compat-", dir=base) as directory:
+        os.environ["MEMLEAK_DIR"] = directory
+        os.chmod(directory, 0o700)
+        code = "import ctypes; c = ctypes.CDLL(None); [c.malloc(5000) for _ in range(2000)]; print('out')"
+        run = [sys.executable, "-m", "memleak", "run", "--mode", "full", sys.executable, "-c", code]
+        done = subprocess.run(run, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "out\n"), done
+        assert "own cost" in done.stderr, done.stderr
+        assert len(locate.list_recordings([directory])) == 1
+        held = sum(row.est_bytes for row in query.open(directory).rows())
+        assert held >= 5000 * 2000, held
+        top = subprocess.run(
+            [sys.executable, "-m", "memleak", "top", directory, "-n", "1"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert top.returncode == 0 and "SAMPLED" in top.stdout, top
+    print("fine")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Processes from processes: a child never touches its parent's recording, and has its own."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tracing import LONG, Functions, Sum, assert_consistent, ledger, outcome, run
+
+# Small recordings: of the dead ones no more than 64 MiB are kept.
+SMALL = {"MEMLEAK_ROOM": "6M"}
+
+
+def own_lines(output: str) -> dict[int, Sum]:
+    """Return the lines `PID keep_child_late COUNT BYTES`."""
+    lines = [line.split() for line in output.splitlines() if line[:1].isdigit()]
+    return {int(pid): Sum(int(count), int(size)) for pid, _, count, size in lines}
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_eight_forked_writers(tracer, program, threads):
+    """The parent equals its ledger exactly; each child names the parent and is exact from where it began."""
+    binary = program("forking.c")
+    functions = Functions(binary)
+    for _ in range(10 if LONG else 2):
+        done = tracer.run(binary, threads, 8, env=SMALL)
+        assert (done.returncode, done.stderr) == (0, "")
+        parent, *children = tracer.recordings()
+        assert functions.sums(parent, "keep_") == ledger(done.stdout, "parent")
+        assert parent.samples_lost == {}
+        assert parent.header.parent_recording_id == 0
+        expected = own_lines(done.stdout)
+        assert {child.header.pid for child in children} == set(expected)
+        for child in children:
+            assert child.header.parent_recording_id == parent.header.recording_id
+            assert child.header.parent_pid == parent.header.pid
+            assert child.header.mode == "full"
+            assert set(child.samples_lost) <= {"detached"}
+            sums = functions.sums(child, "keep_")
+            assert sums["keep_child_late"] == expected[child.header.pid]
+            # Its first thousand allocations went by before it had a recording; half of the others were freed.
+            assert 450 <= sums["keep_child_early"].count <= 550
+            assert set(sums) == {"keep_child_early", "keep_child_late"}
+        tracer.forget()
+
+
+def test_children_of_a_busy_parent_do_not_hang(tracer, program):
+    """Forked while four threads are inside malloc."""
+    binary = program("forking.c")
+    for mode in ("full", "normal"):
+        done = tracer.run(binary, 4, 64, mode=mode, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith("good 64\n")
+
+
+@pytest.mark.parametrize(
+    "how", ["vfork", "posix_spawn", "clone_vm", "clone_vm_running", "clone", "system", "popen", "daemon", "double_fork"]
+)
+def test_other_ways_to_start_processes(tracer, program, how):
+    """Nothing differs, and the parent equals its ledger exactly."""
+    binary = program("spawning.c")
+    plain = run(binary, how)
+    several = SMALL if how in ("clone", "daemon", "double_fork") else {}
+    done = tracer.run(binary, how, env={**several, "MEMLEAK_FOLLOW": None})
+    assert outcome(done) == outcome(plain)
+    first, *others = tracer.recordings()
+    functions = Functions(binary)
+    if how == "daemon":  # the first process ended; its child printed the ledger
+        (child,) = others
+        assert child.header.parent_recording_id == first.header.recording_id
+        assert functions.sums(first, "keep_")["keep_here"].count == 3000
+        assert 2600 <= functions.sums(child, "keep_")["keep_here"].count <= 2700
+    else:
+        assert functions.sums(first, "keep_") == ledger(done.stdout)
+        assert first.samples_lost == {}
+    parents = [found.header.parent_recording_id for found in others]
+    ids = [first.header.recording_id, *(found.header.recording_id for found in others)]
+    assert parents == {"clone": ids[:1], "daemon": ids[:1], "double_fork": ids[:2]}.get(how, [])
+
+
+@pytest.mark.parametrize(("follow", "recordings"), [("0", 1), (None, 1), ("1", 2)])
+def test_following_exec(tracer, program, follow, recordings):
+    """Fork and exec leave no file unless exec is followed, and then one of the new program."""
+    binary = program("spawning.c")
+    other = program("callers.c", "-fno-builtin", name="other_program")
+    for how in ("vfork", "posix_spawn"):
+        done = tracer.run(binary, how, other, env={**SMALL, "MEMLEAK_FOLLOW": follow})
+        assert done.returncode == 0
+        found = tracer.recordings()
+        assert [one.header.command for one in found] == ["spawning", "other_program"][:recordings]
+        assert all(one.header.parent_recording_id == 0 for one in found)
+        tracer.forget()
+
+
+def test_fork_is_not_followed_when_told_so(tracer, program):
+    """MEMLEAK_FOLLOW=0: the parent's recording is the only one, and still exact."""
+    binary = program("forking.c")
+    done = tracer.run(binary, 0, 4, env={"MEMLEAK_FOLLOW": "0"})
+    assert done.returncode == 0
+    assert Functions(binary).sums(tracer.only(), "keep_") == ledger(done.stdout, "parent")
+
+
+def test_child_takes_over_the_knobs(tracer, program):
+    """As they were in the parent, whatever the environment says by then."""
+    binary = program("forking.c")
+    tracer.run(
+        binary, 0, 2, mode="normal", env={"MEMLEAK_MIN_SAMPLE_INTERVAL": "5", "MEMLEAK_MAX_SAMPLE_INTERVAL": "9"}
+    )
+    found = tracer.recordings()
+    assert [one.header.effective[:2] for one in found] == [(5, 9)] * 3
+    for one in found:
+        assert_consistent(one)
+
+
+def test_thousand_short_children_leave_no_files(tracer):
+    """A shell that forks for each command: children that allocate little leave nothing behind."""
+    rounds = 1000 if LONG else 100
+    script = f"i=0; while [ $i -lt {rounds} ]; do (:); i=$((i+1)); done; echo $i"
+    assert tracer.same("bash", "-c", script).stdout == f"{rounds}\n"
+    assert {found.header.parent_recording_id for found in tracer.recordings()} <= {0, *ids(tracer)}
+    assert len(tracer.paths()) < rounds / 4
+    assert all(os.path.getsize(path) for path in tracer.paths())
+
+
+def ids(tracer) -> set[int]:
+    """Return the numbers of all recordings."""
+    return {found.header.recording_id for found in tracer.recordings()}

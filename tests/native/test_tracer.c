@@ -1,0 +1,347 @@
+// test_tracer.c -- what a sampled allocation, free, realloc and fork do to the recording; clock and stats
+#include "traced.h"
+
+#include "clock.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define LAW(min, max) ((uint64_t)(max) << 16 | (min))
+
+static const char *directory;
+static struct registers caller;
+
+static void *block(uint64_t n) { return (void *)(uintptr_t)(0x560000000000 + n * 64); }
+
+static unsigned files_in_directory(void)
+{
+	unsigned n = 0;
+	DIR *d = opendir(directory);
+	for (struct dirent *entry; (entry = readdir(d));)
+		n += strstr(entry->d_name, ".mlrec") != NULL;
+	closedir(d);
+	return n;
+}
+
+// ---- clock and stats, before there is a recording -------------------------------------------------------
+
+static void test_clock_and_stats(void)
+{
+	clock_set_start(clock_monotonic_precise_ns());
+	uint32_t first = clock_now_cs(), now = first;
+	CHECK(first >= 1 && first <= 2);
+	while (now < first + 3) {
+		uint32_t next = clock_now_cs();
+		CHECK(next >= now && next <= now + 50);
+		now = next;
+	}
+	clock_set_start(clock_monotonic_precise_ns() + 1000000000ULL); // as if the coarse clock lagged
+	CHECK_EQUAL(clock_now_cs(), 1);
+	for (int i = 0; i < 3; i++)
+		count(thread_full);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_thread_full), 3); // carried over, see test_samples()
+}
+
+// ---- samples -------------------------------------------------------------------------------------------
+
+static void test_samples(void)
+{
+	CHECK_EQUAL(recording.header->counters[MLF_COUNTER_thread_full], 3);
+	for (uint64_t i = 0; i < 1000; i++)
+		hooked_malloc(block(i), 10 + i);
+	struct totals sum = totals_of();
+	CHECK_EQUAL(sum.live, 1000);
+	CHECK_EQUAL(sum.live_bytes, 10000 + 999 * 500);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_samples), 1000);
+	for (uint64_t i = 0; i < 1000; i += 2) {
+		hooked_free(block(i));
+		hooked_free(block(i)); // not ours any more
+		hooked_free(block(i + 5000000));
+	}
+	sum = totals_of();
+	CHECK_EQUAL(sum.live, 500);
+	CHECK_EQUAL(sum.row_samples, 500);
+	CHECK_EQUAL(sum.row_bytes, sum.live_bytes);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_forgotten), 500);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_lost), 0);
+}
+
+static void test_address_comes_again(void)
+{
+	uint64_t samples = stats_value(MLF_COUNTER_samples), live = totals_of().live;
+	hooked_malloc(block(2000), 100);
+	hooked_malloc(block(2000), 300); // freed out of our sight in between
+	struct totals sum = totals_of();
+	CHECK_EQUAL(sum.live, live + 1);
+	CHECK_EQUAL(sum.row_samples, sum.live);
+	CHECK_EQUAL(sum.row_bytes, sum.live_bytes);
+	CHECK_EQUAL(sum.lost, 1);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_lost), 1);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_samples), samples + 2);
+	hooked_free(block(2000));
+	CHECK_EQUAL(totals_of().live, live);
+}
+
+static void test_realloc(void)
+{
+	struct tracer_moving moving, back;
+	struct totals before = totals_of();
+	tracer_moving(block(1), &moving);
+	CHECK(moving.was_sampled && moving.size_bytes == 11 && moving.weight_x1024 == SAMPLER_WEIGHT_ONE);
+	CHECK_EQUAL(totals_of().live, before.live - 1); // while it is realloc's it is not in the set
+	tracer_move_failed(block(1), &moving);
+	struct totals after = totals_of();
+	CHECK(memcmp(&before, &after, sizeof(before)) == 0);
+	tracer_moving(block(1), &back);
+	CHECK(back.was_sampled && back.born_cs == moving.born_cs && back.row == moving.row && back.thread == moving.thread &&
+	      back.size_bytes == moving.size_bytes);
+
+	usleep(40000); // the birth time must be the old one
+	tracer_moved(&back, block(3000), 7000, SAMPLER_WEIGHT_ONE, &caller);
+	tracer_moving(block(3000), &moving);
+	CHECK(moving.was_sampled && moving.size_bytes == 7000 && moving.born_cs == back.born_cs);
+	tracer_moved(&moving, block(3001), 7000, 0, &caller); // not sampled at its new place
+	CHECK_EQUAL(totals_of().live, before.live - 1);
+	tracer_moving(block(3001), &moving);
+	CHECK(!moving.was_sampled);
+	tracer_move_failed(block(3001), &moving);
+	tracer_moved(&moving, block(3002), 50, SAMPLER_WEIGHT_ONE, &caller); // not sampled before
+	CHECK_EQUAL(totals_of().live, before.live);
+	CHECK_EQUAL(totals_of().row_samples, before.live);
+	CHECK_EQUAL(totals_of().row_bytes, totals_of().live_bytes);
+}
+
+// ---- knobs -----------------------------------------------------------------------------------------------
+
+static void run_calls(unsigned n)
+{
+	while (n--)
+		hooked_call(16);
+}
+
+static void test_knobs(void)
+{
+	struct mlf_header *header = recording.header;
+	static const uint64_t bad[][2] = {{0, 0}, {LAW(2, 1), 0}, {LAW(0, 10), 0}, {LAW(1, 10001), 0}, {LAW(1, 65535), 0}, {LAW(16, 256), 4095},
+					  {LAW(16, 256), 1}};
+	uint64_t epoch = 1ULL << 32;
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		uint64_t effective = header->effective, bytes = header->effective_sample_bytes;
+		uint64_t rejected = stats_value(MLF_COUNTER_knobs_rejected);
+		header->requested_sample_bytes = bad[i][1];
+		header->requested = bad[i][0] | (epoch += 1ULL << 32);
+		run_calls(SAMPLER_EPOCH_CALLS);
+		CHECK_EQUAL(stats_value(MLF_COUNTER_knobs_rejected), rejected + 1);
+		CHECK(header->effective == effective && header->effective_sample_bytes == bytes);
+		CHECK(header->requested == effective && header->requested_sample_bytes == bytes);
+		CHECK_EQUAL(sampler_self.law, effective);
+	}
+	static const uint64_t good[][2] = {{LAW(16, 256), 4096}, {LAW(10000, 10000), 0}, {LAW(3, 3), UINT64_MAX}, {LAW(1, 1), 4 << 20}};
+	for (unsigned i = 0; i < ARRAY_LEN(good); i++) {
+		uint64_t rejected = stats_value(MLF_COUNTER_knobs_rejected), wanted = good[i][0] | (epoch += 1ULL << 32);
+		header->requested_sample_bytes = good[i][1];
+		header->requested = wanted;
+		run_calls(SAMPLER_EPOCH_CALLS);
+		CHECK(header->effective == wanted && header->effective_sample_bytes == good[i][1]);
+		CHECK(sampler_self.law == wanted && sampler_self.sample_bytes == good[i][1]);
+		CHECK_EQUAL(stats_value(MLF_COUNTER_knobs_rejected), rejected);
+	}
+	CHECK_EQUAL((uint32_t)header->effective, SAMPLER_FULL); // as the tests behind this one want it
+}
+
+static void test_nested(void)
+{
+	uint64_t nested = stats_value(MLF_COUNTER_nested), law = recording.header->effective;
+	recording.header->requested = LAW(9999, 10000) | 1ULL << 48; // so that sizes matter, not calls
+	run_calls(SAMPLER_EPOCH_CALLS);
+	uint64_t rest = sampler_self.bytes_rest;
+	sampler_self.busy = 1; // a signal handler inside our own code
+	for (int i = 0; i < 100; i++)
+		CHECK_EQUAL(hooked_call(SAMPLER_SIZE_ALWAYS), 0);
+	sampler_self.busy = 0;
+	CHECK(stats_value(MLF_COUNTER_nested) >= nested + 100);
+	CHECK(sampler_self.bytes_left < SAMPLER_SIZE_ALWAYS && sampler_self.bytes_rest == rest);
+	CHECK_EQUAL(hooked_call(SAMPLER_SIZE_ALWAYS), SAMPLER_WEIGHT_ONE);
+	recording.header->requested = (uint32_t)law | 1ULL << 49;
+	run_calls(SAMPLER_EPOCH_CALLS);
+	CHECK_EQUAL((uint32_t)sampler_self.law, SAMPLER_FULL);
+}
+
+// ---- forked children ---------------------------------------------------------------------------------------
+
+static uint64_t parent_id, parent_interval;
+static char parent_path[RECORDING_PATH_MAX];
+
+static unsigned calls_until_own(unsigned most)
+{
+	unsigned n = 0;
+	while (n < most && !tracer_is_recording()) {
+		n++;
+		hooked_malloc(block(100000 + n), 48);
+		hooked_free(block(n)); // the parent's samples are not ours to remove
+	}
+	return n;
+}
+
+static void *allocate_in_thread(void *number)
+{
+	for (uint64_t i = 0; i < 500; i++)
+		hooked_malloc(block(200000 + (uintptr_t)number * 1000 + i), 32);
+	return NULL;
+}
+
+static void grandchild_body(void)
+{
+	calls_until_own(5000);
+	CHECK(tracer_is_recording() && recording.header->parent_recording_id == parent_id);
+	CHECK_EQUAL(recording.header->pid, getpid());
+}
+
+static void child_body(void)
+{
+	CHECK(!tracer_is_recording());
+	struct tracer_unmapped unmapped;
+	tracer_mapped(block(0), 1 << 20, &caller); // nothing of this may reach the parent's recording
+	tracer_unmapping(block(0), 1 << 20, &unmapped);
+	CHECK_EQUAL(unmapped.count, 0);
+	unsigned calls = calls_until_own(5000);
+	CHECK(calls >= 1000 - 2 * SAMPLER_EPOCH_CALLS && calls <= 1000 + 2 * SAMPLER_EPOCH_CALLS);
+	struct mlf_header *header = recording.header;
+	CHECK(tracer_is_recording() && !recording.is_private && strcmp(recording.path, parent_path) != 0);
+	CHECK_EQUAL(header->pid, getpid());
+	CHECK_EQUAL(header->parent_pid, getppid());
+	CHECK(header->parent_recording_id == parent_id && header->recording_id != parent_id);
+	CHECK_EQUAL((uint32_t)header->effective, (uint32_t)parent_interval); // knobs are inherited
+	CHECK_EQUAL(totals_of().live, 0);                              // live samples are not
+	CHECK(stats_value(MLF_COUNTER_detached) > 0);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_samples), 0);
+	in_threads(4, allocate_in_thread);
+	run_calls(1);
+	CHECK_EQUAL(totals_of().live, 4 * 500);
+	parent_id = header->recording_id; // a grandchild names its own parent
+	in_child(grandchild_body);
+}
+
+static void exec_body(void) // fork and exec: not enough calls for a recording
+{
+	unsigned calls = calls_until_own(800);
+	CHECK_EQUAL(calls, 800);
+}
+
+static void not_followed_body(void)
+{
+	CHECK_EQUAL(calls_until_own(5000), 5000);
+	CHECK_EQUAL(calls_until_own(100), 100);
+}
+
+// The parent's whole file, byte for byte.
+static unsigned char *copy_of_recording(void)
+{
+	unsigned char *copy = mmap(NULL, recording.header->room_backed, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(copy, recording.base, recording.header->room_backed);
+	return copy;
+}
+
+static void compare_with_copy(unsigned char *copy)
+{
+	CHECK(memcmp(copy, recording.base, recording.header->room_backed) == 0);
+	munmap(copy, recording.header->room_backed);
+}
+
+static void test_forked_child(void)
+{
+	unsigned files = files_in_directory();
+	unsigned char *copy = copy_of_recording();
+	parent_id = recording.header->recording_id;
+	parent_interval = recording.header->effective;
+	strcpy(parent_path, recording.path);
+	in_child(exec_body);
+	CHECK_EQUAL(files_in_directory(), files);
+	in_child(child_body);
+	CHECK_EQUAL(files_in_directory(), files + 2);
+	compare_with_copy(copy);
+}
+
+// As Go's runtime or a container tool forks: no handler of libc's runs.
+static void test_raw_clone(void)
+{
+	unsigned char *copy = copy_of_recording();
+	fflush(NULL);
+	long child = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (child == 0) {
+		checks_failed = 0;
+		CHECK(!tracer_is_recording());
+		unsigned calls = calls_until_own(5000);
+		CHECK(calls < 1200 && recording.header->pid == (uint32_t)syscall(SYS_getpid));
+		syscall(SYS_exit_group, checks_failed != 0);
+	}
+	int status;
+	CHECK(waitpid((pid_t)child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	compare_with_copy(copy);
+}
+
+// A vfork child runs on the parent's memory: what it does is the parent's.
+static int vfork_child(void *unused)
+{
+	(void)unused;
+	hooked_malloc(block(300000), 77);
+	return 0;
+}
+
+static void test_vfork(void)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	uint64_t live = totals_of().live;
+	int status;
+	pid_t child = clone(vfork_child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+	CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	CHECK(tracer_is_recording());
+	CHECK_EQUAL(totals_of().live, live + 1);
+	hooked_free(block(300000));
+	CHECK_EQUAL(totals_of().live, live);
+}
+
+// ---- the end -------------------------------------------------------------------------------------------------
+
+static void test_stop_and_start(void)
+{
+	uint32_t number = recording.number, thread = sampler_self.thread;
+	struct mlf_header *header = recording.header;
+	CHECK(thread != 0);
+	tracer_stop(MLF_STATE_STOPPED);
+	CHECK(!tracer_is_recording() && header->state == MLF_STATE_STOPPED && header->stopped_at_cs != 0);
+	unsigned char *copy = copy_of_recording();
+	for (uint64_t i = 0; i < 2000; i++) {
+		hooked_malloc(block(i), 20);
+		hooked_free(block(i + 1));
+	}
+	compare_with_copy(copy);
+	start_tracing(directory, SAMPLER_FULL, false);
+	CHECK_EQUAL(recording.number, number + 1);
+	run_calls(SAMPLER_EPOCH_CALLS); // noticed at the next multiple of 64
+	hooked_malloc(block(1), 20);
+	CHECK_EQUAL(totals_of().live, 1);
+	CHECK_EQUAL(sampler_self.thread, 1);
+	in_child(not_followed_body);
+}
+
+int main(void)
+{
+	directory = temporary_directory();
+	caller = REGISTERS_OF_CALLER();
+	test_clock_and_stats();
+	start_tracing(directory, SAMPLER_FULL, true);
+	test_samples();
+	test_address_comes_again();
+	test_realloc();
+	test_knobs();
+	test_nested();
+	test_forked_child();
+	test_raw_clone();
+	test_vfork();
+	test_stop_and_start();
+	remove_directory(directory);
+	return harness_end();
+}

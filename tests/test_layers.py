@@ -1,0 +1,169 @@
+"""Who may use whom: C headers and Python modules, from the two lists below.
+
+A C file includes only headers of a lower layer and its own. A Python module imports only modules of
+a lower layer. A package (symbolize, sql, cli) is one entry: inside it there are no rules.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nativebuild
+
+ROOT = Path(__file__).resolve().parent.parent
+NATIVE = ROOT / "native"
+PACKAGE = ROOT / "src/memleak"
+
+NATIVE_LAYERS = [
+    {"memleak", "memleak_format"},
+    {"base"},
+    {"atomics", "arch_x86_64", "elfimage", "dwarf"},
+    {"stats", "clock", "cfi", "sys", "text"},
+    {"bitmap", "modules", "place", "regions", "sampler", "unwind_thread"},
+    {"recording", "unwind"},
+    {"catalog", "index", "liveset"},
+    {"rows"},
+    {"tracer", "allocator", "slots"},
+    {"hook_new"},
+    {"chores"},
+    {"startup", "hook_preload"},
+    {"api"},
+]
+
+PYTHON_LAYERS = [
+    {"errors", "layout", "_memleak_ffi"},
+    {"config", "records", "rows", "symbolize", "_native"},
+    {"decode", "estimate"},
+    {"recording"},
+    {"locate", "stacks", "saving"},
+    {"control", "grouping", "sql"},
+    {"query"},
+    {"cli"},
+    {"__main__"},
+]
+
+# Names in a layer's file and nowhere else: the one place for a dangerous or odd thing.
+ONLY_IN = {
+    r"\b__atomic_\w+|memory_order_\w+|__ATOMIC_\w+": {"atomics.h"},
+    r"\bvolatile\s+(?!.*asm)(?:int|long|char|uint|size|bool|struct)": set(),
+}
+
+
+def layer_of(layers: list[set[str]], name: str) -> int | None:
+    """Return the number of the layer that holds *name*."""
+    return next((number for number, layer in enumerate(layers) if name in layer), None)
+
+
+def c_files() -> list[Path]:
+    return sorted([*(NATIVE / "src").glob("*.[ch]"), *(NATIVE / "include").glob("*.h")])
+
+
+@pytest.mark.parametrize("path", c_files(), ids=lambda path: path.name)
+def test_c_file_includes_only_lower_layers(path):
+    """Each quoted include is the file's own header or one of a lower layer."""
+    mine = layer_of(NATIVE_LAYERS, path.stem)
+    assert mine is not None, f"{path.name} has no layer: add it to NATIVE_LAYERS"
+    for header in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(), flags=re.MULTILINE):
+        name = Path(header).stem
+        other = layer_of(NATIVE_LAYERS, name)
+        assert other is not None, f"{path.name} includes {header}, which has no layer"
+        assert name == path.stem or other < mine, f"{path.name} (layer {mine}) includes {header} (layer {other})"
+
+
+@pytest.mark.parametrize("path", sorted((NATIVE / "src").glob("*.h")), ids=lambda path: path.name)
+def test_header_states_its_layer(path):
+    """The number a header states is the number in the list."""
+    stated = re.search(r"^// Layer (\d+)\.", path.read_text(), flags=re.MULTILINE)
+    assert stated is not None, f"{path.name} does not say which layer it is in"
+    assert int(stated.group(1)) == layer_of(NATIVE_LAYERS, path.stem)
+
+
+@pytest.mark.parametrize("path", c_files(), ids=lambda path: path.name)
+def test_special_words_stay_in_their_files(path):
+    """Memory orders are spelled in atomics.h only, and nothing is shared by volatile."""
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+    for pattern, homes in ONLY_IN.items():
+        found = re.search(pattern, text)
+        assert found is None or path.name in homes, f"{path.name}: {found.group(0)}"
+
+
+def test_build_lists_every_c_file():
+    """native/meson.build names each C file, in the order of layers, and no file that is not there."""
+    listed = [Path(name).stem for name in nativebuild.meson_list("core_names")]
+    assert sorted(listed) == sorted(path.stem for path in (NATIVE / "src").glob("*.c"))
+    layers = [layer_of(NATIVE_LAYERS, name) for name in listed]
+    assert layers == sorted(layers)
+
+
+def python_files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("_ffi_build.py",))
+
+
+def entry(path: Path) -> str:
+    """Return the module or package directly below memleak that a file belongs to."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def own_imports(path: Path) -> Iterator[str]:
+    """Yield the entries that a file imports from this package, whether at its top or in a function."""
+    package = ["memleak", *path.relative_to(PACKAGE).parts[:-1]]
+    tree = ast.parse(path.read_text())
+    guarded = {id(node) for block in ast.walk(tree) if _for_type_checkers(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("memleak."))
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            target = [*base, *(node.module.split(".") if node.module else [])]
+            if target[:1] == ["memleak"]:
+                yield from [target[1]] if len(target) > 1 else [alias.name for alias in node.names]
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_python_module_imports_only_lower_layers(path):
+    """Each import from this package names a lower layer; the package's own face may name any."""
+    mine = entry(path)
+    if mine == "__init__":
+        return
+    layer = layer_of(PYTHON_LAYERS, mine)
+    assert layer is not None, f"{mine} has no layer: add it to PYTHON_LAYERS"
+    for name in own_imports(path):
+        other = layer_of(PYTHON_LAYERS, name)
+        if name == mine or name.startswith("__"):
+            continue
+        assert other is not None, f"{path.name} imports {name}, which has no layer"
+        assert other < layer, f"{path.name} (layer {layer}) imports {name} (layer {other})"
+
+
+def test_only_native_uses_cffi():
+    """One module touches cffi, and its objects never leave it."""
+    users = {
+        entry(path)
+        for path in python_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and any(
+            "cffi" in name or "_memleak_ffi" in name
+            for name in [*(a.name for a in node.names), getattr(node, "module", "") or ""]
+        )
+    }
+    assert users <= {"_native"}
+
+
+def test_proofs_exist():
+    """A file that a comment names as proof of a claim is there."""
+    for path in [*sorted((NATIVE / "src").iterdir()), NATIVE / "README.md", *sorted((ROOT / "docs/adr").glob("*.md"))]:
+        for named in re.findall(r"\b((?:tests|benchmarks|docs)/[\w/]+\.(?:c|py|md))", path.read_text()):
+            assert (ROOT / named).exists(), f"{path.name} names {named}"

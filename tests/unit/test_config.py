@@ -1,0 +1,141 @@
+"""The knobs: ranges, order, types, modes, and reading them from text."""
+
+import pytest
+
+from memleak import config
+
+
+def test_defaults():
+    """As documented: 16, 256, 4 MiB, normal."""
+    assert config.knobs() == (16, 256, 4 << 20)
+    assert config.knobs().mode == "normal"
+
+
+def test_oceanbase_names_are_aliases():
+    """The names with an underscore mean the same knobs."""
+    assert config.knobs(_min_malloc_sample_interval=2, _max_malloc_sample_interval=3) == (2, 3, 4 << 20)
+    with pytest.raises(ValueError, match="twice"):
+        config.knobs(min_sample_interval=2, _min_malloc_sample_interval=2)
+    with pytest.raises(ValueError, match="unknown knob 'min'"):
+        config.knobs(min=2)
+
+
+@pytest.mark.parametrize("pair", [(1, 1), (1, 10_000), (10_000, 10_000), (16, 256), (7, 7)])
+def test_good_pairs(pair):
+    """The whole range is allowed, equal ones too."""
+    assert config.validate_pair(*pair) == pair
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (0, 1),
+        (-1, 5),
+        (1, 10_001),
+        (10_001, 10_001),
+        (257, 256),
+        (True, 5),
+        (1, True),
+        (1.0, 5),
+        ("16", 256),
+        (None, 5),
+    ],
+)
+def test_bad_pairs(pair):
+    """Out of range, out of order, or not an int."""
+    with pytest.raises(ValueError, match="sample_interval"):
+        config.validate_pair(*pair)
+
+
+@pytest.mark.parametrize("value", [0, 4096, 4 << 20, 1 << 40])
+def test_good_sample_bytes(value):
+    """None at all, or at least 4 KiB."""
+    assert config.validate_sample_bytes(value) == value
+
+
+@pytest.mark.parametrize("value", [1, 4095, -4096, True, 4096.0, "4M", (1 << 40) + 1])
+def test_bad_sample_bytes(value):
+    """Too little, or not an int."""
+    with pytest.raises(ValueError, match="sample_bytes"):
+        config.validate_sample_bytes(value)
+
+
+def test_modes():
+    """Each mode has its pair; off is decided by the least interval."""
+    assert [config.knobs_for_mode(mode).mode for mode in config.MODES] == list(config.MODES)
+    assert config.knobs_for_mode("off")[:2] == (10_000, 10_000)
+    assert config.knobs_for_mode("full")[:2] == (1, 1)
+    assert config.mode_of(1, 10_000) == "normal"
+    for bad in ("zero", "", None, 1, ["off"]):
+        with pytest.raises(ValueError, match="unknown mode"):
+            config.knobs_for_mode(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("4M", 4 << 20),
+        ("512K", 512 << 10),
+        ("512k", 512 << 10),
+        ("1GiB", 1 << 30),
+        (" 8 MB ", 8 << 20),
+        ("9b", 9),
+    ],
+)
+def test_sizes(text, value):
+    """Units are powers of 1024."""
+    assert config.parse_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "M", "1.5M", "-1", "4X", "0x10", "٣", "1" * 30, "iB"])
+def test_bad_sizes(text):
+    """Anything else is not a size."""
+    with pytest.raises(ValueError, match="not a size"):
+        config.parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["0", "10001", "1.0", "", "-3", "sixteen", "²"])
+def test_bad_intervals_as_text(text):
+    """Out of range, or not a number."""
+    with pytest.raises(ValueError):
+        config.parse_interval(text)
+
+
+def test_environment():
+    """Each variable sets its knob; unset and blank ones set nothing."""
+    environ = {
+        "MEMLEAK_MIN_SAMPLE_INTERVAL": "4",
+        "MEMLEAK_MAX_SAMPLE_INTERVAL": " 64 ",
+        "MEMLEAK_SAMPLE_BYTES": "1M",
+        "MEMLEAK_MODE": "",
+    }
+    assert config.from_environment(environ) == (
+        {"min_sample_interval": 4, "max_sample_interval": 64, "sample_bytes": 1 << 20},
+        [],
+    )
+    assert config.from_environment({}) == ({}, [])
+
+
+def test_environment_mode_and_aliases():
+    """A mode chooses the pair, an interval given by name replaces it."""
+    assert config.from_environment({"MEMLEAK_MODE": "full"})[0] == {"min_sample_interval": 1, "max_sample_interval": 1}
+    environ = {"MEMLEAK_MODE": "full", "_max_malloc_sample_interval": "20"}
+    assert config.from_environment(environ)[0] == {"min_sample_interval": 1, "max_sample_interval": 20}
+
+
+@pytest.mark.parametrize(
+    ("environ", "kept"),
+    [
+        ({"MEMLEAK_MIN_SAMPLE_INTERVAL": "zero"}, {}),
+        ({"MEMLEAK_MIN_SAMPLE_INTERVAL": "300"}, {}),
+        ({"MEMLEAK_SAMPLE_BYTES": "12"}, {}),
+        ({"MEMLEAK_MODE": "loud", "MEMLEAK_SAMPLE_BYTES": "0"}, {"sample_bytes": 0}),
+    ],
+)
+def test_bad_environment_gives_one_warning_and_the_default(environ, kept):
+    """A bad value is left out with one line."""
+    found, warnings = config.from_environment(environ)
+    assert found == kept
+    assert len(warnings) == 1 and "ignored" in warnings[0] and "\n" not in warnings[0]

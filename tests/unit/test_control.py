@@ -1,0 +1,151 @@
+"""Changing knobs: checked first, written as one word, adopted by the process."""
+
+import errno
+import os
+import struct
+import subprocess
+import sys
+
+import pytest
+from recordingwriter import RecordingWriter, word
+from tracedprocess import traced_process
+
+from memleak import control, recording
+from memleak.errors import RecordingError, TargetError
+from memleak.layout import HEADER
+
+OFFSETS = [
+    HEADER.offsets[name]
+    for name in ("requested", "effective", "requested_sample_bytes", "effective_sample_bytes")
+]
+
+
+def words_of(path):
+    raw = path.read_bytes()
+    return [struct.unpack_from("<Q", raw, offset)[0] for offset in OFFSETS]
+
+
+def test_adopted(tmp_path):
+    """The process takes the whole pair; the result says so."""
+    with traced_process(tmp_path, how="adopt", offsets=OFFSETS) as (process, path):
+        change = control.set_knobs(process.pid, min=2, max=32, sample_bytes=8192, timeout=20)
+        assert change.adopted and change.note == "" and change.pid == process.pid
+        assert change.requested == change.effective == (2, 32, 8192)
+        assert words_of(path) == [word(2, 32, 2)] * 2 + [8192] * 2
+        assert control.read_knobs(process.pid).effective == (2, 32, 8192)
+
+
+def test_idle_process_has_not_adopted_yet(tmp_path):
+    """A process that allocates nothing keeps its knobs; the request stands."""
+    with traced_process(tmp_path) as (process, path):
+        change = control.set_knobs(path, mode="full", timeout=0.02)
+        assert not change.adopted and "not adopted yet" in change.note
+        assert change.requested[:2] == (1, 1) and change.effective[:2] == (16, 256)
+        assert words_of(path)[:2] == [word(1, 1, 2), word(16, 256, 1)]
+
+
+def test_one_knob_keeps_the_others(tmp_path):
+    """What is not given stays as requested; each change counts the epoch up."""
+    with traced_process(tmp_path) as (_, path):
+        control.set_knobs(path, min=8, timeout=0)
+        control.set_knobs(path, sample_bytes=0, timeout=0)
+        assert words_of(path)[0] == word(8, 256, 3) and words_of(path)[2] == 0
+
+
+def test_epoch_wraps_around(tmp_path):
+    """After 2^32 - 1 comes 0, which is later."""
+    with traced_process(tmp_path, how="adopt", offsets=OFFSETS, initial=word(16, 256, 2**32 - 1)) as (_, path):
+        assert control.set_knobs(path, max=300, timeout=20).adopted
+        assert words_of(path)[1] == word(16, 300, 0)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"min": 0},
+        {"min": 257},
+        {"max": 15},
+        {"min": 5, "max": 4},
+        {"max": 10_001},
+        {"min": True},
+        {"max": 2.0},
+        {"min": "4"},
+        {"sample_bytes": 100},
+        {"sample_bytes": 8192, "min": 0},
+        {"mode": "loud"},
+        {"mode": "full", "min": 1},
+    ],
+)
+def test_bad_knobs_change_nothing(tmp_path, knobs):
+    """ValueError, and every word as before."""
+    with traced_process(tmp_path) as (process, path):
+        before = words_of(path)
+        with pytest.raises(ValueError):
+            control.set_knobs(process.pid, **knobs, timeout=0)
+        assert words_of(path) == before
+
+
+@pytest.mark.parametrize(("state", "words"), [(2, "stopped"), (3, "exited"), (1, "is not running")])
+def test_dead_recordings_are_refused(tmp_path, state, words):
+    """A closed recording, or one whose process is gone, is not written."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    path = tmp_path / "a.mlrec"
+    path.write_bytes(RecordingWriter(pid=process.pid, state=state).bytes())
+    before = path.read_bytes()
+    with pytest.raises(TargetError, match=words):
+        control.set_knobs(path, mode="off")
+    assert path.read_bytes() == before
+
+
+def test_copy_is_refused(tmp_path):
+    """Writing to a copy would change nothing: said instead of done."""
+    with traced_process(tmp_path) as (_, path):
+        copy = tmp_path / "copy"
+        copy.write_bytes(path.read_bytes())
+        with pytest.raises(TargetError, match="this is a copy"):
+            control.set_knobs(copy, mode="off")
+
+
+def test_other_files_are_refused(tmp_path):
+    """Not a recording, a directory of several, nothing there."""
+    (tmp_path / "text").write_text("x")
+    with pytest.raises(RecordingError, match="not a recording"):
+        control.set_knobs(tmp_path / "text", mode="off")
+    for name in ("a.mlrec", "b.mlrec"):
+        (tmp_path / name).write_bytes(RecordingWriter().bytes())
+    with pytest.raises(TargetError, match="2 recordings"):
+        control.set_knobs(tmp_path, mode="off")
+    with pytest.raises(TargetError, match="no such file"):
+        control.set_knobs(tmp_path / "none", mode="off")
+
+
+def test_short_file_is_refused_before_it_is_mapped(tmp_path):
+    """A truncated file would be a bus error."""
+    path = tmp_path / "a.mlrec"
+    path.write_bytes(RecordingWriter().bytes()[:100])
+    with pytest.raises(RecordingError, match="100 bytes"):
+        control.set_knobs(path, mode="off")
+
+
+def test_not_permitted(tmp_path, monkeypatch):
+    """Without the right to write, the reason is said."""
+    path = tmp_path / "a.mlrec"
+    path.write_bytes(RecordingWriter().bytes())
+
+    def refuse(path, flags):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(recording, "open_regular", refuse)  # root may open everything
+    with pytest.raises(TargetError, match="not permitted to write its knobs: Permission denied"):
+        control.set_knobs(path, mode="off")
+
+
+def test_governed_process_is_told_apart(tmp_path):
+    """Adopted, but with other knobs than requested: the note says why."""
+    path = tmp_path / "a.mlrec"
+    path.write_bytes(RecordingWriter(requested=word(2, 16, 5), effective=word(16, 256, 5)).bytes())
+    change = control.read_knobs(path)
+    assert change.adopted and "budget" in change.note
+    assert recording.load_header(path).mode == "normal"
