@@ -41,6 +41,16 @@ def test_returns_128_and_the_signal(number):
     assert run("--quiet", "sh", "-c", f"kill -{int(number)} $$").returncode == 128 + number
 
 
+def test_program_that_ends_before_the_launcher_waits():
+    """Setting the action of SIGCHLD throws a pending one away: the launcher must not wait for it."""
+    slow = (
+        "import signal, sys, time; from memleak.cli import launch, main; before = signal.signal\n"
+        "def late(*words):\n    time.sleep(0.5)\n    return before(*words)\n"
+        "signal.signal = late; sys.exit(main(['run', '--quiet', 'sh', '-c', 'exit 7']))"
+    )
+    assert subprocess.run([sys.executable, "-c", slow], timeout=30).returncode == 7
+
+
 def test_not_found_and_not_executable(tmp_path):
     """127 and 126, one line each."""
     plain = tmp_path / "plain"

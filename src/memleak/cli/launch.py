@@ -53,6 +53,11 @@ def start(path: str, arguments: list[str], environment: Mapping[bytes, bytes]) -
 
 def wait(pid: int) -> int:
     """Pass signals on until the program ends; return its status as a shell gives it."""
+    # Setting SIGCHLD's action in start() threw away one that was pending: a program as quick as that
+    # has nothing left to wait for.
+    status = _reap(pid)
+    if status is not None:
+        return status
     while True:
         received = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
         if received.si_signo == signal.SIGCHLD:
