@@ -3,8 +3,8 @@
 The flags are read from native/meson.build: there is one list. A test may ask for more in comments:
 
     // nativebuild: flags -DLIVESET_TEST -pthread      compiler and linker flags for this test
-    // nativebuild: without hook_preload hook_got      parts of the core not linked in
-    // nativebuild: with hook_preload                  parts linked in that are left out otherwise
+    // nativebuild: without slots                      parts of the core not linked in
+    // nativebuild: with hook_malloc                   parts linked in that are left out otherwise
     // nativebuild: also --own-snapshot                run once more, with these arguments
 
 Without a word the hooks stay out: linked into the test itself they would trace the test.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "native"
-LEFT_OUT = {"hook_preload"}
+LEFT_OUT = {"hook_malloc", "hook_events", "startup", "api"}
 
 
 def meson_list(name: str) -> list[str]:

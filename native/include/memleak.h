@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define MEMLEAK_ABI_VERSION 1
+#define MEMLEAK_ABI_VERSION 2
 
 // -- declarations begin --
 // MEMLEAK_ABI_VERSION of the library that is loaded.
@@ -18,14 +18,48 @@ int memleak_abi_version(void);
 // Build id of the library that is loaded, lower-case hexadecimal; "" if it has none.
 const char *memleak_build_id(void);
 
+// Switch tracing on: hook every loaded object, open a recording. 0: started now. 1: it was recording
+// already, nothing changed (not even the knobs). -1: not started, memleak_why() says why and the process
+// goes on untraced. Intervals in allocations, 1 <= min <= max <= 10000; sample_bytes 0 or >= 4096;
+// max_frames 1..64. MEMLEAK_DIR, XDG_RUNTIME_DIR and the settings without an argument come from the environment.
+int memleak_start(unsigned min_sample_interval, unsigned max_sample_interval, unsigned long long sample_bytes,
+                  unsigned max_frames);
+
+// Freeze the recording; hooks stay and pass straight through. 1: it was recording. 0: it was not.
+int memleak_stop(void);
+
+// Ask for other knobs; each thread follows within 64 allocations. 0: done. -1: out of range or not recording.
+int memleak_configure(unsigned min_sample_interval, unsigned max_sample_interval, unsigned long long sample_bytes);
+
+// 0: never started. 1: recording. 2: stopped, the last recording is frozen. 3: a forked child whose own
+// recording is not open yet (it opens after 1,000 allocations or at memleak_poll()).
+int memleak_state(void);
+
+// What went wrong in the last memleak_start(), or what its user should know though it started
+// (private memory, MEMLEAK_DIR not usable); "" if nothing. Never NULL.
+const char *memleak_why(void);
+
+// 1 if the core was preloaded (the loader binds malloc to it), 0 if it came by an import.
+int memleak_is_preloaded(void);
+
 // 1 while allocations of this process are being recorded.
 int memleak_is_recording(void);
 
-// Path of this process's recording; "" if there is none or it is in private memory.
+// Path of this process's last recording; "" if there is none or it is in private memory.
 const char *memleak_recording_path(void);
 
-// Do the cold chores now (more room, newly loaded objects, thread names). Never call it from a signal handler.
+// The last recording as it stands in memory, *bytes of it readable; NULL if there is none. The address stays
+// mapped for the life of the process; contents change while recording, and become another recording's
+// at the next memleak_start().
+const void *memleak_recording_memory(unsigned long long *bytes);
+
+// Do the cold chores now (more room, newly loaded objects, thread names, hooks that another tool took).
+// Never call it from a signal handler.
 void memleak_poll(void);
+
+// Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
+// their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).
+long long memleak_malloc_in_use(void);
 // -- declarations end --
 
 #ifdef __cplusplus

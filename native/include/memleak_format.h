@@ -64,7 +64,8 @@
 	X(room_refused, 0, "times the room could not be extended")                                 \
 	X(knobs_rejected, 0, "knob words from outside that were out of range and not adopted")     \
 	X(unloads, 0, "dlclose calls and unloads noticed")                                         \
-	X(detached, 1, "sampled calls not recorded: the recording was not (yet) open")
+	X(detached, 1, "sampled calls not recorded: the recording was not (yet) open")             \
+	X(displaced, 1, "samples closed because another tool had taken our hooks for a while")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
@@ -81,6 +82,12 @@ enum mlf_state {
 	MLF_STATE_RECORDING = 1,
 	MLF_STATE_STOPPED = 2, // stop() was called: frozen, never written again
 	MLF_STATE_EXITED = 3,  // the program ended through exit(); late destructors may still add
+};
+
+enum mlf_door { // how the core came into the process
+	MLF_DOOR_UNKNOWN = 0,
+	MLF_DOOR_PRELOAD = 1,
+	MLF_DOOR_IMPORT = 2,
 };
 
 struct mlf_header {
@@ -123,7 +130,7 @@ struct mlf_header {
 	uint64_t heartbeat_cs; // last time any sampled code ran
 	uint64_t stopped_at_cs; // when state became STOPPED or EXITED
 	uint32_t overflow_row;  // ref of the row that takes what found no room
-	uint32_t reserved0;
+	uint32_t door;          // enum mlf_door
 
 	uint64_t counters[MLF_COUNTER_SLOTS];
 };
@@ -255,7 +262,25 @@ struct mlf_module {
 	uint32_t loaded_cs;
 	uint64_t vaddr_low, vaddr_high; // of its loaded segments, as in its program headers
 	uint64_t unload_generation;     // dlclose count when last seen loaded
-	uint64_t reserved[8];
+	// Do its allocations come by? Brought up to date by cold code.
+	uint32_t coverage;        // enum mlf_coverage
+	uint32_t slots_here;      // places where it keeps the address of an allocation function that lead to our hooks
+	uint32_t slots_elsewhere; // that lead somewhere else
+	uint32_t holder;          // id of a module they lead to; 0 = none
+	uint64_t reserved[6];
+};
+
+// How far the allocations of a loaded object are seen. What is not HOOKED or NONE is out of reach.
+enum mlf_coverage {
+	MLF_COVERAGE_UNKNOWN = 0,         // not looked at
+	MLF_COVERAGE_HOOKED = 1,          // every slot leads to our hooks
+	MLF_COVERAGE_NONE = 2,            // it calls no allocation function through a slot
+	MLF_COVERAGE_ALLOCATOR = 3,       // it is an allocator of its own, and not the one the process uses
+	MLF_COVERAGE_OTHER_ALLOCATOR = 4, // bound to another allocator (RTLD_DEEPBIND): `holder`
+	MLF_COVERAGE_OTHER_TOOL = 5,      // another tracer's hooks are in its slots: `holder`
+	MLF_COVERAGE_PROTECTED = 6,       // the kernel refused to make its slots writable
+	MLF_COVERAGE_UNBOUND = 7,         // slots the loader has not bound yet, and several allocators it might choose
+	MLF_COVERAGE_GONE = 8,            // unloaded
 };
 
 // Live set: buckets of 8 entries. An entry stands in one of the two buckets of its address.

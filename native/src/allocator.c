@@ -30,6 +30,7 @@ static void *first_mmap(void *a, size_t n, int p, int f, int d, off_t o) { alloc
 static int first_munmap(void *a, size_t n) { allocator_resolve(); return real.munmap(a, n); }
 static void *first_mremap(void *a, size_t n, size_t m, int f, void *b) { allocator_resolve(); return real.mremap(a, n, m, f, b); }
 static int first_dlclose(void *h) { allocator_resolve(); return real.dlclose(h); }
+static void *first_dlsym(void *h, const char *n) { allocator_resolve(); return real.dlsym(h, n); }
 static int first_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x)
 {
 	allocator_resolve();
@@ -39,7 +40,7 @@ static int first_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f
 struct allocator real = {
     first_malloc, first_free, first_calloc, first_realloc, first_reallocarray, first_posix_memalign, first_aligned_alloc,
     first_memalign, first_valloc, first_pvalloc, first_usable, first_mmap, first_munmap, first_mremap, first_dlclose,
-    first_pthread_create,
+    first_dlsym, first_pthread_create,
 };
 
 // ---- what a name falls back to that no object defines ----------------------------------------------
@@ -47,11 +48,16 @@ struct allocator real = {
 static void *no_memory(void) { errno = ENOMEM; return NULL; }
 static void *absent_malloc(size_t n) { (void)n; return no_memory(); }
 static void absent_free(void *p) { (void)p; }
-// Before glibc 2.34 these two live in libraries that may come later: look again when called.
+// Before glibc 2.34 these live in libraries that may come later: look again when called.
 static int absent_dlclose(void *h)
 {
 	uintptr_t at = elf_next_symbol((uintptr_t)&allocator_resolve, "dlclose");
 	return at ? ((int (*)(void *))at)(h) : -1;
+}
+static void *absent_dlsym(void *h, const char *n)
+{
+	uintptr_t at = elf_next_symbol((uintptr_t)&allocator_resolve, "dlsym");
+	return at ? ((void *(*)(void *, const char *))at)(h, n) : NULL;
 }
 static int absent_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x)
 {
@@ -82,14 +88,20 @@ void allocator_resolve(void)
 	    NAME(aligned_alloc, no_memory), NAME(memalign, no_memory),      NAME(valloc, no_memory),
 	    NAME(pvalloc, no_memory),      NAME(malloc_usable_size, no_memory), NAME(mmap, no_memory),
 	    NAME(munmap, no_memory),       NAME(mremap, no_memory),         NAME(dlclose, absent_dlclose),
-	    NAME(pthread_create, absent_pthread_create),
+	    NAME(dlsym, absent_dlsym),     NAME(pthread_create, absent_pthread_create),
 #undef NAME
 	};
 	uintptr_t self = (uintptr_t)&allocator_resolve;
+	static bool resolved; // once: an allocator that comes later is not the process's
+	if (resolved)
+		return;
+	resolved = true;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		uintptr_t at = elf_next_symbol(self, names[i].name);
-		if (!at) // loaded late (import door): ours is the last object, any definition but ours will do
-			at = elf_global_symbol(names[i].name);
+		// Preloaded: the next behind us. Imported: ours is among the last objects, and the first definition is the
+		// one that the loader bound everybody to.
+		uintptr_t at = elf_global_symbol(names[i].name);
+		if (elf_is_own(at))
+			at = elf_next_symbol(self, names[i].name);
 		// Relaxed: two threads resolving at once store the same values.
 		store_relaxed((uintptr_t *)(void *)((char *)&real + names[i].offset), at ? at : (uintptr_t)names[i].absent);
 	}

@@ -26,11 +26,12 @@ struct allocator {
 	int (*munmap)(void *, size_t);
 	void *(*mremap)(void *, size_t, size_t, int, void *);
 	int (*dlclose)(void *);
+	void *(*dlsym)(void *, const char *);
 	int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 };
 extern struct allocator real HIDDEN;
 
-// Idempotent. Reads ELF tables only: no dlsym (it may call calloc), no lock, no allocation.
+// Once. Reads ELF tables only: no dlsym (it may call calloc), no lock, no allocation.
 void allocator_resolve(void);
 
 // Is pc inside the object that provides malloc? Its own mappings are arenas, counted as what is cut from them.

@@ -17,6 +17,13 @@
 // definitions only).
 #define HIDDEN __attribute__((visibility("hidden")))
 
+// A second name for a function of ours that goes by a name the loader may bind elsewhere.
+#if defined(__has_attribute) && __has_attribute(copy)
+#define OWN_NAME(name) extern __typeof__(name) own_##name HIDDEN __attribute__((alias(#name), copy(name)))
+#else
+#define OWN_NAME(name) extern __typeof__(name) own_##name HIDDEN __attribute__((alias(#name)))
+#endif
+
 #define MAX_FRAMES 64U
 
 #define PAGE_BYTES 4096UL

@@ -141,6 +141,21 @@ void catalog_module(unsigned id)
 	store_release(&record->state, 2); // pairs with readers of the file
 }
 
+void catalog_coverage(unsigned id, const struct catalog_coverage *coverage)
+{
+	catalog_module(id);
+	if (coverage->holder)
+		catalog_module(coverage->holder);
+	struct mlf_module *record = table_entry(MLF_KIND_MODULES, id - 1, sizeof(*record), RECORDING_SEGMENTS - 1);
+	if (!record)
+		return;
+	// Relaxed, word by word: a reader may mix two looks, a second apart.
+	store_relaxed(&record->slots_here, coverage->slots_here);
+	store_relaxed(&record->slots_elsewhere, coverage->slots_elsewhere);
+	store_relaxed(&record->holder, coverage->holder);
+	store_relaxed(&record->coverage, coverage->coverage);
+}
+
 // ---- threads -------------------------------------------------------------------------------------
 
 static uint64_t threads_given; // recording number << 32 | thread ids given in it: one word, so that they change together

@@ -9,6 +9,14 @@
 // Writes the module's record unless it is there.
 void catalog_module(unsigned id);
 
+// How far a loaded object's allocations are seen: the fields of struct mlf_module. Cold.
+struct catalog_coverage {
+	uint32_t coverage; // enum mlf_coverage
+	uint32_t slots_here, slots_elsewhere;
+	uint32_t holder; // module id
+};
+void catalog_coverage(unsigned id, const struct catalog_coverage *coverage);
+
 // Is this frame inside an operator new (or our hook of one)? Its module must have been passed to catalog_module().
 bool catalog_is_plumbing(uint64_t frame);
 

@@ -1,6 +1,6 @@
 // chores.c -- when cold work runs
 //
-// Context:   cold. The chores thread sleeps a second at a time and does what tracer_poll() does.
+// Context:   cold. The chores thread sleeps a second at a time and does what chores_do() does.
 // Invariant: there is at most one chores thread, only after the program made a thread itself, with all
 //            signals blocked; its own allocations are never sampled.
 // Why:       a single-threaded program must stay single-threaded: a native thread makes os.fork()
@@ -10,9 +10,10 @@
 
 #include "allocator.h"
 #include "atomics.h"
-#include "hook_new.h"
 #include "modules.h"
+#include "recording.h"
 #include "sampler.h"
+#include "slots.h"
 #include "sys.h"
 #include "text.h"
 #include "tracer.h"
@@ -23,10 +24,48 @@
 
 #define STACK_BYTES (128U << 10)
 
-static bool thread_allowed = true;
+static struct chores_rules rules;
 static uint32_t owner_pid; // the process whose chores thread exists
+static uint32_t published; // number of the recording that holds what slots.h knows
 
-void chores_allow_thread(bool allowed) { thread_allowed = allowed; }
+void chores_begin(struct chores_rules wanted) { rules = wanted; }
+
+// ---- the work ------------------------------------------------------------------------------------
+
+static void look_at_objects(enum slots_how how)
+{
+	struct slots_result result = slots_scan(how);
+	if (result.displaced && !rules.preloaded)
+		tracer_hooks_were_displaced();
+	uint32_t number = recording.number;
+	if (!result.looked && load_relaxed(&published) == number)
+		return;
+	for (unsigned id = 1; id < modules_count(); id++) {
+		struct catalog_coverage coverage;
+		if (slots_coverage(id, &coverage))
+			tracer_note_coverage(id, &coverage);
+	}
+	store_relaxed(&published, number); // relaxed: two threads at it write the same
+}
+
+void chores_objects_may_have_come(void)
+{
+	// Not in a forked child that has no recording (yet): its loader's lock may be held by a thread it does not have.
+	if (tracer_is_recording())
+		look_at_objects(SLOTS_IF_CHANGED);
+}
+
+void chores_do(bool thorough)
+{
+	if (tracer_state() == TRACER_FORKED)
+		tracer_open_in_child();
+	if (!tracer_is_recording())
+		return;
+	look_at_objects(thorough ? SLOTS_ALL : SLOTS_CHECK);
+	tracer_poll();
+}
+
+// ---- the thread ----------------------------------------------------------------------------------
 
 // The program's main thread is gone (pthread_exit) while others run. The kernel forgets a thread's list of
 // robust mutexes when it ends; asking for that takes no descriptor, which the program might notice.
@@ -45,26 +84,34 @@ static bool alone(void)
 	       text_stat_field(stat, 20) == 2; // the main thread, a zombie, and this one
 }
 
-static void *run(void *unused)
+// False: the thread must end for good.
+static bool work_until_stopped(void)
 {
-	(void)unused;
-	sampler_self.busy = SAMPLER_NOT_THE_PROGRAM; // for ever
-	unsigned modules = 0;
 	while (tracer_is_recording()) {
-		tracer_poll();
-		if (modules != modules_count()) { // objects have come: their operator new is not hooked yet
-			modules = modules_count();
-			hook_new_patch();
-		}
+		chores_do(false);
 		struct timespec time = {.tv_sec = 1};
 		if (unlikely(main_thread_ended())) {
 			if (alone()) // the program's last thread has ended: with ours the process does, as without us
-				break;
+				return false;
 			time = (struct timespec){.tv_nsec = 20000000};
 		}
 		sys_call(SYS_nanosleep, &time, 0, 0);
 	}
-	store_relaxed(&owner_pid, 0);
+	return true;
+}
+
+static void *run(void *unused)
+{
+	(void)unused;
+	sampler_self.busy = SAMPLER_NOT_THE_PROGRAM; // for ever
+	uint32_t self = (uint32_t)sys_getpid(), nobody = 0;
+	while (work_until_stopped()) {
+		exchange_acq_rel(&owner_pid, 0);
+		// Started again just now, and counting on us?
+		if (!tracer_is_recording() || !cas_acq_rel(&owner_pid, &nobody, self))
+			return NULL;
+	}
+	exchange_acq_rel(&owner_pid, 0);
 	return NULL;
 }
 
@@ -73,29 +120,31 @@ static void set_signals(int how, const uint64_t *set, uint64_t *old)
 	sys_call6(SYS_rt_sigprocmask, how, (long)set, (long)old, sizeof(*set), 0, 0);
 }
 
+static bool create_thread(size_t stack_bytes)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	if (stack_bytes)
+		pthread_attr_setstacksize(&attributes, stack_bytes);
+	bool created = real.pthread_create(&thread, &attributes, run, NULL) == 0;
+	pthread_attr_destroy(&attributes);
+	return created;
+}
+
 void chores_thread_created(void)
 {
 	uint32_t pid = (uint32_t)sys_getpid(), seen = load_relaxed(&owner_pid);
-	if (!thread_allowed || !tracer_is_recording() || seen == pid || !cas_acq_rel(&owner_pid, &seen, pid))
+	if (!rules.thread_allowed || !tracer_is_recording() || seen == pid || !cas_acq_rel(&owner_pid, &seen, pid))
 		return;
-	pthread_attr_t attributes;
-	pthread_t thread;
 	uint64_t all = ~0ULL, before = 0;
 	uint32_t was_busy = sampler_self.busy;
 	set_signals(SIG_SETMASK, &all, &before);
 	sampler_self.busy = SAMPLER_NOT_THE_PROGRAM; // what pthread_create allocates here is ours
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	if (real.pthread_create(&thread, &attributes, run, NULL) != 0) {
-		// Too small for this program's thread-local storage, or no thread to be had.
-		pthread_attr_destroy(&attributes);
-		pthread_attr_init(&attributes);
-		pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-		if (real.pthread_create(&thread, &attributes, run, NULL) != 0)
-			store_relaxed(&owner_pid, 0);
-	}
-	pthread_attr_destroy(&attributes);
+	// The small stack may be too small for this program's thread-local storage.
+	if (!create_thread(STACK_BYTES) && !create_thread(0))
+		store_relaxed(&owner_pid, 0);
 	sampler_self.busy = was_busy;
 	set_signals(SIG_SETMASK, &before, NULL);
 }

@@ -6,10 +6,19 @@
 
 #include "base.h"
 
-// False (MEMLEAK_THREAD=0): never start a thread of our own.
-void chores_allow_thread(bool allowed);
+struct chores_rules {
+	bool thread_allowed; // false (MEMLEAK_THREAD=0): never start a thread of our own
+	bool preloaded;      // other tools' hooks end in ours: that they sit in front costs no sample
+};
+void chores_begin(struct chores_rules rules);
 
 // The program has just created a thread: it is multi-threaded now, so one more does no harm.
 void chores_thread_created(void);
+
+// Hook what the loader has brought since the last look. Cheap if it brought nothing.
+void chores_objects_may_have_come(void);
+
+// All that is due: a forked child's recording, objects, lost hooks, room, names. `thorough`: every slot is looked at.
+void chores_do(bool thorough);
 
 #endif

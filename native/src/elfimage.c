@@ -338,6 +338,17 @@ uintptr_t elf_image_symbol(const struct elf_image *image, const char *name, size
 	return image->bias + symbol->st_value;
 }
 
+extern const char own_begin[] __asm__("__ehdr_start") HIDDEN; // set by the linker
+
+COLD bool elf_is_own(uintptr_t address)
+{
+	static uintptr_t end; // found by the very first hook or the constructor, while there is one thread
+	struct elf_image image;
+	if (!end && elf_image_from_header((uintptr_t)own_begin, &image))
+		end = image.high;
+	return address >= (uintptr_t)own_begin && address < end;
+}
+
 // ---- all objects ---------------------------------------------------------------------------------
 
 COLD static uintptr_t search_list(const struct link_map *map, const char *name)

@@ -60,4 +60,7 @@ uintptr_t elf_next_symbol(uintptr_t self_address, const char *name);
 // The first definition of `name` in any object; 0 if none.
 uintptr_t elf_global_symbol(const char *name);
 
+// Does this address lie in the object that this code is part of?
+bool elf_is_own(uintptr_t address);
+
 #endif

@@ -1,6 +1,6 @@
 // hook_new.c -- operator new and delete, hooked at the slots they are called through
 //
-// Context:   the hooks are hot, hook_new_patch() (slots.c) is cold.
+// Context:   the hooks are hot, hook_new_register() is cold.
 // Invariant: a hook calls the very function its slot held. An allocation is counted once: by malloc's
 //            hook if operator new ends there, else here.
 // Why:       exporting operator new would put libstdc++'s behind ours for every object and break
@@ -13,7 +13,6 @@
 
 #include "bitmap.h"
 #include "slots.h"
-#include "text.h"
 #include "tracer.h"
 
 // Up to this many different functions may stand behind one name (one per provider in the process).
@@ -22,14 +21,18 @@
 typedef void *(*new_function)(size_t, size_t, size_t);
 typedef void (*delete_function)(void *, size_t, size_t);
 
-static const char *const new_names[] = {
-    "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t",
-    "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t",
+#define CHOSEN(name) {name, 0, NULL}
+static const struct slots_name new_names[] = {
+    CHOSEN("_Znwm"), CHOSEN("_Znam"), CHOSEN("_ZnwmRKSt9nothrow_t"), CHOSEN("_ZnamRKSt9nothrow_t"),
+    CHOSEN("_ZnwmSt11align_val_t"), CHOSEN("_ZnamSt11align_val_t"),
+    CHOSEN("_ZnwmSt11align_val_tRKSt9nothrow_t"), CHOSEN("_ZnamSt11align_val_tRKSt9nothrow_t"),
 };
-static const char *const delete_names[] = {
-    "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t",
-    "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t", "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t",
-    "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t",
+static const struct slots_name delete_names[] = {
+    CHOSEN("_ZdlPv"), CHOSEN("_ZdaPv"), CHOSEN("_ZdlPvm"), CHOSEN("_ZdaPvm"),
+    CHOSEN("_ZdlPvRKSt9nothrow_t"), CHOSEN("_ZdaPvRKSt9nothrow_t"),
+    CHOSEN("_ZdlPvSt11align_val_t"), CHOSEN("_ZdaPvSt11align_val_t"),
+    CHOSEN("_ZdlPvmSt11align_val_t"), CHOSEN("_ZdaPvmSt11align_val_t"),
+    CHOSEN("_ZdlPvSt11align_val_tRKSt9nothrow_t"), CHOSEN("_ZdaPvSt11align_val_tRKSt9nothrow_t"),
 };
 #define NEW_NAMES ARRAY_LEN(new_names)
 #define DELETE_NAMES ARRAY_LEN(delete_names)
@@ -88,31 +91,24 @@ static unsigned instance_for(uintptr_t *first, size_t stride, uintptr_t original
 	return INSTANCES;
 }
 
-static unsigned find_name(const char *const *names, unsigned count, const char *name)
+static uintptr_t hook_for_new(unsigned n, uintptr_t original)
 {
-	unsigned n = 0;
-	while (n < count && !text_equal(name, names[n]))
-		n++;
-	return n;
+	unsigned i = instance_for((uintptr_t *)&real_new[0][n], NEW_NAMES, original);
+	return i < INSTANCES ? (uintptr_t)hook_of_new[i][n] : 0;
 }
 
-static bool wanted(const char *name)
+static uintptr_t hook_for_delete(unsigned n, uintptr_t original)
 {
-	return name[0] == '_' && name[1] == 'Z' &&
-	       (find_name(new_names, NEW_NAMES, name) < NEW_NAMES || find_name(delete_names, DELETE_NAMES, name) < DELETE_NAMES);
-}
-
-// Called for wanted names only.
-static uintptr_t hook_for(const char *name, uintptr_t original)
-{
-	unsigned n = find_name(new_names, NEW_NAMES, name);
-	if (n < NEW_NAMES) {
-		unsigned i = instance_for((uintptr_t *)&real_new[0][n], NEW_NAMES, original);
-		return i < INSTANCES ? (uintptr_t)hook_of_new[i][n] : 0;
-	}
-	n = find_name(delete_names, DELETE_NAMES, name);
 	unsigned i = instance_for((uintptr_t *)&real_delete[0][n], DELETE_NAMES, original);
 	return i < INSTANCES ? (uintptr_t)hook_of_delete[i][n] : 0;
 }
 
-void hook_new_patch(void) { slots_patch_all(wanted, hook_for); }
+void hook_new_register(void)
+{
+	static struct slots_table tables[] = {
+	    {.names = new_names, .count = NEW_NAMES, .meaning = SLOTS_OTHER, .choose = hook_for_new},
+	    {.names = delete_names, .count = DELETE_NAMES, .meaning = SLOTS_OTHER, .choose = hook_for_delete},
+	};
+	slots_register(&tables[0]);
+	slots_register(&tables[1]);
+}

@@ -1,10 +1,10 @@
 // hook_new.h -- operator new and delete, hooked at the slots they are called through
 //
-// Layer 9. hook_new_patch() is cold; the hooks are hot.
+// Layer 9. The hooks are hot.
 #ifndef MEMLEAK_HOOK_NEW_H
 #define MEMLEAK_HOOK_NEW_H
 
-// Patch the slots of every object loaded now. Idempotent; call again when objects have come.
-void hook_new_patch(void);
+// Give slots.h the names, before its first scan. Cold.
+void hook_new_register(void);
 
 #endif

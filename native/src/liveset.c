@@ -190,3 +190,23 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 		}
 	return false;
 }
+
+// ---- walk ----------------------------------------------------------------------------------------
+
+const void *liveset_next(enum mlf_layer layer, uint64_t *cursor)
+{
+	// cursor = segment << 32 | slot
+	const struct recording_table *table;
+	for (unsigned order = (unsigned)(*cursor >> 32); (table = recording_segment(MLF_KIND_LIVE, order)); order++) {
+		const uint64_t *keys = (const uint64_t *)(const void *)table->base;
+		for (uint32_t i = (uint32_t)*cursor; i < table->capacity; i++) {
+			uint64_t key = load_relaxed(&keys[i]); // a hint: liveset_remove() looks for itself
+			if (!(key & MLF_LIVE_KEY_LIVE) || (key >> MLF_LIVE_KEY_LAYER_SHIFT & 15) != layer)
+				continue;
+			*cursor = (uint64_t)order << 32 | (i + 1);
+			return shown(key);
+		}
+		*cursor = (uint64_t)(order + 1) << 32;
+	}
+	return NULL;
+}

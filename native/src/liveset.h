@@ -22,6 +22,9 @@ struct live_sample {
 // False: dropped and counted. The address must not be in the set for this layer (see liveset_remove()).
 bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample);
 
+// Cold. Walks the samples of a layer while others come and go: call with *cursor 0 first; NULL at the end.
+const void *liveset_next(enum mlf_layer layer, uint64_t *cursor);
+
 // Takes out the sample of (address, layer); false if there is none. Exactly one of several callers wins.
 bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out);
 

@@ -104,21 +104,22 @@ static uint64_t pid_namespace(void)
 	return inode;
 }
 
+// Is this recording finished: its process gone, or stopped by it?
 static bool is_dead(int directory_fd, const char *name, uint32_t pid, uint64_t start_ticks)
 {
 	// A process of another pid namespace cannot be judged from here: take it for alive.
-	union {
-		unsigned char bytes[offsetof(struct mlf_header, pid_namespace) + sizeof(uint64_t)];
-		uint64_t words[1];
-	} head;
+	enum { WANTED = offsetof(struct mlf_header, pid_namespace) + sizeof(uint64_t) };
+	struct mlf_header head;
 	int fd = (int)sys_openat(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	long n = sys_read(fd, &head, sizeof(head));
+	long n = sys_read(fd, &head, WANTED);
 	sys_close(fd);
+	if (n == WANTED && head.magic == MLF_MAGIC && head.state == MLF_STATE_STOPPED)
+		return true;
 	if (!own_pid_namespace)
 		return false; // no /proc here: nothing could be told
-	uint64_t namespace = n == sizeof(head) ? head.words[offsetof(struct mlf_header, pid_namespace) / 8] : 0;
+	uint64_t namespace = n == WANTED ? head.pid_namespace : 0;
 	if (namespace && namespace != own_pid_namespace)
 		return false;
 	uint64_t now = place_process_start_ticks(pid);

@@ -15,7 +15,7 @@ struct place {
 };
 
 // First usable of `directory`, `runtime`/memleak, /dev/shm/memleak-UID: on tmpfs,
-// ours, 0700. Names the file PID-START-RANDOM.mlrec. Prunes dead recordings of this host.
+// ours, 0700. Names the file PID-START-RANDOM.mlrec. Prunes dead and stopped recordings of this host.
 bool place_choose(const char *directory, const char *runtime, uint64_t random, uint64_t start_ticks,
 		  struct place *out);
 

@@ -3,7 +3,8 @@
 // Context:   recording_take(), recording_segment() and recording_add_segment() are sampled; the rest
 //            is cold, one caller at a time, and may run inside malloc (forked child).
 // Invariant: every byte below header->room_backed has memory behind it; nothing at or above it is
-//            touched by sampled code. A mapping once published is never unmapped.
+//            touched by sampled code. What was mapped for a recording stays mapped for ever, to the next
+//            one: a thread that slept with a pointer to the header may follow it.
 // Why:       the room is only ever taken from its front, so a bump pointer is the whole allocator
 //            and lock-free; backing it is a system call and therefore cold.
 // Proof:     tests/native/test_recording.c; tests/integration/test_kill.py
@@ -22,6 +23,8 @@
 #define LEAST_BYTES (512U << 10)
 
 struct recording recording;
+
+static uint32_t home_bytes; // mapped at recording.base
 
 static struct recording_table tables[MLF_KIND_THREADS + 1][RECORDING_SEGMENTS];
 static uint8_t table_claims[MLF_KIND_THREADS + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
@@ -153,7 +156,8 @@ static void fill_identity(struct mlf_header *header, const struct recording_opti
 
 	header->requested = header->effective = header->initial = options->interval;
 	header->requested_sample_bytes = header->effective_sample_bytes = options->sample_bytes;
-	header->max_frames = MAX_FRAMES;
+	header->door = options->door;
+	header->max_frames = options->max_frames ? options->max_frames : MAX_FRAMES;
 	header->history_unit_cs = MLF_HISTORY_UNIT_CS;
 	header->history_levels = MLF_HISTORY_LEVELS;
 	header->history_slots = MLF_HISTORY_SLOTS;
@@ -217,6 +221,20 @@ fail:
 	return NULL;
 }
 
+// Puts a new mapping where the recordings of this process are.
+static unsigned char *bring_home(unsigned char *base, uint32_t cap, const char **why)
+{
+	if (cap > home_bytes) { // the first one, or larger than any before, whose place stays mapped too
+		home_bytes = cap;
+		return base;
+	}
+	if (sys_move_mapping(base, cap, recording.base))
+		return recording.base;
+	sys_munmap(base, cap);
+	*why = "the kernel refused to replace the mapping of the last recording";
+	return NULL;
+}
+
 static void add_first_segments(uint32_t start)
 {
 	uint32_t scale = start >= RECORDING_START_BYTES ? 4 : 1;
@@ -235,6 +253,8 @@ bool recording_open(const struct recording_options *options, const char **why)
 		random[0] = clock_monotonic_precise_ns() * MLF_CHECK_1, random[1] = random[0] ^ (uintptr_t)&place;
 	uint64_t start_ticks = place_process_start_ticks((uint32_t)sys_getpid());
 	uint32_t cap = options->cap_bytes, start = options->start_bytes;
+	if (start > cap)
+		start = cap;
 	unsigned char *base = NULL;
 	*why = NULL;
 	recording.asked_why = NULL;
@@ -249,13 +269,18 @@ bool recording_open(const struct recording_options *options, const char **why)
 	recording.asked_why = place.asked_why;
 	bool is_private = !base;
 	if (is_private) {
-		start = cap = options->start_bytes;
+		cap = start;
 		base = sys_private_pages(cap);
 		if (!base)
 			return false;
 		place.path[0] = 0;
 	}
 	sys_madvise(base, cap, MADV_DONTDUMP);
+	if (!(base = bring_home(base, cap, why))) {
+		if (!is_private)
+			sys_unlinkat(AT_FDCWD, place.path);
+		return false;
+	}
 
 	struct mlf_header *header = (struct mlf_header *)(void *)base;
 	header->file_bytes = cap;
@@ -276,6 +301,7 @@ bool recording_open(const struct recording_options *options, const char **why)
 	recording.secret = random[1] & MLF_LIVE_KEY_ADDRESS_MASK;
 	recording.number++;
 	recording.is_private = is_private;
+	recording.private_why = *why ? *why : "failed";
 	struct text t = text_in(recording.path, sizeof(recording.path));
 	text_add(&t, place.path);
 	add_first_segments(start);

@@ -18,11 +18,12 @@
 #define RECORDING_PATH_MAX 512
 
 struct recording {
-	unsigned char *base; // NULL: none open
+	unsigned char *base; // NULL: none yet
 	struct mlf_header *header;
 	uint64_t secret;     // live keys are address XOR this; 48 bits
 	uint32_t number;     // 1, 2, … of this process; threads compare it to their thread id's
 	bool is_private;     // in private memory: no file could be had
+	const char *private_why; // what is wrong with the last directory tried; never NULL
 	const char *asked_why; // what is wrong with the directory that was asked for; NULL: nothing
 	char path[RECORDING_PATH_MAX];
 };
@@ -31,6 +32,8 @@ extern struct recording recording HIDDEN;
 struct recording_options {
 	uint64_t interval, sample_bytes, run_id, seed;
 	uint32_t cap_bytes, start_bytes, mmap_always_bytes;
+	uint32_t door; // enum mlf_door
+	uint32_t max_frames; // 0 = MAX_FRAMES
 	const char *directory; // MEMLEAK_DIR; NULL or "" = the usual places
 	const char *runtime_directory; // XDG_RUNTIME_DIR
 	uint64_t parent_recording_id;
@@ -38,7 +41,8 @@ struct recording_options {
 	uint32_t build_id_bytes;
 };
 
-// Opens a new recording. Always succeeds while there is address space at all: what cannot be a file
+// Opens a new recording, at the place of the one before if it fits there: no thread may be in sampled code
+// then. Always succeeds while there is address space at all: what cannot be a file
 // becomes private memory, and *why says so. False: not even that.
 bool recording_open(const struct recording_options *options, const char **why);
 

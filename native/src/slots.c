@@ -1,34 +1,137 @@
 // slots.c -- the places where loaded objects keep the addresses of functions they call
 //
-// Context:   cold. Runs inside dl_iterate_phdr(), whose lock keeps objects from being unloaded meanwhile.
-// Invariant: one aligned word is stored per slot; a page's protection afterwards is what it was.
-// Why:       the original is the slot's own value, so objects bound to another allocator keep it. A slot not
-//            bound yet (lazy PLT) still points into its own object: there the value is what the loader
-//            would have found, or the first call would bind past us.
-// Proof:     tests/integration/test_operator_new.py
+// Context:   cold. Objects are read and patched inside dl_iterate_phdr(), whose lock keeps them from being
+//            unloaded meanwhile. Nothing here allocates, and no lock of ours is waited for.
+// Invariant: one aligned word is stored per slot, and only over a value that is known: the function behind our
+//            hook, or a slot the loader has not bound. So an object bound to another allocator keeps it, another
+//            tool's hook stays, and an object whose loading another thread has not finished is left for later.
+//            A page's protection afterwards is what it was.
+// Why:       dlopen() is not wrapped: it looks at who calls it. New objects show in the loader's counters, and are
+//            looked at when their first symbol is asked for (hook_events.c).
+// Proof:     tests/integration/test_import_door.py, test_operator_new.py, test_door_storms.py
 #include "slots.h"
 
 #include "atomics.h"
 #include "elfimage.h"
+#include "modules.h"
+#include "pages.h"
 #include "sys.h"
+#include "text.h"
 
 #include <elf.h>
 #include <link.h>
+#include <sys/auxv.h>
+#include <time.h>
 
-struct work {
-	struct elf_image own;
-	bool (*wanted)(const char *);
-	uintptr_t (*replacement)(const char *, uintptr_t);
+#define ROUNDS_UNPROTECTED 4U // looks at an object that has no RELRO to show that the loader is done with it
+#define ROUNDS_PROTECTED 2U
+#define FORK_WAIT_NS 100000
+#define FORK_WAITS 500
+
+static struct slots_table *tables;
+static uint64_t filter; // one bit per hash of a name's first three characters
+
+// What is known of a loaded object; by module id, which stays for an object that comes back to its place.
+static struct state {
+	uintptr_t sentinel; // a slot that holds a hook of ours; 0: none
+	unsigned long long unloads; // the loader's count when it was looked at
+	uint32_t pass;      // the last one that met it
+	uint32_t here, elsewhere;
+	uint16_t holder;
+	uint8_t coverage; // enum mlf_coverage
+	uint8_t rounds;   // looks since it was first met
+	bool settled;     // nothing will change by itself
+	bool surveyed;    // the next two are known
+	bool defines_malloc;
+	enum { NO_ALLOCATOR, THE_ALLOCATOR, OTHER_ALLOCATOR } allocator; // but the C library, which takes blocks as well
+} states[MODULES_MAX];
+
+static uint32_t allocators; // loaded objects that define malloc, but ours and the loader
+static uint32_t unsettled;
+static unsigned long long seen_adds, seen_subs;
+static uint32_t scanning; // pid of the process one of whose threads scans; 0 = none
+static uint32_t requests; // so that the one who scans sees that another wanted to
+static uint32_t passes;
+
+struct pass {
+	enum slots_how how;
+	bool begun, unchanged, displaced, looked;
+	unsigned long long adds, subs;
+	uint32_t allocators, unsettled;
 };
 
 struct object {
 	uintptr_t bias;
+	unsigned id; // 0: not known, nothing is remembered
+	const ElfW(Phdr) *phdr;
+	unsigned phdr_count;
 	struct elf_image image;
 	uintptr_t relro_low, relro_high;
 	const ElfW(Sym) *symbols;
 	const char *strings;
 	size_t string_bytes;
+	// found while patching
+	uint32_t here, elsewhere, unbound;
+	bool refused, tool;
+	int allocator;
+	uintptr_t sentinel;
+	unsigned holder;
 };
+
+// ---- names ---------------------------------------------------------------------------------------
+
+static uint64_t filter_bit(const char *name)
+{
+	unsigned hash = (unsigned char)name[0];
+	for (unsigned i = 1; i < 3 && name[i - 1]; i++)
+		hash = hash * 5 + (unsigned char)name[i];
+	return 1ULL << (hash & 63);
+}
+
+void slots_register(struct slots_table *table)
+{
+	for (unsigned i = 0; i < table->count; i++)
+		filter |= filter_bit(table->names[i].name);
+	table->next = tables;
+	tables = table;
+}
+
+static const struct slots_table *find_name(const char *name, unsigned *index)
+{
+	if (!(filter & filter_bit(name)))
+		return NULL;
+	for (const struct slots_table *table = tables; table; table = table->next)
+		for (*index = 0; *index < table->count; ++*index)
+			if (text_equal(name, table->names[*index].name))
+				return table;
+	return NULL;
+}
+
+static uintptr_t hook_of(const struct slots_table *table, unsigned index, uintptr_t original)
+{
+	const struct slots_name *name = &table->names[index];
+	if (name->original && load_relaxed(name->original) != original)
+		return 0;
+	return name->hook ? name->hook : table->choose(index, original);
+}
+
+bool slots_is_family(const char *name)
+{
+	unsigned index;
+	const struct slots_table *table = find_name(name, &index);
+	return table && table->meaning == SLOTS_FAMILY;
+}
+
+uintptr_t slots_hook_for(const char *name, uintptr_t original)
+{
+	unsigned index;
+	const struct slots_table *table = find_name(name, &index);
+	return table && table->meaning == SLOTS_FAMILY ? hook_of(table, index, original) : 0;
+}
+
+bool slots_several_allocators(void) { return load_relaxed(&allocators) > 1; }
+
+// ---- one slot ------------------------------------------------------------------------------------
 
 static bool is_slot_type(unsigned type)
 {
@@ -39,18 +142,104 @@ static bool is_slot_type(unsigned type)
 #endif
 }
 
-static void store_slot(const struct object *object, uintptr_t *slot, uintptr_t value)
+static bool in_writable_segment(const struct object *object, uintptr_t address)
 {
-	uintptr_t page = round_down((uintptr_t)slot, PAGE_BYTES);
-	bool relro = (uintptr_t)slot >= object->relro_low && (uintptr_t)slot < object->relro_high;
-	if (relro && sys_call(SYS_mprotect, page, PAGE_BYTES, PROT_READ | PROT_WRITE) < 0)
-		return; // refused (seccomp, mseal): the object stays as it is
-	store_release(slot, value); // a caller on another thread sees the old function or the new one
-	if (relro)
-		sys_call(SYS_mprotect, page, PAGE_BYTES, PROT_READ);
+	for (unsigned i = 0; i < object->phdr_count; i++) {
+		const ElfW(Phdr) *p = &object->phdr[i];
+		if (p->p_type == PT_LOAD && p->p_flags & PF_W && address - (object->bias + p->p_vaddr) < p->p_memsz)
+			return true;
+	}
+	return false;
 }
 
-static void patch_table(const struct object *object, const struct work *work, uintptr_t table, size_t bytes)
+static bool in_relro(const struct object *object, uintptr_t address)
+{
+	return address >= object->relro_low && address < object->relro_high;
+}
+
+static bool store_slot(const struct object *object, uintptr_t *slot, uintptr_t value)
+{
+	uintptr_t page = round_down((uintptr_t)slot, PAGE_BYTES);
+	if (!in_writable_segment(object, (uintptr_t)slot))
+		return false;
+	// A page of RELRO that can be written was left so by another tool, or its loader has yet to write to it:
+	// then protecting it afterwards is not ours to do.
+	bool closed = in_relro(object, (uintptr_t)slot) && !pages_writable((uintptr_t)slot);
+	if (closed && sys_call(SYS_mprotect, page, PAGE_BYTES, PROT_READ | PROT_WRITE) < 0)
+		return false; // refused (seccomp, mseal): the object stays as it is
+	store_release(slot, value); // a caller on another thread sees the old function or the new one
+	if (closed)
+		sys_call(SYS_mprotect, page, PAGE_BYTES, PROT_READ);
+	return true;
+}
+
+// A program at a fixed address may be everybody's address of a function: its own entry to it, through its own slot.
+static bool is_mains_entry(uintptr_t value, unsigned holder)
+{
+	const struct module *module = modules_get(holder);
+	return holder && module->flags & MLF_MODULE_MAIN && module->image.bias == 0 &&
+	       value - module->image.text_low < module->image.text_high - module->image.text_low;
+}
+
+// A slot of malloc's family that leads neither to us nor to what our hooks call.
+static void note_elsewhere(struct object *object, const char *name, uintptr_t value)
+{
+	unsigned holder = modules_find(value);
+	if (is_mains_entry(value, holder)) {
+		object->here++;
+		return;
+	}
+	object->elsewhere++;
+	object->holder = holder;
+	// What the loader binds is a function that its object defines under that name; hooks are not.
+	object->tool |= holder != object->id && (!holder || elf_image_symbol(&modules_get(holder)->image, name, NULL) != value);
+}
+
+static void look_at_slot(struct object *object, const ElfW(Sym) *symbol, const char *name, uintptr_t *slot)
+{
+	unsigned index;
+	const struct slots_table *table = find_name(name, &index);
+	if (!table)
+		return;
+	bool family = table->meaning == SLOTS_FAMILY;
+	if (object->allocator != NO_ALLOCATOR && table->meaning != SLOTS_OTHER)
+		return;
+	uintptr_t value = load_relaxed(slot), original = value;
+	if (value == 0 || (object->bias && value < object->image.low && value < object->image.high - object->image.low))
+		return; // weak and absent, or not relocated yet
+	if (elf_is_own(value)) {
+		object->here += family;
+		if (!object->sentinel)
+			object->sentinel = (uintptr_t)slot;
+		return;
+	}
+	// Not bound yet, unless it leads to the object's own definition. An object may have one and still call through
+	// a lazy slot (libstdc++ does).
+	bool lazy = value >= object->image.low && value < object->image.high && value != object->bias + symbol->st_value;
+	if (lazy) {
+		if (family && slots_several_allocators()) {
+			object->unbound++; // what the loader would choose cannot be known: look again once it has
+			return;
+		}
+		const uintptr_t *real = table->names[index].original;
+		original = real ? load_relaxed(real) : elf_global_symbol(name);
+	}
+	uintptr_t hook = original ? hook_of(table, index, original) : 0;
+	if (!hook || hook == original) {
+		if (family)
+			note_elsewhere(object, name, value);
+		return;
+	}
+	if (!store_slot(object, slot, hook)) {
+		object->refused |= family;
+		return;
+	}
+	object->here += family;
+	if (!lazy && !object->sentinel) // a call under way may yet bind a lazy one: that is no other tool
+		object->sentinel = (uintptr_t)slot;
+}
+
+static void look_at_table(struct object *object, uintptr_t table, size_t bytes)
 {
 	if (!table || !elf_image_readable(&object->image, table, bytes))
 		return;
@@ -62,23 +251,13 @@ static void patch_table(const struct object *object, const struct work *work, ui
 		const ElfW(Sym) *symbol = &object->symbols[ELF64_R_SYM(r->r_info)];
 		if (!elf_image_readable(&object->image, (uintptr_t)symbol, sizeof(*symbol)) || symbol->st_name >= object->string_bytes)
 			continue;
-		const char *name = object->strings + symbol->st_name;
 		uintptr_t *slot = (uintptr_t *)(object->bias + r->r_offset);
-		if ((uintptr_t)slot % sizeof(*slot) || !elf_image_readable(&object->image, (uintptr_t)slot, sizeof(*slot)) || !work->wanted(name))
-			continue;
-		uintptr_t original = load_relaxed(slot);
-		if (original >= work->own.low && original < work->own.high)
-			continue; // patched already
-		// An object may define the function and still call it through a lazy slot (libstdc++ does).
-		bool lazy = original >= object->image.low && original < object->image.high &&
-			    (symbol->st_shndx == SHN_UNDEF || original != object->bias + symbol->st_value);
-		if (lazy || !original)
-			original = elf_global_symbol(name);
-		uintptr_t value = original ? work->replacement(name, original) : 0;
-		if (value && value != original)
-			store_slot(object, slot, value);
+		if ((uintptr_t)slot % sizeof(*slot) == 0 && elf_image_readable(&object->image, (uintptr_t)slot, sizeof(*slot)))
+			look_at_slot(object, symbol, object->strings + symbol->st_name, slot);
 	}
 }
+
+// ---- one object ----------------------------------------------------------------------------------
 
 // Addresses in a dynamic section are relocated in place by glibc, but not in every object (vDSO).
 static uintptr_t pointer_of(const struct object *object, ElfW(Addr) value)
@@ -86,53 +265,229 @@ static uintptr_t pointer_of(const struct object *object, ElfW(Addr) value)
 	return value < object->image.low ? object->bias + value : value;
 }
 
-static int patch_object(struct dl_phdr_info *info, size_t size, void *argument)
+static bool read_object(const struct dl_phdr_info *info, struct object *out)
 {
-	(void)size;
-	struct object object = {.bias = info->dlpi_addr};
-	if (!elf_image_from_phdrs(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum, &object.image) || !object.image.dynamic)
-		return 0;
-	struct work *work = argument;
-	if (object.image.low == work->own.low)
-		return 0;
+	*out = (struct object){.bias = info->dlpi_addr, .phdr = info->dlpi_phdr, .phdr_count = info->dlpi_phnum};
+	if (!elf_image_from_phdrs(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum, &out->image))
+		return false;
+	out->id = modules_find(out->image.text_low);
 	for (unsigned i = 0; i < info->dlpi_phnum; i++)
 		if (info->dlpi_phdr[i].p_type == PT_GNU_RELRO) {
 			// The loader protects whole pages below the end of the range.
-			object.relro_low = round_down(object.bias + info->dlpi_phdr[i].p_vaddr, PAGE_BYTES);
-			object.relro_high = round_down(object.bias + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz, PAGE_BYTES);
+			out->relro_low = round_down(out->bias + info->dlpi_phdr[i].p_vaddr, PAGE_BYTES);
+			out->relro_high = round_down(out->bias + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz, PAGE_BYTES);
 		}
+	return true;
+}
+
+static void look_at_object(struct object *object)
+{
 	uintptr_t plt = 0, rela = 0;
 	size_t plt_bytes = 0, rela_bytes = 0;
-	for (const ElfW(Dyn) *d = object.image.dynamic; elf_image_readable(&object.image, (uintptr_t)d, sizeof(*d)) && d->d_tag != DT_NULL; d++)
+	for (const ElfW(Dyn) *d = object->image.dynamic; d && elf_image_readable(&object->image, (uintptr_t)d, sizeof(*d)) && d->d_tag != DT_NULL; d++)
 		switch (d->d_tag) {
-		case DT_SYMTAB: object.symbols = (const ElfW(Sym) *)pointer_of(&object, d->d_un.d_ptr); break;
-		case DT_STRTAB: object.strings = (const char *)pointer_of(&object, d->d_un.d_ptr); break;
-		case DT_STRSZ: object.string_bytes = d->d_un.d_val; break;
-		case DT_JMPREL: plt = pointer_of(&object, d->d_un.d_ptr); break;
+		case DT_SYMTAB: object->symbols = (const ElfW(Sym) *)pointer_of(object, d->d_un.d_ptr); break;
+		case DT_STRTAB: object->strings = (const char *)pointer_of(object, d->d_un.d_ptr); break;
+		case DT_STRSZ: object->string_bytes = d->d_un.d_val; break;
+		case DT_JMPREL: plt = pointer_of(object, d->d_un.d_ptr); break;
 		case DT_PLTRELSZ: plt_bytes = d->d_un.d_val; break;
-		case DT_RELA: rela = pointer_of(&object, d->d_un.d_ptr); break;
+		case DT_RELA: rela = pointer_of(object, d->d_un.d_ptr); break;
 		case DT_RELASZ: rela_bytes = d->d_un.d_val; break;
 		}
-	if (!object.symbols || !object.strings || !elf_image_readable(&object.image, (uintptr_t)object.strings, object.string_bytes))
+	if (!object->symbols || !object->strings || !elf_image_readable(&object->image, (uintptr_t)object->strings, object->string_bytes))
+		return;
+	look_at_table(object, plt, plt_bytes);
+	look_at_table(object, rela, rela_bytes);
+}
+
+static enum mlf_coverage coverage_of(const struct object *object)
+{
+	if (object->allocator == OTHER_ALLOCATOR)
+		return MLF_COVERAGE_ALLOCATOR;
+	if (object->refused)
+		return MLF_COVERAGE_PROTECTED;
+	if (object->elsewhere)
+		return object->tool ? MLF_COVERAGE_OTHER_TOOL : MLF_COVERAGE_OTHER_ALLOCATOR;
+	if (object->unbound)
+		return MLF_COVERAGE_UNBOUND;
+	return object->here ? MLF_COVERAGE_HOOKED : MLF_COVERAGE_NONE;
+}
+
+// Our hook is gone from a slot. Has it been replaced, or did the object go and come back?
+static bool was_displaced(const struct state *state, const struct object *object, const struct pass *pass)
+{
+	if (state->unloads == pass->subs)
+		return true;
+	uintptr_t value = load_relaxed((const uintptr_t *)state->sentinel);
+	unsigned holder = modules_find(value);
+	return holder && holder != object->id && !states[holder].defines_malloc;
+}
+
+static bool holds_hook(const struct state *state, const struct elf_image *image)
+{
+	if (!state->sentinel)
+		return true;
+	return elf_image_readable(image, state->sentinel, sizeof(uintptr_t)) &&
+	       elf_is_own(load_relaxed((const uintptr_t *)state->sentinel));
+}
+
+// Nearly every object at nearly every look: known, hooked, and still so.
+static bool is_as_it_was(const struct dl_phdr_info *info)
+{
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+		if (p->p_type != PT_LOAD || !(p->p_flags & PF_X))
+			continue;
+		unsigned id = modules_find(info->dlpi_addr + p->p_vaddr);
+		struct state *state = &states[id];
+		if (!id || !state->pass || !state->settled || !holds_hook(state, &modules_get(id)->image))
+			return false;
+		state->pass = passes;
+		return true;
+	}
+	return false;
+}
+
+static void remember(struct state *state, const struct object *object, struct pass *pass)
+{
+	enum mlf_coverage coverage = coverage_of(object);
+	// What a tool had and gave back was out of our sight as well.
+	pass->displaced |= state->coverage == MLF_COVERAGE_OTHER_TOOL && coverage == MLF_COVERAGE_HOOKED;
+	state->coverage = (uint8_t)coverage;
+	state->here = object->here;
+	state->elsewhere = object->elsewhere + object->unbound;
+	state->holder = (uint16_t)object->holder;
+	state->sentinel = object->sentinel;
+	state->unloads = pass->subs;
+	if (state->rounds < UINT8_MAX)
+		state->rounds++;
+	bool loaded = object->relro_low < object->relro_high && !pages_writable(object->relro_low);
+	state->settled = state->rounds >= (loaded ? ROUNDS_PROTECTED : ROUNDS_UNPROTECTED) && !object->elsewhere && !object->unbound;
+	pass->unsettled += !state->settled && !object->elsewhere;
+}
+
+static int patch_listed(struct dl_phdr_info *info, size_t size, void *context)
+{
+	(void)size;
+	struct pass *pass = context;
+	struct object object;
+	if (pass->how != SLOTS_ALL && is_as_it_was(info))
 		return 0;
-	patch_table(&object, work, plt, plt_bytes);
-	patch_table(&object, work, rela, rela_bytes);
+	if (!read_object(info, &object) || !object.image.dynamic || elf_is_own(object.image.low))
+		return 0;
+	struct state *state = &states[object.id];
+	if (object.id && state->pass && !holds_hook(state, &object.image) &&
+	    elf_image_readable(&object.image, state->sentinel, sizeof(uintptr_t)))
+		pass->displaced |= was_displaced(state, &object, pass);
+	state->pass = passes;
+	object.allocator = state->allocator;
+	look_at_object(&object);
+	pass->looked = true;
+	if (object.id)
+		remember(state, &object, pass);
 	return 0;
 }
 
-static int find_own(struct dl_phdr_info *info, size_t size, void *out)
+// ---- all objects ---------------------------------------------------------------------------------
+
+static bool list_changed(struct pass *pass, const struct dl_phdr_info *info, size_t size)
 {
-	(void)size;
-	struct elf_image *image = out;
-	uintptr_t self = (uintptr_t)&slots_patch_all;
-	return elf_image_from_phdrs(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum, image) && self >= image->low && self < image->high;
+	if (size < offsetof(struct dl_phdr_info, dlpi_subs) + sizeof(info->dlpi_subs))
+		return true;
+	pass->adds = info->dlpi_adds;
+	pass->subs = info->dlpi_subs;
+	return passes == 0 || pass->adds != seen_adds || pass->subs != seen_subs;
 }
 
-void slots_patch_all(bool (*wanted)(const char *), uintptr_t (*replacement)(const char *, uintptr_t))
+// First walk: is there anything to do, and who defines malloc?
+static int survey_listed(struct dl_phdr_info *info, size_t size, void *context)
 {
-	static struct work work; // large; one caller at a time
-	work.wanted = wanted;
-	work.replacement = replacement;
-	if (dl_iterate_phdr(find_own, &work.own))
-		dl_iterate_phdr(patch_object, &work);
+	struct pass *pass = context;
+	if (!pass->begun) {
+		pass->begun = true;
+		pass->unchanged = !list_changed(pass, info, size);
+		pass->allocators = pass->unchanged ? allocators : 0;
+	}
+	if (pass->unchanged)
+		return 1;
+	struct object object;
+	// An old loader defines malloc for its own use.
+	if (!read_object(info, &object) || !object.id || elf_is_own(object.image.low) || info->dlpi_addr == getauxval(AT_BASE))
+		return 0;
+	struct state *state = &states[object.id];
+	if (!state->surveyed) {
+		uintptr_t its_malloc = elf_image_symbol(&object.image, "malloc", NULL);
+		state->defines_malloc = its_malloc != 0;
+		if (its_malloc && !elf_image_symbol(&object.image, "gnu_get_libc_version", NULL))
+			state->allocator = slots_hook_for("malloc", its_malloc) ? THE_ALLOCATOR : OTHER_ALLOCATOR;
+		state->surveyed = true;
+	}
+	pass->allocators += state->defines_malloc;
+	return 0;
+}
+
+static void forget_unloaded(void)
+{
+	for (unsigned id = 1; id < modules_count(); id++) {
+		struct state *state = &states[id];
+		if (state->pass == 0 || state->pass == passes)
+			continue;
+		*state = (struct state){.coverage = MLF_COVERAGE_GONE,
+					.surveyed = state->surveyed,
+					.defines_malloc = state->defines_malloc,
+					.allocator = state->allocator};
+	}
+}
+
+static void scan_once(enum slots_how how, struct slots_result *result)
+{
+	struct pass pass = {.how = how};
+	dl_iterate_phdr(survey_listed, &pass);
+	if (pass.unchanged && how == SLOTS_IF_CHANGED && !unsettled)
+		return;
+	store_relaxed(&allocators, pass.allocators); // relaxed: a hint to dlsym's hook, and this thread's own
+	passes++;
+	dl_iterate_phdr(patch_listed, &pass);
+	forget_unloaded();
+	seen_adds = pass.adds;
+	seen_subs = pass.subs;
+	unsettled = pass.unsettled;
+	result->looked |= pass.looked;
+	result->displaced |= pass.displaced;
+}
+
+struct slots_result slots_scan(enum slots_how how)
+{
+	struct slots_result result = {false, false};
+	uint32_t self = (uint32_t)sys_getpid();
+	add_relaxed(&requests, 1); // relaxed: read again by who holds `scanning`, after giving it back
+	for (int turn = 0; turn < 8; turn++) {
+		uint32_t holder = load_relaxed(&scanning), seen = load_relaxed(&requests);
+		// A holder that did not survive a fork is recognised by its pid. Pairs with the release below.
+		if (holder == self || !cas_acq_rel(&scanning, &holder, self))
+			break;
+		modules_refresh();
+		scan_once(how, &result);
+		store_release(&scanning, 0);
+		if (load_relaxed(&requests) == seen)
+			break;
+	}
+	return result;
+}
+
+bool slots_coverage(unsigned id, struct catalog_coverage *out)
+{
+	if (id >= MODULES_MAX || !states[id].coverage)
+		return false;
+	// Words written by who scans: a reader may mix two looks, and gets the newer at its next one.
+	*out = (struct catalog_coverage){states[id].coverage, states[id].here, states[id].elsewhere, states[id].holder};
+	return true;
+}
+
+void slots_before_fork(void)
+{
+	static const struct timespec pause = {.tv_nsec = FORK_WAIT_NS};
+	uint32_t self = (uint32_t)sys_getpid();
+	for (int i = 0; i < FORK_WAITS && load_acquire(&scanning) == self; i++)
+		sys_call(SYS_nanosleep, &pause, 0, 0);
 }

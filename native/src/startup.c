@@ -1,143 +1,33 @@
-// startup.c -- the preload door opens: environment, modules, recording
+// startup.c -- the two doors
 //
-// Context:   cold: the library's constructor and destructor.
-// Invariant: without MEMLEAK=1 nothing is opened, read or written, and every hook passes through. Bad
-//            settings give one line on stderr and the default; they never stop the program.
-// Why:       strings of the environment are copied: the program may overwrite that memory
-//            (setproctitle) before a forked child needs them.
-// Proof:     tests/integration/test_environment.py, test_run.py
+// Context:   cold: the library's constructor and destructor, memleak_start() and memleak_stop().
+// Invariant: without MEMLEAK=1 or a call of memleak_start() nothing is opened, read or written, and every hook
+//            passes through. Whatever stops tracing never stops the program.
+// Why:       both doors end in open_recording(): what differs is who asked, and where the knobs come from.
+// Proof:     tests/integration/test_environment.py, test_run.py, test_import_door.py
 #include "startup.h"
 
 #include "allocator.h"
+#include "boot.h"
 #include "chores.h"
+#include "elfimage.h"
+#include "hook_events.h"
+#include "hook_malloc.h"
 #include "hook_new.h"
 #include "modules.h"
 #include "recording.h"
+#include "settings.h"
+#include "slots.h"
 #include "sys.h"
 #include "text.h"
 #include "tracer.h"
-#include "unwind.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
+#include <time.h>
 
-static char directory[256], runtime_directory[256];
-
-// ---- telling -----------------------------------------------------------------------------------
-
-static void say(const char *a, const char *b, const char *c)
-{
-	char line[512];
-	struct text t = text_in(line, sizeof(line) - 1);
-	text_add(&t, "memleak: ");
-	text_add(&t, a);
-	text_add(&t, b);
-	text_add(&t, c);
-	line[t.length++] = '\n';
-	sys_write(2, line, t.length);
-}
-
-// ---- environment -------------------------------------------------------------------------------
-
-static bool parse_size(const char *s, uint64_t *out)
-{
-	if (!text_parse_decimal(&s, out))
-		return false;
-	unsigned shift = *s == 'K' || *s == 'k' ? 10 : *s == 'M' || *s == 'm' ? 20 : *s == 'G' || *s == 'g' ? 30 : 0;
-	s += shift != 0;
-	s += shift != 0 && *s == 'i';
-	s += *s == 'B';
-	if (*s || *out > UINT64_MAX >> shift)
-		return false;
-	*out <<= shift;
-	return true;
-}
-
-// A numeric setting; the default and one line if it is malformed.
-static uint64_t number(const char *name, uint64_t low, uint64_t high, uint64_t otherwise)
-{
-	const char *value = getenv(name);
-	uint64_t v;
-	if (!value || !*value)
-		return otherwise;
-	if (parse_size(value, &v) && v >= low && v <= high)
-		return v;
-	say(name, " is out of range or not a number, using the default: ", value);
-	return otherwise;
-}
-
-static uint64_t interval_from_environment(void)
-{
-	uint64_t low = 16, high = 256;
-	const char *mode = getenv("MEMLEAK_MODE");
-	if (mode && text_equal(mode, "off"))
-		low = high = MLF_INTERVAL_OFF;
-	else if (mode && text_equal(mode, "full"))
-		low = high = 1;
-	else if (mode && *mode && !text_equal(mode, "normal"))
-		say("MEMLEAK_MODE is not off, normal or full, using normal: ", mode, "");
-	// OceanBase's names first, so that ours win.
-	uint64_t min = number("_min_malloc_sample_interval", 1, MLF_INTERVAL_MAX, low);
-	uint64_t max = number("_max_malloc_sample_interval", 1, MLF_INTERVAL_MAX, high);
-	min = number("MEMLEAK_MIN_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, min);
-	max = number("MEMLEAK_MAX_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, max);
-	if (min > max) {
-		say("MEMLEAK_MIN_SAMPLE_INTERVAL is greater than MEMLEAK_MAX_SAMPLE_INTERVAL, using the defaults", "", "");
-		min = low, max = high;
-	}
-	return max << 16 | min;
-}
-
-static uint64_t sample_bytes_from_environment(void)
-{
-	uint64_t bytes = number("MEMLEAK_SAMPLE_BYTES", 0, 1ULL << 40, SAMPLER_DEFAULT_BYTES);
-	if (bytes == 0 || bytes >= 4096)
-		return bytes;
-	say("MEMLEAK_SAMPLE_BYTES is neither 0 nor at least 4096, using the default", "", "");
-	return SAMPLER_DEFAULT_BYTES;
-}
-
-static uint64_t hex_setting(const char *name)
-{
-	const char *value = getenv(name);
-	uint64_t v = 0;
-	if (value && (!text_parse_hex(&value, 16, &v) || *value))
-		return 0;
-	return v;
-}
-
-static void copy_setting(char *to, size_t room, const char *name)
-{
-	const char *value = getenv(name);
-	struct text t = text_in(to, room);
-	text_add(&t, value ? value : "");
-	if (t.full) {
-		say(name, " is too long, not used", "");
-		to[0] = 0;
-	}
-}
-
-static bool setting_is(const char *name, const char *value)
-{
-	const char *found = getenv(name);
-	return found && text_equal(found, value);
-}
-
-// "MEMLEAK=1" becomes "MEMLEAK=0" where it stands: programs exec'd from here are not followed. In place,
-// because setenv() would move the program's environment.
-static void do_not_follow_exec(void)
-{
-	char *value = getenv("MEMLEAK");
-	if (value)
-		value[0] = '0';
-}
-
-// ---- the door ------------------------------------------------------------------------------------
-
-static bool asked_for(void)
-{
-	return setting_is("MEMLEAK", "1") && !setting_is("MEMLEAK_DISABLE", "1") && !getauxval(AT_SECURE);
-}
+// ---- what every door needs -----------------------------------------------------------------------
 
 static bool other_tool_in_charge(const char **name)
 {
@@ -153,25 +43,77 @@ static bool other_tool_in_charge(const char **name)
 	return false;
 }
 
-void startup_modules(void)
+// Why nothing can be traced here; NULL: it can.
+static const char *obstacle(bool preloaded)
+{
+	static char words[128];
+	const char *tool;
+	if (other_tool_in_charge(&tool)) {
+		struct text t = text_in(words, sizeof(words));
+		text_add(&t, tool);
+		text_add(&t, " is in this process and must see every allocation itself");
+		return words;
+	}
+	if (preloaded && !boot_is_ours("malloc"))
+		return "the program has an allocator of its own linked in";
+	return NULL;
+}
+
+static void register_hooks(void)
 {
 	static bool done;
 	if (done)
 		return;
 	done = true;
-	allocator_resolve();
-	modules_init(setting_is("MEMLEAK_MODULE_SNAPSHOT", "1"));
-	unwind_init();
-	unsigned id = modules_find((uintptr_t)real.malloc);
-	if (id && !elf_image_symbol(&modules_get(id)->image, "gnu_get_libc_version", NULL))
-		allocator_set_owner(modules_get(id)->image.low, modules_get(id)->image.high);
+	hook_malloc_register();
+	hook_new_register();
+	hook_events_register();
+	pthread_atfork(slots_before_fork, NULL, NULL);
 }
 
-// Does the loader bind this name to us for the whole program?
-static bool is_ours(const char *name)
+static bool program_has_threads(void)
 {
-	uintptr_t first = elf_global_symbol(name);
-	return first && modules_find(first) == modules_find((uintptr_t)&startup_modules);
+	char stat[512];
+	return sys_read_file("/proc/self/stat", stat, sizeof(stat)) > 0 && text_stat_field(stat, 20) > 1;
+}
+
+// From options with knobs to a process that is traced. *why may say something though it is.
+static bool open_recording(struct recording_options *options, bool preloaded, bool follow_fork, const char **why)
+{
+	options->mmap_always_bytes = TRACER_MMAP_ALWAYS;
+	options->door = preloaded ? MLF_DOOR_PRELOAD : MLF_DOOR_IMPORT;
+	// Full mode fills its tables quickly, and a single-threaded program can never back more.
+	if ((uint32_t)options->interval == SAMPLER_FULL)
+		options->start_bytes = options->cap_bytes;
+	unsigned self = modules_find((uintptr_t)&open_recording);
+	if (self) {
+		options->build_id = modules_get(self)->image.build_id;
+		options->build_id_bytes = modules_get(self)->image.build_id_bytes;
+	}
+	if (!tracer_start(options, follow_fork, why))
+		return false;
+	register_hooks();
+	chores_begin((struct chores_rules){.thread_allowed = !settings_is("MEMLEAK_THREAD", "0"), .preloaded = preloaded});
+	chores_do(true);
+	if (program_has_threads())
+		chores_thread_created();
+	return true;
+}
+
+// ---- the preload door ----------------------------------------------------------------------------
+
+static bool asked_for(void)
+{
+	return settings_is("MEMLEAK", "1") && !settings_is("MEMLEAK_DISABLE", "1") && !getauxval(AT_SECURE);
+}
+
+// "MEMLEAK=1" becomes "MEMLEAK=0" where it stands: programs exec'd from here are not followed. In place,
+// because setenv() would move the program's environment.
+static void do_not_follow_exec(void)
+{
+	char *value = getenv("MEMLEAK");
+	if (value)
+		value[0] = '0';
 }
 
 static void __attribute__((constructor)) open_door(void)
@@ -179,54 +121,99 @@ static void __attribute__((constructor)) open_door(void)
 	allocator_resolve(); // now, while there is one thread
 	if (!asked_for())
 		return;
-	startup_modules();
-	if (!is_ours("mmap"))
-		return; // loaded by an import, not preloaded
-	bool follow_exec = setting_is("MEMLEAK_FOLLOW", "1"), follow_fork = !setting_is("MEMLEAK_FOLLOW", "0");
+	boot();
+	if (!boot_is_preloaded())
+		return;
+	bool follow_exec = settings_is("MEMLEAK_FOLLOW", "1"), follow_fork = !settings_is("MEMLEAK_FOLLOW", "0");
 	if (!follow_exec)
 		do_not_follow_exec();
-	const char *tool;
-	if (other_tool_in_charge(&tool)) {
-		say("not tracing: ", tool, " is in this process and must see every allocation itself");
-		return;
+	const char *why = obstacle(true);
+	struct recording_options options = {0};
+	if (!why) {
+		settings_read_places(&options);
+		settings_read_knobs(&options);
+		if (!open_recording(&options, true, follow_fork, &why) && !why)
+			why = "could not start";
+		else if (tracer_is_recording())
+			why = NULL;
 	}
-	if (!is_ours("malloc")) {
-		say("not tracing: the program has an allocator of its own linked in", "", "");
-		return;
-	}
-	chores_allow_thread(!setting_is("MEMLEAK_THREAD", "0"));
-	copy_setting(directory, sizeof(directory), "MEMLEAK_DIR");
-	copy_setting(runtime_directory, sizeof(runtime_directory), "XDG_RUNTIME_DIR");
-	uint64_t interval = interval_from_environment();
-	uint64_t cap = number("MEMLEAK_ROOM", 1U << 20, 1U << 30, RECORDING_CAP_DEFAULT);
-	struct recording_options options = {
-	    .interval = interval,
-	    .sample_bytes = sample_bytes_from_environment(),
-	    .run_id = hex_setting("MEMLEAK_RUN_ID"),
-	    .seed = number("MEMLEAK_SEED", 0, UINT64_MAX, 0),
-	    .cap_bytes = (uint32_t)cap,
-	    // Full mode fills its tables quickly, and a single-threaded program can never back more.
-	    .start_bytes = (uint32_t)interval == SAMPLER_FULL || cap < RECORDING_START_BYTES ? (uint32_t)cap : RECORDING_START_BYTES,
-	    .mmap_always_bytes = TRACER_MMAP_ALWAYS,
-	    .directory = directory,
-	    .runtime_directory = runtime_directory,
-	};
-	unsigned self = modules_find((uintptr_t)&open_door);
-	if (self) {
-		options.build_id = modules_get(self)->image.build_id;
-		options.build_id_bytes = modules_get(self)->image.build_id_bytes;
-	}
-	const char *why = NULL;
-	if (!tracer_start(&options, follow_fork, &why)) {
-		say("not tracing: ", why ? why : "could not start", "");
-		return;
-	}
-	hook_new_patch();
-	if (recording.is_private)
-		say("recording in private memory, readable by nobody else: the directory for it ", why ? why : "failed",
-		    "; set MEMLEAK_DIR to a 0700 directory of yours on tmpfs");
+	if (why)
+		settings_say("not tracing: ", why, "");
+	else if (recording.is_private)
+		settings_say("recording in private memory, readable by nobody else: the directory for it ", recording.private_why,
+			     "; set MEMLEAK_DIR to a 0700 directory of yours on tmpfs");
 	else if (recording.asked_why)
-		say("MEMLEAK_DIR ", recording.asked_why, ", recording in the usual place");
+		settings_say("MEMLEAK_DIR ", recording.asked_why, ", recording in the usual place");
 }
 
 static void __attribute__((destructor)) close_door(void) { tracer_stop(MLF_STATE_EXITED); }
+
+// ---- the import door -----------------------------------------------------------------------------
+
+// Pid of the process one of whose threads starts or stops; 0 = none. A holder that did not survive a fork is
+// recognised by its pid. Sleeping is all right here: nobody in sampled code or in the loader waits for this.
+static uint32_t door;
+
+static void lock_door(void)
+{
+	static const struct timespec pause = {.tv_nsec = 100000};
+	uint32_t self = (uint32_t)sys_getpid();
+	for (;;) {
+		uint32_t holder = load_relaxed(&door);
+		if (holder != self && cas_acq_rel(&door, &holder, self)) // pairs with unlock_door()
+			return;
+		sys_call(SYS_nanosleep, &pause, 0, 0);
+	}
+}
+
+static void unlock_door(void) { store_release(&door, 0); }
+
+static enum startup_outcome begin(const struct startup_knobs *knobs, const char **why)
+{
+	if (tracer_is_recording())
+		return STARTUP_WAS_RUNNING;
+	boot();
+	bool preloaded = boot_is_preloaded();
+	if (tracer_state() == TRACER_FORKED) {
+		chores_do(false); // opens this child's own
+		return tracer_configure(knobs->interval, knobs->sample_bytes) ? STARTUP_STARTED : STARTUP_REFUSED;
+	}
+	*why = settings_is("MEMLEAK_DISABLE", "1") ? "MEMLEAK_DISABLE=1 is set" : obstacle(preloaded);
+	if (*why)
+		return STARTUP_REFUSED;
+	struct recording_options options = {
+	    .interval = knobs->interval, .sample_bytes = knobs->sample_bytes, .max_frames = knobs->max_frames};
+	settings_read_places(&options);
+	return open_recording(&options, preloaded, true, why) ? STARTUP_STARTED : STARTUP_REFUSED;
+}
+
+enum startup_outcome startup_begin(const struct startup_knobs *knobs, const char **why)
+{
+	static char words[256];
+	*why = NULL;
+	lock_door();
+	enum startup_outcome outcome = begin(knobs, why);
+	struct text t = text_in(words, sizeof(words));
+	if (outcome == STARTUP_STARTED && recording.is_private) {
+		text_add(&t, "recording in private memory, readable by this process only: the directory for it ");
+		text_add(&t, recording.private_why);
+	} else if (outcome == STARTUP_STARTED && recording.asked_why) {
+		text_add(&t, "MEMLEAK_DIR ");
+		text_add(&t, recording.asked_why);
+		text_add(&t, ", recording in the usual place");
+	} else if (outcome == STARTUP_REFUSED) {
+		text_add(&t, *why ? *why : "could not start");
+	}
+	*why = words;
+	unlock_door();
+	return outcome;
+}
+
+bool startup_end(void)
+{
+	lock_door();
+	bool was_recording = tracer_is_recording();
+	tracer_stop(MLF_STATE_STOPPED);
+	unlock_door();
+	return was_recording;
+}

@@ -1,10 +1,20 @@
-// startup.h -- the preload door opens: environment, modules, recording
+// startup.h -- the two doors
 //
-// Layer 11. Cold.
+// Layer 12. Cold.
 #ifndef MEMLEAK_STARTUP_H
 #define MEMLEAK_STARTUP_H
 
-// Idempotent: what every way of starting needs before tracer_start().
-void startup_modules(void);
+#include "base.h"
+
+struct startup_knobs {
+	uint64_t interval, sample_bytes;
+	uint32_t max_frames;
+};
+
+enum startup_outcome { STARTUP_STARTED, STARTUP_WAS_RUNNING, STARTUP_REFUSED };
+
+// Any thread, also one of several at once. *why is never NULL afterwards, "" if there is nothing to say.
+enum startup_outcome startup_begin(const struct startup_knobs *knobs, const char **why);
+bool startup_end(void); // true: it was recording
 
 #endif

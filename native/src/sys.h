@@ -74,6 +74,12 @@ static inline void *sys_mmap(size_t bytes, int protection, int flags, int fd)
 	return (unsigned long)at >= (unsigned long)-4095L ? NULL : (void *)at;
 }
 
+// Move a mapping to `to`, in place of what is mapped there: at no moment is nothing there. True if it was.
+static inline bool sys_move_mapping(void *from, size_t bytes, void *to)
+{
+	return sys_call6(SYS_mremap, (long)from, (long)bytes, (long)bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0) == (long)to;
+}
+
 // The first bytes of a small file of /proc or /sys, terminated. Their number, < 0 if there is no such file.
 static inline long sys_read_file(const char *path, char *to, size_t room)
 {

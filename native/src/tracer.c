@@ -1,9 +1,10 @@
 // tracer.c -- policy: what a sampled allocation and free do
 //
 // Context:   sampled; tracer_start(), tracer_stop() and tracer_poll() are cold.
-// Invariant: nothing of the recording is touched unless is_armed(). The word behind `armed` lies in a page that
-//            the kernel zeroes in a forked child, so a child (by fork or a raw clone) is detached
-//            before its first instruction and never writes into its parent's recording.
+// Invariant: nothing of the recording's tables is touched but between enter() and leave(). The word behind
+//            `armed` lies in a page that the kernel zeroes in a forked child, so a child (by fork or a raw clone)
+//            is detached before its first instruction and never writes into its parent's recording.
+//            A recording is replaced only when everybody who entered has left.
 // Why:       the hooks decide nothing; everything they may do is here, once, for both doors.
 // Proof:     tests/native/test_tracer.c; tests/integration/test_fork.py, test_oracle.py
 #include "tracer.h"
@@ -20,13 +21,31 @@
 #include "sys.h"
 #include "unwind.h"
 
+#include <time.h>
+
 #define CHILD_CALLS_BEFORE_OPENING 1000U
 #define COLD_START_NS 800U // what caches and TLB add to a sample in a real program (measured: 0.5..0.8 us)
 
+#define SHARDS 32U
+#define QUIET_WAIT_NS 100000U
+#define QUIET_WAITS 20000U // two seconds: a thread in here may have been preempted, not more
+
 static const uint64_t off_interval = SAMPLER_OFF, off_bytes = 0;
 
-static uint32_t not_started = 1; // nothing to detach from
-struct tracer_gate tracer_gate = {&not_started, &off_interval};
+// One page. How many threads are in sampled code is counted in 32 places, a cache line each: two locked
+// instructions a sample, 4 % of its cost. (Plain stores and membarrier() would want a list of threads.)
+struct wiped {
+	uint32_t word; // not 0: armed
+	struct {
+		uint32_t inside;
+		uint32_t reserved[15];
+	} shard[SHARDS] __attribute__((aligned(64)));
+};
+_Static_assert(sizeof(struct wiped) <= PAGE_BYTES, "one page is wiped");
+
+static struct wiped never_started = {.word = 1}; // nothing to detach from
+static struct wiped *wiped = &never_started;
+struct tracer_gate tracer_gate = {&never_started.word, &off_interval};
 #define armed tracer_gate.armed
 static enum { IDLE, ACTIVE, STOPPED } phase; // written by cold code
 static struct recording_options reopen_options;
@@ -35,26 +54,73 @@ static bool follow_fork;
 // A forked child that has not opened its own recording (yet).
 static uint32_t child_calls;
 
-// Relaxed: both are set before a thread can meet them by its own doing, or wiped by the kernel.
-static bool is_armed(void) { return load_relaxed(armed) != 0 && load_relaxed(&phase) == ACTIVE; }
+// A hint unless asked between enter() and leave(). Sequentially consistent: see enter().
+static bool is_armed(void) { return load_seq_cst(armed) != 0 && load_seq_cst(&phase) == ACTIVE; }
 
-bool tracer_is_recording(void) { return is_armed(); }
+enum tracer_state tracer_state(void)
+{
+	if (load_relaxed(&phase) == ACTIVE)
+		return load_relaxed(armed) ? TRACER_RECORDING : TRACER_FORKED;
+	return load_relaxed(&phase) == STOPPED ? TRACER_STOPPED : TRACER_IDLE;
+}
+
+// ---- who is inside -------------------------------------------------------------------------------
+
+// NULL: not recording. Else what leave() wants. The count goes up before the phase is looked at, and
+// tracer_stop() sets the phase before it looks at the counts: one of the two sees the other.
+static uint32_t *enter(void)
+{
+	uint32_t shard = (uint32_t)((uintptr_t)&sampler_self * MLF_CHECK_1 >> 59);
+	uint32_t *inside = &load_relaxed(&wiped)->shard[shard].inside;
+	add_seq_cst(inside, 1);
+	if (likely(is_armed()))
+		return inside;
+	sub_release(inside, 1);
+	return NULL;
+}
+
+static void leave(uint32_t *inside) { sub_release(inside, 1); } // pairs with all_left()
+
+static bool all_left_of(const struct wiped *page)
+{
+	static const struct timespec pause = {.tv_nsec = QUIET_WAIT_NS};
+	unsigned waits = 0;
+	// Each place by itself: whoever enters from now on finds the phase changed and does nothing.
+	for (unsigned i = 0; i < SHARDS; i++)
+		while (load_seq_cst(&page->shard[i].inside)) {
+			if (waits++ == QUIET_WAITS)
+				return false;
+			sys_call(SYS_nanosleep, &pause, 0, 0);
+		}
+	return true;
+}
+
+// Have all left who entered before the phase was changed? A little later is soon enough.
+static bool all_left(void) { return all_left_of(&never_started) && all_left_of(wiped); }
 
 // ---- the decision --------------------------------------------------------------------------------
 
-static COLD void open_in_child(void)
+void tracer_open_in_child(void)
 {
+	uint32_t seen = load_relaxed(&child_calls);
+	// One thread opens. It may do so inside malloc: see recording.c.
+	if (tracer_state() != TRACER_FORKED || !follow_fork || seen >= UINT32_MAX / 2 ||
+	    !cas_relaxed(&child_calls, &seen, UINT32_MAX / 2))
+		return;
+	if (tracer_state() != TRACER_FORKED) { // opened between our two looks
+		store_relaxed(&child_calls, 0);
+		return;
+	}
 	struct sampler *self = &sampler_self;
 	const char *why;
+	uint32_t was_busy = self->busy;
 	self->busy = 1;
-	bitmap_drop();
-	regions_drop();
 	reopen_options.parent_recording_id = recording.header->recording_id;
 	reopen_options.interval = (uint32_t)load_relaxed(&recording.header->effective);
 	reopen_options.sample_bytes = load_relaxed(&recording.header->effective_sample_bytes);
 	if (!tracer_start(&reopen_options, follow_fork, &why))
-		phase = STOPPED;
-	self->busy = 0;
+		store_relaxed(&phase, STOPPED);
+	self->busy = was_busy;
 }
 
 static COLD uint32_t take_unarmed(size_t size_bytes)
@@ -70,10 +136,8 @@ static COLD uint32_t take_unarmed(size_t size_bytes)
 		stats_detach();
 	if (weight)
 		count(detached);
-	uint32_t seen = load_relaxed(&child_calls);
-	if (follow_fork && seen >= CHILD_CALLS_BEFORE_OPENING && seen < UINT32_MAX / 2 &&
-	    cas_relaxed(&child_calls, &seen, UINT32_MAX / 2)) // one thread opens
-		open_in_child();
+	if (load_relaxed(&child_calls) >= CHILD_CALLS_BEFORE_OPENING)
+		tracer_open_in_child();
 	return 0;
 }
 
@@ -150,7 +214,7 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	uint64_t frames[MAX_FRAMES], hash;
 	enum unwind_end end;
 	struct unwind_bounds bounds = unwind_thread_bounds(caller->sp);
-	unsigned n = unwind(caller, bounds, frames, MAX_FRAMES, &hash, &end);
+	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
 	count_end(end, bounds.low == 0);
 	return rows_of(&(struct rows_stack){frames, n, hash, end != UNWIND_COMPLETE}, domain, now_cs);
 }
@@ -192,15 +256,20 @@ static bool record(const void *address, const struct live_sample *about, enum ml
 void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, enum mlf_layer layer,
 		      enum mlf_domain domain, const struct registers *caller)
 {
-	if (likely(is_armed()))
-		record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer,
-		       domain, caller);
+	uint32_t *inside = enter();
+	if (unlikely(!inside))
+		return;
+	record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer, domain, caller);
+	leave(inside);
 }
 
 void tracer_freeing(void *address, enum mlf_layer layer)
 {
-	if (likely(is_armed()))
-		forget(address, layer, false);
+	uint32_t *inside = enter();
+	if (unlikely(!inside))
+		return;
+	forget(address, layer, false);
+	leave(inside);
 }
 
 // ---- realloc ---------------------------------------------------------------------------------------
@@ -213,7 +282,11 @@ static struct live_sample sample_of(const struct tracer_moving *m)
 void tracer_moving(void *address, struct tracer_moving *out)
 {
 	struct live_sample sample;
-	out->was_sampled = is_armed() && liveset_remove(address, MLF_LAYER_MALLOC, &sample);
+	uint32_t *inside = enter();
+	out->was_sampled = inside && liveset_remove(address, MLF_LAYER_MALLOC, &sample);
+	out->recording = recording.number;
+	if (inside)
+		leave(inside);
 	if (!out->was_sampled)
 		return;
 	out->size_bytes = sample.size_bytes;
@@ -223,21 +296,28 @@ void tracer_moving(void *address, struct tracer_moving *out)
 	out->thread = sample.thread;
 }
 
+// Does what was taken out belong to the recording that is open now? Asked inside.
+static bool is_of_now(const struct tracer_moving *m) { return m->was_sampled && m->recording == recording.number; }
+
 void tracer_move_failed(void *address, const struct tracer_moving *moving)
 {
-	if (!moving->was_sampled)
+	uint32_t *inside = moving->was_sampled ? enter() : NULL;
+	if (!inside)
 		return;
 	struct live_sample sample = sample_of(moving);
-	if (!liveset_insert(address, MLF_LAYER_MALLOC, &sample)) // counted there
+	if (is_of_now(moving) && !liveset_insert(address, MLF_LAYER_MALLOC, &sample)) // counted there
 		rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
+	leave(inside);
 }
 
 void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes, uint32_t weight_x1024,
 		  const struct registers *caller)
 {
-	if (!is_armed())
+	uint32_t *inside = from->was_sampled || weight_x1024 ? enter() : NULL;
+	if (!inside)
 		return;
-	if (from->was_sampled) {
+	bool known = is_of_now(from);
+	if (known) {
 		rows_remove(row_at(from->row), from->size_bytes, from->weight_x1024, clock_now_cs());
 		count(forgotten);
 	}
@@ -245,8 +325,9 @@ void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes,
 		record(to,
 		       &(struct live_sample){.size_bytes = size_bytes,
 					     .weight_x1024 = weight_x1024,
-					     .born_cs = from->was_sampled ? from->born_cs : 0},
+					     .born_cs = known ? from->born_cs : 0},
 		       MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, caller);
+	leave(inside);
 }
 
 // ---- mappings --------------------------------------------------------------------------------------
@@ -265,12 +346,10 @@ static void keep_piece(uintptr_t start, uintptr_t end, struct live_sample sample
 	rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
 }
 
-// Forgets what [start, start + bytes) covers of live mappings. `lost`: it went out of our sight.
+// Forgets what [start, start + bytes) covers of live mappings. `lost`: it went out of our sight. Asked inside.
 static void cut_mappings(void *start, size_t bytes, bool lost, struct tracer_unmapped *out)
 {
 	out->count = 0;
-	if (!is_armed() || !regions_any())
-		return;
 	struct region wanted = {(uintptr_t)start, (uintptr_t)start + round_up(bytes, PAGE_BYTES)}, region;
 	uint32_t now_cs = clock_now_cs();
 	// Bounded: each turn takes one region out, and what is put back no longer overlaps.
@@ -297,20 +376,20 @@ static void cut_mappings(void *start, size_t bytes, bool lost, struct tracer_unm
 			out->piece[out->count].start = cut_start;
 			out->piece[out->count].bytes = cut_end - cut_start;
 			out->piece[out->count].sample = (struct tracer_moving){
-			    true, sample.size_bytes, sample.row, sample.weight_x1024, sample.born_cs, sample.thread};
+			    true, recording.number, sample.size_bytes, sample.row, sample.weight_x1024, sample.born_cs,
+			    sample.thread};
 		}
 		out->count++;
 	}
 }
 
-void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
+static void record_mapping(void *start, size_t bytes, const struct registers *caller)
 {
-	if (!is_armed() || sampler_self.busy || (uint32_t)load_relaxed(&recording.header->effective) == SAMPLER_OFF)
-		return;
 	// What we still hold for live there was unmapped past us: two regions at one place would
 	// later be cut as if both were there.
 	struct tracer_unmapped unseen;
-	cut_mappings(start, bytes, true, &unseen);
+	if (regions_any())
+		cut_mappings(start, bytes, true, &unseen);
 	if (!record(start, &(struct live_sample){.size_bytes = bytes, .weight_x1024 = SAMPLER_WEIGHT_ONE}, MLF_LAYER_MMAP,
 		    MLF_DOMAIN_MMAP, caller))
 		return;
@@ -320,27 +399,51 @@ void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
 	}
 }
 
-void tracer_unmapping(void *start, size_t bytes, struct tracer_unmapped *out) { cut_mappings(start, bytes, false, out); }
+void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
+{
+	uint32_t *inside = sampler_self.busy ? NULL : enter();
+	if (!inside)
+		return;
+	if ((uint32_t)load_relaxed(&recording.header->effective) != SAMPLER_OFF)
+		record_mapping(start, bytes, caller);
+	leave(inside);
+}
+
+void tracer_unmapping(void *start, size_t bytes, struct tracer_unmapped *out)
+{
+	out->count = 0;
+	uint32_t *inside = regions_any() ? enter() : NULL;
+	if (!inside)
+		return;
+	cut_mappings(start, bytes, false, out);
+	leave(inside);
+}
 
 void tracer_unmap_failed(const struct tracer_unmapped *unmapped)
 {
-	for (unsigned i = 0; i < unmapped->count; i++) {
+	uint32_t *inside = unmapped->count ? enter() : NULL;
+	for (unsigned i = 0; inside && i < unmapped->count; i++) {
 		if (i >= TRACER_UNMAPPED_KEPT) {
 			count(lost);
 			continue;
 		}
-		struct live_sample sample = sample_of(&unmapped->piece[i].sample);
+		const struct tracer_moving *piece = &unmapped->piece[i].sample;
+		if (!is_of_now(piece))
+			continue;
+		struct live_sample sample = sample_of(piece);
 		uintptr_t start = unmapped->piece[i].start;
 		rows_add(row_at(sample.row), unmapped->piece[i].bytes, sample.weight_x1024, clock_now_cs());
 		keep_piece(start, start + unmapped->piece[i].bytes, sample);
 	}
+	if (inside)
+		leave(inside);
 }
 
 // ---- cold ------------------------------------------------------------------------------------------
 
-static uint32_t *wiped_word(void)
+static struct wiped *wiped_page(void)
 {
-	uint32_t *page = sys_private_pages(PAGE_BYTES);
+	struct wiped *page = sys_private_pages(PAGE_BYTES);
 	if (page && sys_madvise(page, PAGE_BYTES, MADV_WIPEONFORK) == 0)
 		return page;
 	return NULL;
@@ -364,13 +467,21 @@ static NOINLINE uint32_t calibrate(void)
 
 bool tracer_start(const struct recording_options *options, bool follow, const char **why)
 {
-	if (armed == &not_started) {
-		uint32_t *word = wiped_word();
-		if (!word) {
+	if (wiped == &never_started) {
+		struct wiped *page = wiped_page();
+		if (!page) {
 			*why = "the kernel has no MADV_WIPEONFORK (before Linux 4.14)";
 			return false;
 		}
-		store_release(&armed, word);
+		store_release(&wiped, page);
+		store_release(&armed, &page->word);
+	} else {
+		if (!all_left()) {
+			*why = "a thread has not come out of the last recording for two seconds; try again later";
+			return false;
+		}
+		bitmap_drop();
+		regions_drop();
 	}
 	uint64_t seed = options->seed;
 	if (!seed)
@@ -378,38 +489,75 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	sampler_seed(seed ^ (phase == ACTIVE ? (uint64_t)sys_getpid() * MLF_CHECK_3 : 0));
 	bitmap_open();
 	if (!recording_open(options, why)) {
-		*why = "no address space for a recording";
+		if (!*why)
+			*why = "no address space for a recording";
 		return false;
 	}
 	rows_open();
 	reopen_options = *options;
 	follow_fork = follow;
-	child_calls = 0;
 	recording.header->sample_cost_ns = calibrate();
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);
-	store_relaxed(&phase, ACTIVE);
-	store_release(armed, 1); // last: from here on hooks record
+	store_release(&phase, ACTIVE);
+	store_seq_cst(armed, 1); // from here on hooks record
+	store_relaxed(&child_calls, 0);
 	sampler_restart();       // this thread follows the new knobs at once, others within 64 calls
 	return true;
 }
 
 void tracer_stop(enum mlf_state state)
 {
-	if (!is_armed())
-		return;
-	if (state == MLF_STATE_STOPPED)
-		store_relaxed(&phase, STOPPED);
-	recording_close(state);
+	bool was_recording = tracer_is_recording();
+	if (state == MLF_STATE_STOPPED) {
+		store_seq_cst(&phase, STOPPED); // pairs with enter()
+		store_relaxed(&tracer_gate.interval, &off_interval);
+		if (was_recording)
+			all_left(); // then it is frozen; a thread that stays in there may still finish its one sample
+	}
+	if (was_recording)
+		recording_close(state);
+}
+
+bool tracer_configure(uint64_t interval, uint64_t sample_bytes)
+{
+	if (!sampler_interval_valid(interval) || (sample_bytes && sample_bytes < 4096) || !tracer_is_recording())
+		return false;
+	struct mlf_header *header = recording.header;
+	store_relaxed(&header->requested_sample_bytes, sample_bytes);
+	// The epoch goes up, so that a thread takes the same pair asked for anew for a change, as it does from outside.
+	uint64_t seen = load_relaxed(&header->requested);
+	while (!cas_relaxed(&header->requested, &seen, ((seen >> 32) + 1) << 32 | (uint32_t)interval))
+		;
+	return true;
 }
 
 void tracer_poll(void)
 {
-	if (!is_armed())
+	if (!tracer_is_recording())
 		return;
-	modules_refresh();
 	catalog_name_threads();
 	while (recording_grow())
 		;
+}
+
+void tracer_hooks_were_displaced(void)
+{
+	static const enum mlf_layer layers[] = {MLF_LAYER_MALLOC, MLF_LAYER_OPERATOR_NEW};
+	uint32_t *inside = enter();
+	if (!inside)
+		return;
+	for (unsigned i = 0; i < ARRAY_LEN(layers); i++) {
+		uint64_t cursor = 0;
+		for (const void *address; (address = liveset_next(layers[i], &cursor));) {
+			struct live_sample sample;
+			if (!liveset_remove(address, layers[i], &sample))
+				continue;
+			rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
+			add_relaxed(&row_at(sample.row)->lost_samples, 1);
+			count(displaced);
+		}
+	}
+	leave(inside);
 }
 
 void tracer_unload_noticed(void)
@@ -417,4 +565,13 @@ void tracer_unload_noticed(void)
 	modules_note_unload();
 	if (is_armed())
 		count(unloads);
+}
+
+void tracer_note_coverage(unsigned module, const struct catalog_coverage *coverage)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return;
+	catalog_coverage(module, coverage);
+	leave(inside);
 }

@@ -34,6 +34,7 @@ void tracer_freeing(void *address, enum mlf_layer layer);
 // realloc: forget before the real call, then one of the two ends.
 struct tracer_moving {
 	bool was_sampled;
+	uint32_t recording; // its number: another may have been opened before the real call returned
 	uint64_t size_bytes;
 	uint32_t row, weight_x1024, born_cs, thread;
 };
@@ -60,11 +61,36 @@ void tracer_unmap_failed(const struct tracer_unmapped *unmapped);
 
 #define TRACER_MMAP_ALWAYS (64U << 10) // mappings of at least this are always recorded
 
+enum tracer_state { // as memleak_state() gives it
+	TRACER_IDLE = 0,
+	TRACER_RECORDING = 1,
+	TRACER_STOPPED = 2,
+	TRACER_FORKED = 3, // a child whose own recording is not open yet
+};
+enum tracer_state tracer_state(void);
+static inline bool tracer_is_recording(void) { return tracer_state() == TRACER_RECORDING; }
+
 struct recording_options;
+// Opens a recording. One caller at a time, and not while one is open. After a stop it waits until no thread is in
+// sampled code any more; false and *why if one stays there.
 bool tracer_start(const struct recording_options *options, bool follow_fork, const char **why);
+
+// A forked child's own recording, if it is to have one and nobody else is at it. Then tracer_is_recording().
+void tracer_open_in_child(void);
+
+// STOPPED: nothing is written any more. EXITED: marks the end, late destructors still record.
 void tracer_stop(enum mlf_state state);
-bool tracer_is_recording(void);
-void tracer_poll(void); // chores: room, modules, thread names
+
+// The knobs of the open recording from now on. False: not valid, or nothing is open.
+bool tracer_configure(uint64_t interval, uint64_t sample_bytes);
+
+void tracer_poll(void); // chores: room, thread names
 void tracer_unload_noticed(void);
+
+struct catalog_coverage;
+void tracer_note_coverage(unsigned module, const struct catalog_coverage *coverage);
+
+// Hooks had been taken away: frees went past. Closes every sample of what malloc and operator new gave, as `displaced`.
+void tracer_hooks_were_displaced(void);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include "catalog.h"
 #include "modules.h"
-#include "startup.h"
+#include "boot.h"
 #include "stats.h"
 
 #include <dlfcn.h>
@@ -154,7 +154,7 @@ static void test_names(void)
 int main(void)
 {
 	open_private(1U << 20);
-	startup_modules();
+	boot();
 	test_modules();
 	test_plumbing();
 	test_names();

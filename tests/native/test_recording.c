@@ -234,9 +234,44 @@ static void test_header(const char *directory)
 
 	recording_close(MLF_STATE_EXITED);
 	CHECK(h->state == MLF_STATE_EXITED && h->stopped_at_cs >= 1);
-	CHECK(recording_open(&options, &why));
-	CHECK(recording.header != h && recording.header->recording_id != id && recording.secret != secret);
-	CHECK_EQUAL(h->state, MLF_STATE_EXITED); // the old mapping stays
+	CHECK(recording_open(&options, &why)); // at the same place: who holds a pointer to the header may follow it
+	CHECK(recording.header == h && h->recording_id != id && recording.secret != secret);
+	CHECK_EQUAL(h->state, MLF_STATE_RECORDING);
+	CHECK_EQUAL(h->room_backed, RECORDING_START_BYTES);
+}
+
+static uint64_t address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+	CHECK(file && fscanf(file, "%lu", &pages) == 1);
+	fclose(file);
+	return pages * PAGE_BYTES;
+}
+
+static void reopened_often(const char *directory)
+{
+	const char *why;
+	struct recording_options small = fixture_options(directory, 1U << 20), large = small; // small: what others here had
+	CHECK(recording_open(&small, &why));
+	const struct mlf_header *first = recording.header;
+	uint64_t first_id = first->recording_id;
+	large.cap_bytes = 2 * RECORDING_CAP_DEFAULT;
+	CHECK(recording_open(&large, &why) && recording.header != first);
+	CHECK(first->recording_id == first_id); // it did not fit there: both stay mapped
+	const struct mlf_header *home = recording.header;
+	unsigned long before = address_space();
+	for (int i = 0; i < 200; i++) {
+		recording_close(MLF_STATE_STOPPED); // the pruner may take stopped ones of a living process
+		CHECK(recording_open(i % 3 ? &large : &small, &why) && recording.header == home);
+	}
+	CHECK_EQUAL(address_space(), before);
+	unsigned files = 0;
+	DIR *d = opendir(directory);
+	for (struct dirent *entry; (entry = readdir(d));)
+		files += strstr(entry->d_name, ".mlrec") != NULL;
+	closedir(d);
+	CHECK(files <= 17 + 2); // the two first were never closed
 }
 
 // ---- refusals --------------------------------------------------------------------------------------------
@@ -261,15 +296,6 @@ static void small_file_limit(const char *directory) // SIGXFSZ would end this pr
 	limit_to(RLIMIT_FSIZE, 100 << 10);
 	CHECK(open_in(directory, NULL, RECORDING_START_BYTES, &why) && recording.is_private && why != NULL);
 	CHECK(recording_take(1000, 16) && !recording_grow());
-}
-
-static uint64_t address_space(void)
-{
-	unsigned long pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-	CHECK(file && fscanf(file, "%lu", &pages) == 1);
-	fclose(file);
-	return pages * PAGE_BYTES;
 }
 
 static void small_address_space(const char *directory)
@@ -324,7 +350,7 @@ int main(void)
 	test_takes_never_overlap();
 	test_segment_is_added_once();
 	test_no_room_for_a_segment();
-	void (*const in_children[])(const char *) = {test_growth, small_file_limit, small_address_space, read_only_directory};
+	void (*const in_children[])(const char *) = {test_growth, reopened_often, small_file_limit, small_address_space, read_only_directory};
 	for (unsigned i = 0; i < ARRAY_LEN(in_children); i++) {
 		const char *directory = temporary_directory();
 		in_child(in_children[i], directory);

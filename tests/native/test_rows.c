@@ -4,7 +4,7 @@
 #include "catalog.h"
 #include "index.h"
 #include "modules.h"
-#include "startup.h"
+#include "boot.h"
 #include "stats.h"
 
 #include <dlfcn.h>
@@ -171,7 +171,7 @@ static uint64_t frame_of(uintptr_t pc)
 
 static void test_plumbing(void)
 {
-	startup_modules();
+	boot();
 	uint64_t core = frame_of((uintptr_t)&rows_of + 8), libc = frame_of((uintptr_t)dlsym(RTLD_DEFAULT, "qsort") + 8);
 	CHECK(core >> MLF_FRAME_MODULE_SHIFT && libc >> MLF_FRAME_MODULE_SHIFT);
 	uint64_t frame[] = {core, core, libc, core, libc};

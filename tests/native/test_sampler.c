@@ -10,7 +10,7 @@
 
 static uint64_t interval, sample_bytes;
 
-// What hook_preload.c's malloc does.
+// What hook_malloc.c's malloc does.
 static uint32_t call(size_t size)
 {
 	if (sampler_pass_hot(size) || sampler_look_hot(size, interval))

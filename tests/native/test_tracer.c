@@ -327,7 +327,68 @@ static void test_stop_and_start(void)
 	in_child(not_followed_body);
 }
 
-int main(void)
+// Threads in sampled code while the recording under them is stopped and replaced, again and again.
+
+static uint32_t restarting;
+
+static void *sample_all_the_time(void *argument)
+{
+	uint64_t state = (uintptr_t)argument, base = 400000 + (uint64_t)(uintptr_t)argument * 10000;
+	struct tracer_moving moving;
+	while (load_relaxed(&restarting)) {
+		uint64_t n = base + random_below(&state, 500);
+		hooked_malloc(block(n), 100);
+		tracer_moving(block(n), &moving);
+		tracer_moved(&moving, block(n + 5000), 200, SAMPLER_WEIGHT_ONE, &caller);
+		tracer_moving(block(n + 5000), &moving);
+		tracer_move_failed(block(n + 5000), &moving);
+		hooked_free(block(n + 5000));
+	}
+	return NULL;
+}
+
+static void test_restarted_under_threads(bool long_form)
+{
+	enum { THREADS = 6 };
+	pthread_t threads[THREADS];
+	store_relaxed(&restarting, 1);
+	for (uintptr_t i = 0; i < THREADS; i++)
+		CHECK(pthread_create(&threads[i], NULL, sample_all_the_time, (void *)(i + 1)) == 0);
+	for (int i = 0; i < (long_form ? 2000 : 60); i++) {
+		usleep(1000);
+		tracer_stop(MLF_STATE_STOPPED);
+		unsigned char *copy = copy_of_recording(); // whole: nobody was left inside
+		struct totals sum = totals_of();
+		// One sample a thread may have been on its way from one address to another: its row still counts it.
+		CHECK(sum.live <= THREADS && sum.row_samples >= sum.live && sum.row_samples <= sum.live + THREADS);
+		usleep(500);
+		compare_with_copy(copy); // and frozen
+		start_tracing(directory, SAMPLER_FULL, false);
+	}
+	store_relaxed(&restarting, 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(totals_of().live <= THREADS); // taken out of a recording that was replaced, or allocated while stopped
+	CHECK_EQUAL(stats_value(MLF_COUNTER_lost), 0);
+}
+
+static void test_displaced(void)
+{
+	uint64_t live = totals_of().live;
+	for (uint64_t i = 0; i < 300; i++)
+		hooked_malloc(block(600000 + i), 50);
+	CHECK_EQUAL(totals_of().live, live + 300);
+	tracer_hooks_were_displaced();
+	struct totals sum = totals_of();
+	CHECK_EQUAL(sum.live, 0);
+	CHECK_EQUAL(sum.row_samples, 0);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_displaced), live + 300);
+	hooked_free(block(600000)); // no longer ours
+	hooked_malloc(block(600000), 50);
+	CHECK_EQUAL(totals_of().live, 1);
+}
+
+int main(int argc, char **argv)
 {
 	directory = temporary_directory();
 	caller = REGISTERS_OF_CALLER();
@@ -342,6 +403,8 @@ int main(void)
 	test_raw_clone();
 	test_vfork();
 	test_stop_and_start();
+	test_restarted_under_threads(long_run(argc, argv));
+	test_displaced();
 	remove_directory(directory);
 	return harness_end();
 }

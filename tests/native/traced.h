@@ -4,7 +4,7 @@
 
 #include "liveset_check.h"
 
-#include "startup.h"
+#include "boot.h"
 #include "tracer.h"
 
 #include <sys/wait.h>
@@ -14,7 +14,7 @@ static inline void start_tracing(const char *directory, uint64_t interval, bool 
 	const char *why = NULL;
 	struct recording_options options = fixture_options(directory, RECORDING_START_BYTES);
 	options.interval = interval;
-	startup_modules();
+	boot();
 	CHECK(tracer_start(&options, follow_fork, &why));
 	CHECK(!recording.is_private);
 }

@@ -1,4 +1,4 @@
-// hook_preload.c -- the malloc family as the preload door exports it
+// hook_malloc.c -- the malloc family and mappings, as the preload door exports and the import door patches them in
 //
 // Context:   hot. Each function decides in a few instructions and jumps to the allocator; everything
 //            else is behind a call marked NOINLINE.
@@ -7,13 +7,13 @@
 //            (tests/integration/test_preload.py fails if a compiler stops doing so).
 // Why:       malloc + free cost 18 instructions over stock (benchmarks/hook_fastpath.py).
 // Proof:     tests/integration/test_preload.py, test_hot_path.py (its length)
+#include "hook_malloc.h"
+
 #include "allocator.h"
 #include "bitmap.h"
-#include "chores.h"
-#include "modules.h"
+#include "slots.h"
 #include "tracer.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -278,23 +278,38 @@ EXPORT void *mremap(void *old, size_t old_bytes, size_t bytes, int flags, ...)
 	return mremap_slow(old, old_bytes, bytes, flags, wanted);
 }
 
-// ---- events that cold chores hang on -----------------------------------------------------------------
+// ---- for slots ---------------------------------------------------------------------------------------
 
-EXPORT int dlclose(void *handle)
-{
-	// Before: rules of what is about to go must not be used for what may come in its place.
-	// After: nothing derived in between may stay.
-	tracer_unload_noticed();
-	int result = real.dlclose(handle);
-	tracer_unload_noticed();
-	return result;
-}
+// Our own functions whatever the loader binds the names to: in a process that imported us that is the C library.
+OWN_NAME(malloc);
+OWN_NAME(calloc);
+OWN_NAME(realloc);
+OWN_NAME(reallocarray);
+OWN_NAME(free);
+OWN_NAME(posix_memalign);
+OWN_NAME(aligned_alloc);
+OWN_NAME(memalign);
+OWN_NAME(valloc);
+OWN_NAME(pvalloc);
+OWN_NAME(malloc_usable_size);
+OWN_NAME(mmap);
+OWN_NAME(munmap);
+OWN_NAME(mremap);
 
-EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+#define NAME(name, f) {#name, (uintptr_t)&own_##f, (const uintptr_t *)(const void *)&real.f}
+#define SAME(f) NAME(f, f)
+
+void hook_malloc_register(void)
 {
-	modules_note_thread();
-	int error = real.pthread_create(thread, attributes, run, argument);
-	if (error == 0)
-		chores_thread_created();
-	return error;
+	static const struct slots_name family[] = {
+	    SAME(malloc),   SAME(calloc),        SAME(realloc),  SAME(reallocarray), SAME(free), SAME(posix_memalign),
+	    SAME(memalign), SAME(aligned_alloc), SAME(valloc),   SAME(pvalloc),      SAME(malloc_usable_size),
+	};
+	static const struct slots_name mappings[] = {SAME(mmap), NAME(mmap64, mmap), SAME(munmap), SAME(mremap)};
+	static struct slots_table tables[] = {
+	    {.names = family, .count = ARRAY_LEN(family), .meaning = SLOTS_FAMILY},
+	    {.names = mappings, .count = ARRAY_LEN(mappings), .meaning = SLOTS_MAPPINGS},
+	};
+	slots_register(&tables[0]);
+	slots_register(&tables[1]);
 }

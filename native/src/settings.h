@@ -1,0 +1,22 @@
+// settings.h -- what the environment asks for
+//
+// Layer 6. Cold. Bad settings give one line on standard error and the default; they never stop the program.
+#ifndef MEMLEAK_SETTINGS_H
+#define MEMLEAK_SETTINGS_H
+
+#include "base.h"
+
+struct recording_options;
+
+// One line on standard error: "memleak: " and the three parts.
+void settings_say(const char *a, const char *b, const char *c);
+
+// Where recordings go and how large they may be; run id and seed.
+void settings_read_places(struct recording_options *out);
+
+// What is sampled.
+void settings_read_knobs(struct recording_options *out);
+
+bool settings_is(const char *name, const char *value);
+
+#endif
