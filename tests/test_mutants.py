@@ -136,10 +136,20 @@ MUTANTS = {
     "freed late": Mutant("tracer", "forget(address, layer, true);", ";", "test_tracer"),
     "a failed realloc forgets": Mutant(
         "tracer",
-        "if (!liveset_insert(address, MLF_LAYER_MALLOC, &sample)) // counted",
+        "if (is_of_now(moving) && !liveset_insert(address, MLF_LAYER_MALLOC, &sample)) // counted",
         "if (1) // counted",
         "test_tracer",
     ),
+    "a realloc ends in another recording": Mutant(
+        "tracer", "m->was_sampled && m->recording == recording.number", "m->was_sampled", "test_tracer"
+    ),
+    "replaced under a thread": Mutant("tracer", "if (!all_left(START_WAITS)) {", "if (0) {", "test_tracer"),
+    "stopped and not frozen": Mutant(
+        "tracer", "\t\t\tall_left(STOP_WAITS); // then it is frozen", "\t\t\t; // then it is frozen", "test_tracer"
+    ),
+    "displaced samples stay": Mutant("tracer", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"),
+    "a protected page is writable": Mutant("pages", "PAGE_BYTES, MADV_POPULATE_WRITE) == 0;", "PAGE_BYTES, MADV_POPULATE_WRITE) != -9;", "test_pages"),
+    "maps are read to the first line only": Mutant("pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"),
     "knob words are believed": Mutant("tracer", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
     "a child counts in its parent": Mutant("tracer", "\t\tstats_detach();", "\t\t;", "test_tracer"),
     "the dead of a living pid are kept": Mutant(

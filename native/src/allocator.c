@@ -96,12 +96,11 @@ void allocator_resolve(void)
 	if (resolved)
 		return;
 	resolved = true;
+	bool preloaded = elf_next_symbol(self, "gnu_get_libc_version") != 0; // in front of the C library
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		// Preloaded: the next behind us. Imported: ours is among the last objects, and the first definition is the
-		// one that the loader bound everybody to.
-		uintptr_t at = elf_global_symbol(names[i].name);
-		if (elf_is_own(at))
-			at = elf_next_symbol(self, names[i].name);
+		// Preloaded: the next behind us, for wrappers in front of us may call us for it. Imported: the first of all, to
+		// which the loader bound everybody.
+		uintptr_t at = preloaded ? elf_next_symbol(self, names[i].name) : elf_global_symbol(names[i].name);
 		// Relaxed: two threads resolving at once store the same values.
 		store_relaxed((uintptr_t *)(void *)((char *)&real + names[i].offset), at ? at : (uintptr_t)names[i].absent);
 	}

@@ -28,13 +28,17 @@ static struct chores_rules rules;
 static uint32_t owner_pid; // the process whose chores thread exists
 static uint32_t published; // number of the recording that holds what slots.h knows
 
-void chores_begin(struct chores_rules wanted) { rules = wanted; }
-
 // ---- the work ------------------------------------------------------------------------------------
 
 static void look_at_objects(enum slots_how how)
 {
+	static const struct timespec pause = {.tv_nsec = 1000000};
 	struct slots_result result = slots_scan(how);
+	// Another thread is at it with less in mind; it does not take long.
+	for (int tries = 0; how == SLOTS_ALL && !result.looked && tries < 200; tries++) {
+		sys_call(SYS_nanosleep, &pause, 0, 0);
+		result = slots_scan(how);
+	}
 	if (result.displaced && !rules.preloaded)
 		tracer_hooks_were_displaced();
 	uint32_t number = recording.number;
@@ -46,6 +50,12 @@ static void look_at_objects(enum slots_how how)
 			tracer_note_coverage(id, &coverage);
 	}
 	store_relaxed(&published, number); // relaxed: two threads at it write the same
+}
+
+void chores_begin(struct chores_rules wanted)
+{
+	rules = wanted;
+	look_at_objects(SLOTS_ALL);
 }
 
 void chores_objects_may_have_come(void)

@@ -10,6 +10,8 @@ struct chores_rules {
 	bool thread_allowed; // false (MEMLEAK_THREAD=0): never start a thread of our own
 	bool preloaded;      // other tools' hooks end in ours: that they sit in front costs no sample
 };
+
+// A recording has been opened: hook what is loaded.
 void chores_begin(struct chores_rules rules);
 
 // The program has just created a thread: it is multi-threaded now, so one more does no harm.

@@ -72,7 +72,7 @@ struct object {
 	size_t string_bytes;
 	// found while patching
 	uint32_t here, elsewhere, unbound;
-	bool refused, tool;
+	bool refused, tool, undecided;
 	int allocator;
 	uintptr_t sentinel;
 	unsigned holder;
@@ -96,9 +96,11 @@ void slots_register(struct slots_table *table)
 	tables = table;
 }
 
+static bool may_be_wanted(const char *name) { return filter & filter_bit(name); }
+
 static const struct slots_table *find_name(const char *name, unsigned *index)
 {
-	if (!(filter & filter_bit(name)))
+	if (!may_be_wanted(name))
 		return NULL;
 	for (const struct slots_table *table = tables; table; table = table->next)
 		for (*index = 0; *index < table->count; ++*index)
@@ -218,7 +220,12 @@ static void look_at_slot(struct object *object, const ElfW(Sym) *symbol, const c
 	bool lazy = value >= object->image.low && value < object->image.high && value != object->bias + symbol->st_value;
 	if (lazy) {
 		if (family && slots_several_allocators()) {
-			object->unbound++; // what the loader would choose cannot be known: look again once it has
+			// What the loader will choose is not certain: look again until it has. Preloaded, we are the first
+			// it comes by, but for objects loaded with RTLD_DEEPBIND.
+			bool to_us = elf_is_own(elf_global_symbol(name));
+			object->here += to_us;
+			object->unbound += !to_us;
+			object->undecided = true;
 			return;
 		}
 		const uintptr_t *real = table->names[index].original;
@@ -250,6 +257,8 @@ static void look_at_table(struct object *object, uintptr_t table, size_t bytes)
 			continue;
 		const ElfW(Sym) *symbol = &object->symbols[ELF64_R_SYM(r->r_info)];
 		if (!elf_image_readable(&object->image, (uintptr_t)symbol, sizeof(*symbol)) || symbol->st_name >= object->string_bytes)
+			continue;
+		if (!may_be_wanted(object->strings + symbol->st_name)) // nearly all of them
 			continue;
 		uintptr_t *slot = (uintptr_t *)(object->bias + r->r_offset);
 		if ((uintptr_t)slot % sizeof(*slot) == 0 && elf_image_readable(&object->image, (uintptr_t)slot, sizeof(*slot)))
@@ -362,8 +371,8 @@ static void remember(struct state *state, const struct object *object, struct pa
 	if (state->rounds < UINT8_MAX)
 		state->rounds++;
 	bool loaded = object->relro_low < object->relro_high && !pages_writable(object->relro_low);
-	state->settled = state->rounds >= (loaded ? ROUNDS_PROTECTED : ROUNDS_UNPROTECTED) && !object->elsewhere && !object->unbound;
-	pass->unsettled += !state->settled && !object->elsewhere;
+	state->settled = state->rounds >= (loaded ? ROUNDS_PROTECTED : ROUNDS_UNPROTECTED) && !object->elsewhere && !object->undecided;
+	pass->unsettled += !state->settled && !object->elsewhere && !object->undecided;
 }
 
 static int patch_listed(struct dl_phdr_info *info, size_t size, void *context)

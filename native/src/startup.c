@@ -94,7 +94,6 @@ static bool open_recording(struct recording_options *options, bool preloaded, bo
 		return false;
 	register_hooks();
 	chores_begin((struct chores_rules){.thread_allowed = !settings_is("MEMLEAK_THREAD", "0"), .preloaded = preloaded});
-	chores_do(true);
 	if (program_has_threads())
 		chores_thread_created();
 	return true;
@@ -176,7 +175,9 @@ static enum startup_outcome begin(const struct startup_knobs *knobs, const char 
 	bool preloaded = boot_is_preloaded();
 	if (tracer_state() == TRACER_FORKED) {
 		chores_do(false); // opens this child's own
-		return tracer_configure(knobs->interval, knobs->sample_bytes) ? STARTUP_STARTED : STARTUP_REFUSED;
+		if (tracer_configure(knobs->interval, knobs->sample_bytes))
+			return STARTUP_STARTED;
+		tracer_stop(MLF_STATE_STOPPED); // it was not to have one; now it is asked for
 	}
 	*why = settings_is("MEMLEAK_DISABLE", "1") ? "MEMLEAK_DISABLE=1 is set" : obstacle(preloaded);
 	if (*why)

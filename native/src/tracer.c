@@ -28,7 +28,8 @@
 
 #define SHARDS 32U
 #define QUIET_WAIT_NS 100000U
-#define QUIET_WAITS 20000U // two seconds: a thread in here may have been preempted, not more
+#define STOP_WAITS 2000U   // a thread in here may have been preempted, not more
+#define START_WAITS 20000U // two seconds
 
 static const uint64_t off_interval = SAMPLER_OFF, off_bytes = 0;
 
@@ -81,14 +82,13 @@ static uint32_t *enter(void)
 
 static void leave(uint32_t *inside) { sub_release(inside, 1); } // pairs with all_left()
 
-static bool all_left_of(const struct wiped *page)
+static bool all_left_of(const struct wiped *page, unsigned waits)
 {
 	static const struct timespec pause = {.tv_nsec = QUIET_WAIT_NS};
-	unsigned waits = 0;
 	// Each place by itself: whoever enters from now on finds the phase changed and does nothing.
 	for (unsigned i = 0; i < SHARDS; i++)
 		while (load_seq_cst(&page->shard[i].inside)) {
-			if (waits++ == QUIET_WAITS)
+			if (waits-- == 0)
 				return false;
 			sys_call(SYS_nanosleep, &pause, 0, 0);
 		}
@@ -96,7 +96,7 @@ static bool all_left_of(const struct wiped *page)
 }
 
 // Have all left who entered before the phase was changed? A little later is soon enough.
-static bool all_left(void) { return all_left_of(&never_started) && all_left_of(wiped); }
+static bool all_left(unsigned waits) { return all_left_of(&never_started, waits) && all_left_of(wiped, waits); }
 
 // ---- the decision --------------------------------------------------------------------------------
 
@@ -476,7 +476,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 		store_release(&wiped, page);
 		store_release(&armed, &page->word);
 	} else {
-		if (!all_left()) {
+		if (!all_left(START_WAITS)) {
 			*why = "a thread has not come out of the last recording for two seconds; try again later";
 			return false;
 		}
@@ -512,7 +512,7 @@ void tracer_stop(enum mlf_state state)
 		store_seq_cst(&phase, STOPPED); // pairs with enter()
 		store_relaxed(&tracer_gate.interval, &off_interval);
 		if (was_recording)
-			all_left(); // then it is frozen; a thread that stays in there may still finish its one sample
+			all_left(STOP_WAITS); // then it is frozen; a thread that stays in there may still finish its one sample
 	}
 	if (was_recording)
 		recording_close(state);

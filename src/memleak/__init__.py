@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
+    from .inprocess import Status, snapshot, status
     from .query import Snapshot, open
+    from .session import configure, is_running, mode, start, stop, tracing
 
 __all__ = [
     "CoreError",
@@ -20,10 +22,17 @@ __all__ = [
     "QueryError",
     "RecordingError",
     "Snapshot",
+    "Status",
     "TargetError",
+    "configure",
     "is_running",
+    "mode",
     "open",
     "snapshot",
+    "start",
+    "status",
+    "stop",
+    "tracing",
 ]
 
 _HOMES = {
@@ -35,29 +44,16 @@ _HOMES = {
     "TargetError": "errors",
     "Snapshot": "query",
     "open": "query",
+    "configure": "session",
+    "is_running": "session",
+    "mode": "session",
+    "start": "session",
+    "stop": "session",
+    "tracing": "session",
+    "Status": "inprocess",
+    "snapshot": "inprocess",
+    "status": "inprocess",
 }
-
-
-def is_running() -> bool:
-    """Tell whether this process is being traced."""
-    from . import _native
-
-    return _native.is_recording()
-
-
-def snapshot() -> Snapshot:
-    """Return what this process's own recording holds now.
-
-    Raises:
-        CoreError: the core is missing or of another build.
-        TargetError: this process is not being traced.
-    """
-    from . import _native, errors, query
-
-    path = _native.recording_path()
-    if path is None:
-        raise errors.TargetError("snapshot of this process: it is not traced; start it with memleak run")
-    return query.open(path)
 
 
 def __getattr__(name: str) -> Any:

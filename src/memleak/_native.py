@@ -1,20 +1,24 @@
 """The core library, and the only module that uses cffi.
 
 Nothing here is loaded until it is asked for: reading a recording needs no core. Only bytes, text
-and numbers come out, never cffi's objects.
+and numbers come out, never cffi's objects. Every function but `library_path` loads the core when it
+is not yet in the process, and raises `CoreError` when that cannot be done.
 """
 
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.util import find_spec
-from typing import Any
 
 from .errors import CoreError
 
+TYPE_CHECKING = False  # start() loads this module, and typing takes milliseconds to import
+if TYPE_CHECKING:
+    from typing import Any
+
 LIBRARY = "libmemleak.so"
+
+# What state() returns.
+IDLE, RECORDING, STOPPED, FORKED = range(4)
 
 _loaded: Any = None
 
@@ -25,6 +29,9 @@ def library_path() -> str:
     Raises:
         CoreError: this installation has none.
     """
+    from importlib.machinery import EXTENSION_SUFFIXES
+    from importlib.util import find_spec
+
     spec = find_spec("memleak._memleak_ffi")
     if spec is None or spec.origin is None:
         where = os.path.dirname(os.path.abspath(__file__))
@@ -43,28 +50,84 @@ def build_id() -> str:
     return _text(_core().memleak_build_id())
 
 
+def start(min_sample_interval: int, max_sample_interval: int, sample_bytes: int, max_frames: int) -> int:
+    """Switch tracing on: 0 started, 1 it was on already and nothing changed, -1 not started; `why` tells."""
+    return int(_core().memleak_start(min_sample_interval, max_sample_interval, sample_bytes, max_frames))
+
+
+def stop() -> bool:
+    """Freeze the recording; tell whether there was one to freeze."""
+    return bool(_core().memleak_stop())
+
+
+def configure(min_sample_interval: int, max_sample_interval: int, sample_bytes: int) -> bool:
+    """Ask for other knobs; False: out of range, or nothing is being recorded."""
+    return int(_core().memleak_configure(min_sample_interval, max_sample_interval, sample_bytes)) == 0
+
+
+def state() -> int:
+    """Return IDLE, RECORDING, STOPPED or FORKED (a child that has not opened its own recording)."""
+    return int(_core().memleak_state())
+
+
+def why() -> str:
+    """Return why the last start failed, or what is amiss although it did not; empty when nothing is."""
+    return _text(_core().memleak_why())
+
+
+def is_preloaded() -> bool:
+    """Tell whether the core was preloaded; False: an import brought it."""
+    return bool(_core().memleak_is_preloaded())
+
+
 def is_recording() -> bool:
     """Tell whether the core in this process is recording."""
     return bool(_core().memleak_is_recording())
 
 
 def recording_path() -> str | None:
-    """Return the path of this process's recording, None while there is none."""
+    """Return the path of this process's last recording; None while there is none, or it has no file."""
     path = _core().memleak_recording_path()
     return _text(path) or None
 
 
+def recording_memory(offset: int = 0, most: int | None = None) -> bytes:
+    """Return a copy of this process's last recording as it stands in memory; empty while there is none.
+
+    Args:
+        offset: where to begin, in bytes.
+        most: how many bytes at most; None for all there are.
+    """
+    module = _module()
+    length = module.ffi.new("unsigned long long *")
+    address = module.lib.memleak_recording_memory(length)
+    available = int(length[0]) if address else 0
+    end = available if most is None else min(available, offset + most)
+    return bytes(module.ffi.buffer(address, available)[offset:end]) if offset < end else b""
+
+
+def malloc_in_use() -> int | None:
+    """Return the bytes in use as the C library counts them, its overhead included; None if it cannot tell."""
+    found = int(_core().memleak_malloc_in_use())
+    return None if found < 0 else found
+
+
 def poll() -> None:
-    """Let the core do its cold chores now: notice objects, back pages, name threads."""
+    """Let the core do its cold chores now: notice objects, back pages, name threads, open a child's recording."""
     _core().memleak_poll()
 
 
 def _core() -> Any:
-    """Return the core's functions after checking that it is the one we were built with."""
+    """Return the core's functions."""
+    return _module().lib
+
+
+def _module() -> Any:
+    """Return the cffi module after checking that the core in this process is the one it was built with."""
     global _loaded
     if _loaded is None:
         try:
-            module = import_module("memleak._memleak_ffi")
+            from . import _memleak_ffi as module
         except ImportError as error:
             raise CoreError(f"loading {LIBRARY}: {error}; reinstall the memleak package") from error
         lib, text = module.lib, module.ffi.string
@@ -75,9 +138,9 @@ def _core() -> Any:
                 f"{LIBRARY} in this process has ABI {lib.memleak_abi_version()}, build {found}, this package needs ABI"
                 f" {lib.MEMLEAK_ABI_VERSION}, build {expected}; preload {LIBRARY} of this installation, or none"
             )
-        _loaded = lib
+        _loaded = module
     return _loaded
 
 
 def _text(pointer: Any) -> str:
-    return os.fsdecode(import_module("memleak._memleak_ffi").ffi.string(pointer)) if pointer else ""
+    return os.fsdecode(_module().ffi.string(pointer)) if pointer else ""

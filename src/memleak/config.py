@@ -2,11 +2,27 @@
 
 An allocation is sampled when its thread has made a random number of allocations between
 `min_sample_interval` and `max_sample_interval` since the last one, or about every `sample_bytes`
-bytes. This module only checks values; `memleak.control` hands them to a running process.
+bytes. This module only checks values; `memleak.control` hands them to a running process, and
+`memleak.session` to this one.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional
+from __future__ import annotations
+
+TYPE_CHECKING = False  # start() loads this module, and typing takes milliseconds to import
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NamedTuple
+
+    class _Knobs(NamedTuple):
+        min_sample_interval: int = 16
+        max_sample_interval: int = 256
+        sample_bytes: int = 4 << 20
+else:
+    from collections import namedtuple
+
+    _Knobs = namedtuple(
+        "_Knobs", "min_sample_interval max_sample_interval sample_bytes", defaults=(16, 256, 4 << 20)
+    )
 
 INTERVAL_MIN = 1
 INTERVAL_MAX = 10_000
@@ -31,12 +47,10 @@ _ENVIRONMENT = (
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-class Knobs(NamedTuple):
+class Knobs(_Knobs):
     """A checked set of knobs. Make one with `knobs()`."""
 
-    min_sample_interval: int = 16
-    max_sample_interval: int = 256
-    sample_bytes: int = 4 << 20
+    __slots__ = ()
 
     @property
     def mode(self) -> str:
@@ -71,10 +85,58 @@ def knobs(**values: Any) -> Knobs:
         if knob in chosen:
             raise ValueError(f"{knob} is given twice (also as {name})")
         chosen[knob] = value
-    result = DEFAULTS._replace(**chosen)
+    return changed(DEFAULTS, chosen)
+
+
+def given(**values: Any) -> dict[str, int]:
+    """Return those of the knobs that are not None, each checked, the two intervals also against each other.
+
+    Raises:
+        ValueError: a bad value.
+    """
+    found = {name: value for name, value in values.items() if value is not None}
+    for name, value in found.items():
+        if name == "sample_bytes":
+            validate_sample_bytes(value)
+        else:
+            _validate_interval(name, value)
+    if "min_sample_interval" in found and "max_sample_interval" in found:
+        validate_pair(found["min_sample_interval"], found["max_sample_interval"])
+    return found
+
+
+def changed(knobs: Knobs, values: Mapping[str, int]) -> Knobs:
+    """Return *knobs* with *values* in place of some, checked together.
+
+    Raises:
+        ValueError: a bad value, or intervals that do not fit together.
+    """
+    result = knobs._replace(**values)
     validate_pair(result.min_sample_interval, result.max_sample_interval)
     validate_sample_bytes(result.sample_bytes)
     return result
+
+
+def at_start(environ: Mapping[str, str], values: Mapping[str, int]) -> tuple[Knobs, list[str]]:
+    """Return the knobs to start with: *values*, for the others what *environ* says, else the defaults.
+
+    An interval of the environment that does not fit the one in *values* is left out: what the
+    program itself asks for is not made wrong by its surroundings.
+
+    Returns:
+        The knobs, and a line of warning for each setting of the environment that was left out.
+
+    Raises:
+        ValueError: *values* are bad by themselves, or with the defaults.
+    """
+    found, warnings = from_environment(environ)
+    try:
+        return changed(DEFAULTS, {**found, **values}), warnings
+    except ValueError as error:
+        for name in ("min_sample_interval", "max_sample_interval"):
+            if found.pop(name, None) is not None and name not in values:
+                warnings.append(f"{name} of the environment ignored: {error}")
+        return changed(DEFAULTS, {**found, **values}), warnings
 
 
 def validate_pair(least: Any, greatest: Any) -> tuple[int, int]:
@@ -215,12 +277,12 @@ def _is_number(text: str) -> bool:
     return 0 < len(text) <= 19 and text.isascii() and text.isdigit()
 
 
-def _validate_interval(name: str, value: Optional[Any]) -> None:
+def _validate_interval(name: str, value: Any) -> None:
     _refuse_non_int(name, value)
-    if not INTERVAL_MIN <= value <= INTERVAL_MAX:  # type: ignore[operator]
+    if not INTERVAL_MIN <= value <= INTERVAL_MAX:
         raise ValueError(f"{name} must be from {INTERVAL_MIN} to {INTERVAL_MAX}, not {value}")
 
 
-def _refuse_non_int(name: str, value: Optional[Any]) -> None:
+def _refuse_non_int(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name} must be a whole number, not {type(value).__name__} {value!r}")

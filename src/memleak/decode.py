@@ -159,13 +159,14 @@ class Decoder:
 
     def _read_modules(self, segments: list[Segment]) -> None:
         for number, fields in self._table(segments, layout.MODULE, "modules"):
-            state, flags, path, id_bytes, build_id, loaded, low, high, generation, _ = fields
+            state, flags, path, id_bytes, build_id, loaded, low, high, generation, *coverage, _ = fields
             if state != 2 or number > 0xFFFF:
                 continue
             while len(self.modules) < number - 1:
                 self.modules.append(UNKNOWN_MODULE._replace(id=len(self.modules) + 1))
             name = build_id[:id_bytes].hex()
-            self.modules.append(Module(number, self._string(path), name, flags, low, high, loaded, generation))
+            known = flags, low, high, loaded, generation
+            self.modules.append(Module(number, self._string(path), name, *known, *coverage))
 
     def _read_threads(self, segments: list[Segment]) -> None:
         for number, fields in self._table(segments, layout.THREAD, "threads"):

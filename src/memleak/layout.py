@@ -44,6 +44,18 @@ CHECK_3 = 0x165667B19E3779F9
 STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
 KIND_NONE, KIND_MODULES, KIND_STACK_INDEX, KIND_ROW_INDEX, KIND_LIVE, KIND_THREADS = range(6)
 RECORD_STACK, RECORD_ROW, RECORD_HISTORY, RECORD_STRING = range(1, 5)
+DOOR_UNKNOWN, DOOR_PRELOAD, DOOR_IMPORT = range(3)
+(
+    COVERAGE_UNKNOWN,
+    COVERAGE_HOOKED,
+    COVERAGE_NONE,
+    COVERAGE_ALLOCATOR,
+    COVERAGE_OTHER_ALLOCATOR,
+    COVERAGE_OTHER_TOOL,
+    COVERAGE_PROTECTED,
+    COVERAGE_UNBOUND,
+    COVERAGE_GONE,
+) = range(9)
 LAYER_MALLOC, LAYER_OPERATOR_NEW, LAYER_PYMEM, LAYER_MMAP = 1, 2, 3, 6
 
 # Index = enum mlf_domain: what OceanBase's column mod_name says.
@@ -82,6 +94,7 @@ COUNTERS = (
     ("knobs_rejected", False),
     ("unloads", False),
     ("detached", True),
+    ("displaced", True),
 )
 
 
@@ -143,7 +156,7 @@ HEADER = Layout(
     ("heartbeat_cs", "Q"),
     ("stopped_at_cs", "Q"),
     ("overflow_row", "I"),
-    ("reserved0", "I"),
+    ("door", "I"),
     ("counters", "512s"),
 )
 SEGMENT = Layout(
@@ -197,7 +210,11 @@ MODULE = Layout(
     ("vaddr_low", "Q"),
     ("vaddr_high", "Q"),
     ("unload_generation", "Q"),
-    ("reserved", "64s"),
+    ("coverage", "I"),
+    ("slots_here", "I"),
+    ("slots_elsewhere", "I"),
+    ("holder", "I"),
+    ("reserved", "48s"),
 )
 LIVE = Layout(
     "mlf_live",

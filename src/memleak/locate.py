@@ -17,7 +17,7 @@ from .records import Header
 
 SUFFIX = ".mlrec"
 _FILES_MOST = 10_000
-_RUN_HINT = "start it with `memleak run`, or with `MEMLEAK=1`"
+_RUN_HINT = "start it with `memleak run` or with `MEMLEAK=1`, or let it call memleak.start()"
 
 Target = Union[int, str, "os.PathLike[str]"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from . import layout, locate, recording
+from . import coverage, layout, locate, recording
 from .errors import QueryError, RecordingError, TargetError
 from .estimate import normal_quantile
 from .grouping import Group, Source, group_rows, merge_stacks
@@ -265,13 +265,15 @@ class Snapshot:
         `min_sample_interval`, `max_sample_interval`, `sample_bytes`, `requested` and `recordings`),
         `samples` (taken in all), `live_samples`, `rows`, `dropped` (counter -> number, what answers
         lack), `counters` (the others that are not zero), `torn`, `incomplete` (list of str),
-        `problems` (list of str), `coverage` (str), `exact` (bool), `exact_reasons` (list of str),
+        `problems` (list of str), `coverage` (str), `out_of_reach` (list of dicts by the fields of
+        `coverage.OutOfReach`), `exact` (bool: of the calls that came by), `exact_reasons` (list of str),
         `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`).
         """
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
         others: dict[str, int] = {}
         losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact}
+        reached = [coverage.of(found) for found in self.recordings]
         for source in self._sources:
             header = source.recording.header
             law = (header.effective[:2], header.effective_sample_bytes, header.requested[:2], header.mode)
@@ -301,13 +303,14 @@ class Snapshot:
             "torn": sum(found.torn for found in self.recordings),
             "incomplete": [f"{found.origin}: {why}" for found in self.recordings for why in found.incomplete],
             "problems": list(self.problems),
-            "coverage": self._coverage(),
+            "coverage": "; ".join(words for words in (coverage.sentence(reached), self._backtraces()) if words),
+            "out_of_reach": [found._asdict() for part in reached for found in part.out_of_reach],
             "exact": not self.exact_reasons(),
             "exact_reasons": self.exact_reasons(),
             "cost": self._cost(),
         }
 
-    def _coverage(self) -> str:
+    def _backtraces(self) -> str:
         """Say which share of the samples has a complete backtrace in a known place."""
         samples = cut = unknown = unplaced = 0
         for group in self._select(None):

@@ -8,6 +8,8 @@ the work is linear in the size of the file, and a file that cannot be read is re
 
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from typing import Optional, Union
 
 from . import layout
@@ -15,7 +17,20 @@ from .decode import MISSING_ROW, Decoder, parse_header, unpack_directory
 from .errors import RecordingError
 from .records import UNKNOWN_MODULE, Header, LiveSample, Module, RecordedRow, Segment, Thread
 
-__all__ = ["MISSING_ROW", "PathLike", "Recording", "load", "load_header", "open_regular", "parse", "parse_header"]
+__all__ = [
+    "MISSING_ROW",
+    "PathLike",
+    "Recording",
+    "load",
+    "load_from",
+    "load_header",
+    "open_regular",
+    "parse",
+    "parse_header",
+]
+
+# Takes an offset and a number of bytes, and returns as many as there are, up to that number.
+Reader = Callable[[int, int], bytes]
 
 FILE_BYTES_MOST = 4 << 30
 _KEYS_PER_COPY = 128
@@ -115,12 +130,27 @@ def load(path: PathLike, *, origin: Optional[str] = None) -> Recording:
     try:
         fd = open_regular(path)
         try:
-            raw = _copy(fd, name)
+            raw = _copy(partial(_read, fd), os.fstat(fd).st_size, name)
         finally:
             os.close(fd)
     except OSError as error:
         raise RecordingError(f"{name}: cannot be read: {error.strerror or error}") from error
     return parse(raw, name)
+
+
+def load_from(read: Reader, size: int, origin: str) -> Recording:
+    """Read a recording that stands elsewhere than in a file, and may be changing.
+
+    Args:
+        read: copies a part of it.
+        size: its length in bytes.
+        origin: how messages name it.
+
+    Raises:
+        RecordingError: not a recording, or damaged.
+        NewerFormatError: it has a later format.
+    """
+    return parse(_copy(read, size, origin), origin)
 
 
 def load_header(path: PathLike, *, origin: Optional[str] = None) -> Header:
@@ -153,35 +183,34 @@ def parse(buffer: bytes, origin: str = "<bytes>") -> Recording:
     return Recording(decoder)
 
 
-def _copy(fd: int, origin: str) -> bytes:
+def _copy(read: Reader, size: int, origin: str) -> bytes:
     """Copy the used part of a recording that may be changing.
 
     Live samples are read first: whatever they refer to was complete before, so the rest of the copy
     holds it.
     """
-    size = os.fstat(fd).st_size
     if size > FILE_BYTES_MOST:
         raise RecordingError(f"{origin}: {size} bytes, more than the {FILE_BYTES_MOST} a recording can have")
-    parse_header(os.pread(fd, layout.HEADER_BYTES, 0), origin)
+    parse_header(read(0, layout.HEADER_BYTES), origin)
     live: list[tuple[int, bytes]] = []
-    read = 0
-    for segment in unpack_directory(_read_directory(fd)):
+    wanted = 0
+    for segment in unpack_directory(_read_directory(read)):
         ends = segment.offset + segment.bytes
         if segment.kind == layout.KIND_LIVE and layout.ROOM_OFFSET <= segment.offset <= ends <= size:
-            read += segment.bytes
-            if read > size or segment.capacity * (8 + layout.LIVE.bytes) > segment.bytes:
+            wanted += segment.bytes
+            if wanted > size or segment.capacity * (8 + layout.LIVE.bytes) > segment.bytes:
                 break  # they overlap, or hold more than their length: `parse` refuses that
-            live += _read_live(fd, segment)
-    directory = _read_directory(fd)
+            live += _read_live(read, segment)
+    directory = _read_directory(read)
     copy = bytearray(directory)
     # What was copied refers to nothing beyond the room that is in use afterwards. The rest of it is
     # copied too, and may itself refer to newer records: those few steps end it in practice.
     for _ in range(_ROOM_STEPS):
-        page = os.pread(fd, layout.HEADER_BYTES, 0)
+        page = read(0, layout.HEADER_BYTES)
         used = min(max(parse_header(page, origin).room_used, layout.ROOM_OFFSET), size)
         if used <= layout.DIRECTORY_OFFSET + len(copy):
             break
-        copy += _read(fd, layout.DIRECTORY_OFFSET + len(copy), used - layout.DIRECTORY_OFFSET - len(copy))
+        copy += read(layout.DIRECTORY_OFFSET + len(copy), used - layout.DIRECTORY_OFFSET - len(copy))
     copy[:0] = page
     for offset, part in live:
         if offset + len(part) <= len(copy):
@@ -189,23 +218,23 @@ def _copy(fd: int, origin: str) -> bytes:
     return bytes(copy)
 
 
-def _read_live(fd: int, segment: Segment) -> list[tuple[int, bytes]]:
+def _read_live(read: Reader, segment: Segment) -> list[tuple[int, bytes]]:
     """Copy a live segment in small steps, keys before their entries, so that few change in between."""
     parts = []
     entry_bytes = layout.LIVE.bytes
     entries = segment.offset + 8 * segment.capacity
     for first in range(0, segment.capacity, _KEYS_PER_COPY):
         number = min(_KEYS_PER_COPY, segment.capacity - first)
-        keys = _read(fd, segment.offset + 8 * first, 8 * number)
+        keys = read(segment.offset + 8 * first, 8 * number)
         parts.append((segment.offset + 8 * first, keys))
         if keys.count(0) != len(keys):
             at = entries + first * entry_bytes
-            parts.append((at, _read(fd, at, number * entry_bytes)))
+            parts.append((at, read(at, number * entry_bytes)))
     return parts
 
 
-def _read_directory(fd: int) -> bytes:
-    return os.pread(fd, layout.DIRECTORY_ENTRIES * layout.SEGMENT.bytes, layout.DIRECTORY_OFFSET)
+def _read_directory(read: Reader) -> bytes:
+    return read(layout.DIRECTORY_OFFSET, layout.DIRECTORY_ENTRIES * layout.SEGMENT.bytes)
 
 
 def _read(fd: int, offset: int, count: int) -> bytes:

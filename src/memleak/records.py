@@ -12,6 +12,7 @@ from . import layout
 from .layout import IntervalWord
 
 STATES = ("opening", "recording", "stopped", "exited")
+DOORS = ("unknown", "preload", "import")
 
 
 class Header(NamedTuple):
@@ -57,7 +58,7 @@ class Header(NamedTuple):
     heartbeat_cs: int
     stopped_at_cs: int
     overflow_row: int
-    reserved0: int
+    door: int
     counters: dict[str, int]
 
     @classmethod
@@ -77,6 +78,11 @@ class Header(NamedTuple):
     def state_name(self) -> str:
         """The state in a word: opening, recording, stopped or exited."""
         return STATES[self.state] if self.state < len(STATES) else f"state {self.state}"
+
+    @property
+    def door_name(self) -> str:
+        """How the core came into the process: preload, import, or unknown (an early writer)."""
+        return DOORS[self.door] if self.door < len(DOORS) else f"door {self.door}"
 
     @property
     def ended(self) -> bool:
@@ -138,6 +144,10 @@ class Module(NamedTuple):
     vaddr_high: int
     loaded_cs: int
     unload_generation: int
+    coverage: int = layout.COVERAGE_UNKNOWN  # enum mlf_coverage, when the core last looked
+    slots_here: int = 0  # addresses of allocation functions it keeps that lead to our hooks
+    slots_elsewhere: int = 0
+    holder: int = 0  # id of a module that those elsewhere lead to; 0 = none
 
     @property
     def is_main(self) -> bool:

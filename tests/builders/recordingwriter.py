@@ -16,7 +16,7 @@ MAGIC = b"MMLEAK01"
 COUNTERS = (
     "samples forgotten stack_full row_full live_full live_race region_full address_range history_full"
     " module_full thread_full lost nested truncated unwind_no_cfi unwind_bad_cfi unwind_bounds"
-    " unwind_foreign_stack room_grown room_refused knobs_rejected unloads detached"
+    " unwind_foreign_stack room_grown room_refused knobs_rejected unloads detached displaced"
 ).split()
 MASK = (1 << 64) - 1
 
@@ -62,6 +62,7 @@ class RecordingWriter:
         index_capacity=64,
         recording_id=1,
         history_unit_cs=400,
+        door=0,
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -70,7 +71,7 @@ class RecordingWriter:
             requested=initial if requested is None else requested,
             effective=initial if effective is None else effective,
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
-            history_unit_cs=history_unit_cs,
+            history_unit_cs=history_unit_cs, door=door,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
@@ -113,12 +114,15 @@ class RecordingWriter:
 
     # -- tables ------------------------------------------------------------------------------------
 
-    def module(self, path, *, build_id=b"", main=False, flags=0, vaddr_high=0x100000, state=2):
-        """Add a module; return its id."""
+    def module(
+        self, path, *, build_id=b"", main=False, flags=0, vaddr_high=0x100000, state=2, coverage=0, slots=(0, 0),
+        holder=0,
+    ):  # fmt: skip
+        """Add a module; *slots* lead to our hooks, and elsewhere. Returns its id."""
         self.modules.append(
             struct.pack(
-                "<IIII20sIQQQ64x", state, flags | int(main), self.string(path), len(build_id), build_id, 5, 0,
-                vaddr_high, 0,
+                "<IIII20sIQQQIIII48x", state, flags | int(main), self.string(path), len(build_id), build_id, 5, 0,
+                vaddr_high, 0, coverage, *slots, holder,
             )
         )  # fmt: skip
         return len(self.modules)
@@ -234,6 +238,6 @@ class RecordingWriter:
             "<QQQQQIIIIIIII", h["requested"], h["effective"], h["sample_bytes"], h["sample_bytes"], h["initial"], 64,
             h["history_unit_cs"], 6, 16, 2, 16 << 20, 64 << 10, 1500,
         )  # fmt: skip
-        page += struct.pack("<QQII", h["heartbeat_cs"], h["stopped_at_cs"], self.overflow_row, 0)
+        page += struct.pack("<QQII", h["heartbeat_cs"], h["stopped_at_cs"], self.overflow_row, h["door"])
         page += struct.pack("<64Q", *(self.counters[name] for name in COUNTERS), *([0] * (64 - len(COUNTERS))))
         return page.ljust(4096, b"\0")

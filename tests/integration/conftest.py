@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from doors import DOORS, Door
 from tracing import PROGRAMS, Tracer
 
 
@@ -15,6 +16,12 @@ from tracing import PROGRAMS, Tracer
 def tracer(core_path: str, runtime_directory: Path) -> Tracer:
     """Run programs with the core preloaded."""
     return Tracer(core_path, runtime_directory)
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest, core_path: str, runtime_directory: Path) -> Door:
+    """Run Python programs through either door."""
+    return Door(request.param, core_path, runtime_directory)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def test_reading_verbs_on_a_running_process(service, tmp_path, runtime_directory
 
     status = json.loads(memleak("status", service, "--json").stdout)[0]
     assert status["effective"] == {"min_sample_interval": 16, "max_sample_interval": 256, "sample_bytes": 4 << 20}
+    assert status["door"] == "preload"
     assert f"pid {service}" in memleak("status", service).stdout
 
     query = "SELECT mod_name, alloc_count FROM malloc_sample_info WHERE alloc_count > 0 ORDER BY est_bytes DESC LIMIT 1"
@@ -90,6 +92,11 @@ def test_reading_verbs_on_a_running_process(service, tmp_path, runtime_directory
     doctor = memleak("doctor", service)
     assert doctor.returncode == 0, doctor.stdout
     assert "the core is loaded" in doctor.stdout
+    assert "door preload" in doctor.stdout
+    hooks = re.search(r"hooks: (\d+) of (\d+) allocating objects; estimated live .*, anonymous memory ", doctor.stdout)
+    assert hooks is not None and hooks[1] == hooks[2] != "0", doctor.stdout
+    assert "out of reach" not in doctor.stdout
+    assert f"coverage: {hooks[1]} of {hooks[2]} allocating objects; " in top.stdout
 
 
 def test_set_is_adopted_while_it_runs(service):

@@ -327,6 +327,70 @@ static void test_stop_and_start(void)
 	in_child(not_followed_body);
 }
 
+// A realloc, an munmap begun under one recording and ended under another: neither puts anything into the new one.
+static void test_restarted_in_between(void)
+{
+	struct tracer_moving moving[2];
+	hooked_malloc(block(700000), 20);
+	hooked_malloc(block(700001), 20);
+	tracer_moving(block(700000), &moving[0]);
+	tracer_moving(block(700001), &moving[1]);
+	CHECK(moving[0].was_sampled && moving[1].was_sampled);
+	tracer_stop(MLF_STATE_STOPPED);
+	start_tracing(directory, SAMPLER_FULL, false);
+	tracer_move_failed(block(700000), &moving[0]);
+	CHECK_EQUAL(totals_of().live, 0);
+	tracer_moved(&moving[1], block(700002), 30, SAMPLER_WEIGHT_ONE, &caller);
+	struct totals sum = totals_of();
+	CHECK(sum.live == 1 && sum.row_samples == 1 && sum.row_bytes == 30);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_forgotten), 0);
+}
+
+// A thread that is held in the middle of a sample.
+
+static uint32_t held, released;
+
+static void hold_if_inside(int number)
+{
+	(void)number;
+	if (load_relaxed(&sampler_self.busy) != 1)
+		return;
+	store_relaxed(&held, 1);
+	while (!load_relaxed(&released))
+		sched_yield();
+}
+
+static void *sample_until_held(void *unused)
+{
+	(void)unused;
+	for (uint64_t i = 0; !load_relaxed(&released); i = (i + 1) % 100) {
+		hooked_malloc(block(800000 + i), 20);
+		hooked_free(block(800000 + i));
+	}
+	return NULL;
+}
+
+static void test_thread_inside(void)
+{
+	struct recording_options options = fixture_options(directory, RECORDING_START_BYTES);
+	const char *why = NULL;
+	pthread_t thread;
+	signal(SIGUSR1, hold_if_inside);
+	CHECK(pthread_create(&thread, NULL, sample_until_held, NULL) == 0);
+	while (!load_relaxed(&held)) {
+		pthread_kill(thread, SIGUSR1);
+		usleep(100);
+	}
+	uint64_t id = recording.header->recording_id;
+	tracer_stop(MLF_STATE_STOPPED);
+	CHECK(!tracer_is_recording() && !tracer_start(&options, false, &why)); // its tables may not be taken from it
+	CHECK(why && strstr(why, "try again") && recording.header->recording_id == id);
+	store_relaxed(&released, 1);
+	pthread_join(thread, NULL);
+	start_tracing(directory, SAMPLER_FULL, false);
+	CHECK(recording.header->recording_id != id && totals_of().live == 0);
+}
+
 // Threads in sampled code while the recording under them is stopped and replaced, again and again.
 
 static uint32_t restarting;
@@ -403,6 +467,8 @@ int main(int argc, char **argv)
 	test_raw_clone();
 	test_vfork();
 	test_stop_and_start();
+	test_restarted_in_between();
+	test_thread_inside();
 	test_restarted_under_threads(long_run(argc, argv));
 	test_displaced();
 	remove_directory(directory);

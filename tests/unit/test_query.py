@@ -281,6 +281,27 @@ def test_footer():
     assert footer["exact"] is False and footer["incomplete"] == []
 
 
+def test_coverage_begins_with_the_objects_out_of_reach():
+    """Which objects are not seen, in words and by name; that alone makes no hooked call less exact."""
+    writer = RecordingWriter(initial=word(1, 1))
+    app = writer.module("/opt/app", main=True, coverage=1)
+    other = writer.module("/usr/lib/libjemalloc.so.2", coverage=3, vaddr_high=4096)
+    writer.module("/opt/libdeep.so", coverage=4, slots=(0, 5), holder=other, vaddr_high=8192)
+    writer.live(writer.row([(app, 1)]), size=1)
+    footer = snapshot_of(writer, writer).footer()
+    assert footer["coverage"] == (
+        "2 of 6 allocating objects in 2 recordings; out of reach: libdeep.so (8.0 KiB, RTLD_DEEPBIND),"
+        " libjemalloc.so.2 (4.0 KiB, own allocator); 2 live samples, all with complete backtraces"
+    )
+    assert footer["exact"] is True
+    footer = snapshot_of(writer).footer()
+    assert footer["coverage"].startswith("1 of 3 allocating objects; ")
+    assert footer["out_of_reach"][0] == {
+        "path": "/opt/libdeep.so", "reason": "other_allocator", "holder": "/usr/lib/libjemalloc.so.2",
+        "slots_here": 0, "slots_elsewhere": 5, "mapped_bytes": 8192, "defines": (),
+    }  # fmt: skip
+
+
 def test_coverage_says_what_is_cut():
     """Cut and unknown stacks are counted."""
     writer = RecordingWriter()

@@ -11,6 +11,9 @@ from typing import Any, NoReturn
 
 from ..errors import MemleakError
 
+# How the core came into a process -> in words.
+DOORS = {"preload": "preload (the loader brought the core in)", "import": "import (memleak was imported)"}
+
 
 class UsageError(Exception):
     """Words on the command line that cannot be meant; exit status 2."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .. import _native, locate
 from ..errors import MemleakError
+from . import render
 from .common import Parser
 from .preload import loadable_core
 
@@ -43,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:
-        for finding in findings:
-            print(f"{finding.level:<4}  {finding.subject}: {finding.detail}")
+        lines = (f"{finding.level:<4}  {finding.subject}: {finding.detail}" for finding in findings)
+        render.write(map(render.printable, lines), sys.stdout)
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 

@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..units import size as size
+
 if TYPE_CHECKING:
     from ..query import Snapshot
     from ..rows import Row
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def size(number: float | None) -> str:
-    """Return bytes in the largest unit that leaves a number above 1: 26.4 MiB."""
-    if number is None:
-        return "-"
-    value = float(number)
-    for unit in _UNITS:
-        if abs(value) < 1024 or unit == _UNITS[-1]:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError
 
 
 def count(number: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import control, locate, query, recording
 from . import render
-from .common import Parser, add_target
+from .common import DOORS, Parser, add_target
 from .set import as_json, describe
 
 
@@ -49,6 +49,7 @@ def look(path: Any) -> dict[str, Any]:
         "file_bytes": header.file_bytes,
         "counters": dict(header.counters),
         "footer": query.Snapshot(held, alive=[bool(alive)]).footer(),
+        "door": header.door_name,
         "core_build_id": header.core_build_id.hex(),
     }
 
@@ -62,6 +63,7 @@ def _words(one: dict[str, Any]) -> list[str]:
         f"{one['command']} (pid {one['pid']} on {one['host']}): {one['state']},"
         f" recorded {render.age(one['recorded_s'])}",
         f"recording  {one['path']}",
+        *([f"door       {DOORS[one['door']]}"] if one["door"] in DOORS else []),
         f"requested  {describe(Knobs(**one['requested']))}",
         f"effective  {describe(Knobs(**one['effective']))}",
         *([f"           {one['note']}"] if one["note"] and one["state"] == "running" else []),

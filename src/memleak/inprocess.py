@@ -1,0 +1,209 @@
+"""What this process's own recording says: snapshot() and status()."""
+
+import os
+from typing import NamedTuple, Optional
+
+from . import _native, coverage, layout, loaded, own
+from .config import Knobs
+from .coverage import Coverage
+from .errors import CoreError, TargetError
+from .estimate import Estimate, estimate_bytes
+from .grouping import Source
+from .query import Snapshot
+from .recording import Recording
+from .records import LiveSums
+from .units import size
+
+_STATES = ("not started", "recording", "stopped", "forked: not open yet")
+
+
+class Status(NamedTuple):
+    """How this process is traced. Its text is for people.
+
+    Everything from `requested` to `coverage` is of the last recording, and None, empty or 0 while there
+    is none.
+
+    Attributes:
+        state: "not started", "recording", "stopped", or "forked: not open yet" (a child that does not trace).
+        why: why it is not traced, or what is amiss although it is; empty when nothing is.
+        door: how the core came into the process: "preload", "import", or None when it could not be loaded.
+        pid: of this process.
+        mode: off, normal or full, of the effective knobs.
+        requested: the knobs that were asked for.
+        effective: the knobs in force.
+        recording: path of the recording, also when it is None because the recording is `private`.
+        private: whether it is in memory that no other process can read.
+        samples: how many were taken.
+        lost: what the answers lack: counter -> number, without those that are 0.
+        exact: whether the numbers are exact.
+        exact_reasons: why they are not.
+        cost_s: CPU seconds that taking the samples cost.
+        cost_share: the same as a share of the time since the recording began; None in its first moment.
+        coverage: which loaded objects are seen.
+        live: estimate of the live bytes, mappings included.
+        live_malloc: the same without mappings.
+        malloc_bytes: bytes in use as the C library's allocator counts them; None when it cannot tell.
+        anonymous_bytes: memory in RAM that belongs to no file; None when it may not be read. This and
+            `malloc_bytes` contain what was allocated before tracing began, the estimates do not.
+    """
+
+    state: str
+    why: str
+    door: Optional[str]
+    pid: int
+    mode: Optional[str]
+    requested: Optional[Knobs]
+    effective: Optional[Knobs]
+    recording: Optional[str]
+    private: bool
+    samples: int
+    lost: dict[str, int]
+    exact: bool
+    exact_reasons: tuple[str, ...]
+    cost_s: float
+    cost_share: Optional[float]
+    coverage: Optional[Coverage]
+    live: Optional[Estimate]
+    live_malloc: Optional[Estimate]
+    malloc_bytes: Optional[int]
+    anonymous_bytes: Optional[int]
+
+    def __str__(self) -> str:
+        """Return all of it in lines."""
+        door = f" through the {self.door} door" if self.door and self.mode else ""
+        lines = [f"memleak: {self.state}{door}, pid {self.pid}"]
+        if self.why:
+            lines.append(f"why        {self.why}")
+        if self.requested and self.effective and self.live and self.live_malloc and self.coverage:
+            lines.append(f"recording  {self.recording or 'in private memory'}")
+            lines.append(f"knobs      {_knobs(self.effective)}")
+            if self.requested != self.effective:
+                lines.append(f"requested  {_knobs(self.requested)}")
+            share = "" if self.cost_share is None else f", {100 * self.cost_share:.3f} % of the time"
+            lines += [
+                f"live       {_estimate(self.live)}; without mappings {_estimate(self.live_malloc)}",
+                f"samples    {self.samples:,} taken, {self.live.samples:,} live",
+                f"lost       {', '.join(f'{name} {number:,}' for name, number in self.lost.items()) or 'nothing'}",
+                f"exact      {'yes' if self.exact else 'no: ' + '; '.join(self.exact_reasons)}",
+                f"own cost   {1e3 * self.cost_s:.1f} ms of CPU{share}",
+                f"coverage   {coverage.sentence([self.coverage], shown=0) or 'not known'}",
+                *(f"           out of reach: {found}" for found in self.coverage.out_of_reach),
+            ]
+        in_use = f"{size(self.malloc_bytes)} by malloc's own count, {size(self.anonymous_bytes)} anonymous memory"
+        lines.append(f"in use     {in_use}, from before tracing too")
+        return "\n".join(lines)
+
+
+def snapshot() -> Snapshot:
+    """Return what this process's own recording holds now; after `stop()`, what it held then.
+
+    Raises:
+        CoreError: the core is missing or of another build.
+        TargetError: this process has not been traced.
+    """
+    state, found = _look()
+    if found is None:
+        raise TargetError(
+            "snapshot of this process: it has no recording of its own;"
+            " call memleak.start(), or start the program with memleak run"
+        )
+    return Snapshot(found, alive=[state == _native.RECORDING])
+
+
+def status() -> Status:
+    """Return how this process is traced, what that costs, and what is not seen. Needs no tracing.
+
+    Raises:
+        RecordingError: the recording cannot be read.
+    """
+    # Before anything is allocated for the answer.
+    anonymous_bytes = loaded.anonymous_bytes(os.getpid())
+    try:
+        malloc_bytes = _native.malloc_in_use()
+        door = "preload" if _native.is_preloaded() else "import"
+        state, found = _look()
+        path, why = _native.recording_path(), _native.why()
+    except CoreError as error:
+        return _without_recording(_native.IDLE, str(error), None, None, anonymous_bytes)
+    if found is None:
+        return _without_recording(state, why, door, malloc_bytes, anonymous_bytes)
+    header = found.header
+    source = Source(found, state == _native.RECORDING)
+    seconds = source.now_cs / 100
+    cost_s = header.counters["samples"] * header.sample_cost_ns / 1e9
+    effective = Knobs(*header.effective[:2], header.effective_sample_bytes)
+    return Status(
+        state=_STATES[state],
+        why=why,
+        door=door,
+        pid=os.getpid(),
+        mode=effective.mode,
+        requested=Knobs(*header.requested[:2], header.requested_sample_bytes),
+        effective=effective,
+        recording=path,
+        private=path is None,
+        samples=header.counters["samples"],
+        lost=found.samples_lost,
+        exact=not source.exact_reasons,
+        exact_reasons=tuple(source.exact_reasons),
+        cost_s=cost_s,
+        cost_share=cost_s / seconds if seconds > 0 else None,
+        coverage=coverage.of(found, os.getpid()),
+        live=_live(source, mappings=True),
+        live_malloc=_live(source, mappings=False),
+        malloc_bytes=malloc_bytes,
+        anonymous_bytes=anonymous_bytes,
+    )
+
+
+def _look() -> tuple[int, Optional[Recording]]:
+    """Return the state of the core and this process's recording as they are after the chores."""
+    with own.lock:
+        _native.poll()
+        return _native.state(), own.load()
+
+
+def _without_recording(
+    state: int, why: str, door: Optional[str], malloc_bytes: Optional[int], anonymous_bytes: Optional[int]
+) -> Status:
+    return Status(
+        state=_STATES[state],
+        why=why,
+        door=door,
+        pid=os.getpid(),
+        mode=None,
+        requested=None,
+        effective=None,
+        recording=None,
+        private=False,
+        samples=0,
+        lost={},
+        exact=False,
+        exact_reasons=("nothing is recorded",),
+        cost_s=0.0,
+        cost_share=None,
+        coverage=None,
+        live=None,
+        live_malloc=None,
+        malloc_bytes=malloc_bytes,
+        anonymous_bytes=anonymous_bytes,
+    )
+
+
+def _live(source: Source, *, mappings: bool) -> Estimate:
+    """Estimate the live bytes of all rows, or of those that are not mappings."""
+    sums = LiveSums()
+    for row in source.recording.rows:
+        if mappings or row.mod_name != layout.DOMAINS[-1]:
+            sums += row.live
+    return estimate_bytes(sums, narrow=source.narrow, sample_bytes=source.sample_bytes)
+
+
+def _estimate(found: Estimate) -> str:
+    if found.low is None or found.high is None or found.low == found.high:
+        return size(found.value)
+    return f"{size(found.value)} ({size(found.low)} … {size(found.high)})"
+
+
+def _knobs(knobs: Knobs) -> str:
+    return ", ".join([knobs.mode, *(f"{name} {value}" for name, value in knobs._asdict().items())])

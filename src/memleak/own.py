@@ -1,0 +1,85 @@
+"""The recording of this process, read from its own memory.
+
+From memory, because the file may be out of reach: there may be none, and a service that has given up
+its rights, or changed its root, cannot open it.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import RLock
+
+from . import _native
+from .config import Knobs
+from .errors import TargetError
+
+TYPE_CHECKING = False  # start() loads this module, and typing takes milliseconds to import
+if TYPE_CHECKING:
+    from .recording import Recording
+    from .records import Header
+
+# Held by whoever starts, stops, changes or copies. Reentrant: a finalizer may run inside.
+lock = RLock()
+
+
+def state() -> int:
+    """Return the core's state, one of those in `_native`; a forked child's recording is opened first.
+
+    Raises:
+        CoreError: the core is missing or of another build.
+    """
+    found = _native.state()
+    if found == _native.FORKED:
+        _native.poll()
+        found = _native.state()
+    return found
+
+
+def header() -> Header | None:
+    """Return the header of this process's last recording; None while it has none of its own."""
+    from . import layout, recording
+
+    page = _native.recording_memory(0, layout.HEADER_BYTES)
+    found = recording.parse_header(page, _origin()) if page else None
+    # A forked child still has its parent's in its memory.
+    return found if found is not None and found.pid == os.getpid() else None
+
+
+def requested() -> Knobs:
+    """Return the knobs that were asked for last.
+
+    Raises:
+        TargetError: this process is not being traced.
+    """
+    found = header() if state() == _native.RECORDING else None
+    if found is None:
+        raise TargetError("this process is not being traced: call memleak.start() first")
+    return Knobs(*found.requested[:2], found.requested_sample_bytes)
+
+
+def load() -> Recording | None:
+    """Return this process's last recording as it is now; None while it has none of its own.
+
+    Raises:
+        RecordingError: it cannot be read.
+    """
+    from . import recording
+
+    with lock:
+        found = header()
+        if found is None:
+            return None
+        return recording.load_from(_native.recording_memory, found.file_bytes, _origin())
+
+
+def _origin() -> str:
+    return f"pid {os.getpid()} ({_native.recording_path() or 'private memory'})"
+
+
+def _renew_lock() -> None:
+    global lock
+    lock = RLock()
+
+
+# Another thread may have held the lock when the process forked.
+os.register_at_fork(after_in_child=_renew_lock)

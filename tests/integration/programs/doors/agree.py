@@ -1,0 +1,129 @@
+"""Do the same work through whichever door, each part below a native frame of its own name.
+
+usage: agree.py DIRECTORY MIN MAX ROUNDS [FORMS_LIBRARY…]
+
+The recording begins just before the work, through either door. Prints "part NAME COUNT BYTES" for
+blocks whose number and size the work knows; the libraries print "site NAME COUNT BYTES", each after
+a line "library NAME".
+"""
+
+import ctypes
+import gc
+import importlib.util
+import os
+import sys
+
+import memleak
+
+gc.disable()
+directory, low, high, rounds = sys.argv[1], *map(int, sys.argv[2:5])
+libraries = sys.argv[5:]
+kept = []
+
+
+def extension(name):
+    spec = importlib.util.spec_from_file_location(name, f"{directory}/{name}.so")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def part(name, count, size):
+    print("part", name, count, count * size, flush=True)
+
+
+def work_numpy():
+    kept.append([numpy.ones(512 + i % 7) for i in range(rounds)])  # numpy keeps small blocks for itself
+    kept.append([numpy.zeros((3, 1000), dtype="f4") for _ in range(rounds)])
+    del kept[0][::2]
+    kept.append(numpy.linalg.inv(numpy.eye(50) + 0.01))
+
+
+def work_sqlite():
+    base = sqlite3.connect(":memory:")
+    base.execute("create table t (a integer primary key, b text)")
+    base.executemany("insert into t (b) values (?)", [("x" * (i % 3000),) for i in range(rounds)])
+    base.execute("create index i on t (b)")
+    kept.append((base, base.execute("select sum(length(b)) from t where b like 'xx%'").fetchone()))
+
+
+def work_lxml():
+    text = "<a>" + "".join(f"<b c='{i}'>{'t' * (i % 50)}<d/></b>" for i in range(rounds)) + "</a>"
+    tree = etree.fromstring(text)
+    kept.append(tree)
+    kept.append(len(tree.xpath("//b[@c > 5]")))
+    kept.append(len(etree.tostring(tree)))
+
+
+def work_zlib():
+    packers = [zlib.compressobj() for _ in range(max(rounds // 100, 3))]
+    for number, packer in enumerate(packers):
+        packer.compress(bytes([number]) * 10000)
+    del packers[::3]
+    kept.append(packers)
+
+
+def work_ctypes():
+    for library in (ctypes.CDLL(None), ctypes.CDLL("libc.so.6")):
+        library.malloc.restype = library.calloc.restype = library.realloc.restype = ctypes.c_void_p
+        library.realloc.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        library.free.argtypes = (ctypes.c_void_p,)
+        blocks = [library.malloc(777) for _ in range(rounds)]
+        blocks += [library.calloc(7, 111) for _ in range(rounds)]
+        blocks += [library.realloc(library.malloc(10), 777) for _ in range(rounds)]
+        for block in blocks[::3]:
+            library.free(block)
+        kept.append(blocks)
+
+
+def is_cpp(path):
+    return os.path.basename(path).startswith("cpp")
+
+
+def work_library(path):
+    def run():
+        library = ctypes.CDLL(path)
+        assert library.keep(rounds // 10) > 0
+        if not is_cpp(path):
+            assert library.inside(10) == 70
+        library.release()
+
+    return run
+
+
+numpy = sqlite3 = etree = zlib = None
+phases = extension("phases")
+with_late = [path for path in libraries if "late" in os.path.basename(path)]
+early = [path for path in libraries if path not in with_late]
+for path in early:
+    library = ctypes.CDLL(path)  # bound at once, lazily and called, or lazily and not yet called
+    if "warm" in path:
+        library.warm()
+import numpy  # noqa: E402
+import sqlite3  # noqa: E402
+import zlib  # noqa: E402
+
+memleak.stop()
+memleak.start(min_sample_interval=low, max_sample_interval=high)
+
+from lxml import etree  # noqa: E402 - loaded after the start
+
+phases.numpy(work_numpy)
+phases.sqlite(work_sqlite)
+phases.zlib(work_zlib)
+phases.lxml(work_lxml)
+phases.ctypes(work_ctypes)
+for path in early:
+    (phases.cpp if is_cpp(path) else phases.forms)(work_library(path))
+for path in with_late:
+    phases.late(work_library(path))
+
+memleak.stop()
+part("numpy_ones", rounds // 2, 0)
+part("numpy_zeros", rounds, 12000)
+part("ctypes", 2 * 2 * rounds, 777)
+for path in libraries:
+    print("library", os.path.basename(path), flush=True)
+    ctypes.CDLL(path).ledger()
+sys.stdout.flush()
+os._exit(0)  # what is kept stays so

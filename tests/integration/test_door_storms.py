@@ -1,0 +1,158 @@
+"""Tracing is switched on and off while everything else happens at once: no crash, no hang, nothing left over."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from doors import DOORS, Door, Libraries, module_flags
+from tracing import LONG, Sum, assert_consistent
+
+from memleak import recording
+
+TOGGLES = 10_000 if LONG else 150
+IN_PYTHON = 10_000 if LONG else 50  # each waits its turn among nine threads, several times
+ALONE = 10_000 if LONG else 60
+LOADS = 10_000 if LONG else 150
+PLUGS = 16
+# One arena, so that the address space does not depend on which threads met in malloc.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+NATIVE = Path(__file__).resolve().parents[2] / "native"
+
+pytestmark = pytest.mark.timeout(1200 if LONG else 180)
+
+
+@pytest.fixture(scope="module")
+def plugs(program_of_module, tmp_path_factory) -> list[str]:
+    """Sixteen plug-ins of four builds, whose functions stand at other places."""
+    directory = tmp_path_factory.mktemp("plugs")
+    paths = []
+    for number in range(PLUGS):
+        flags = ("-fno-plt",) if number % 4 == 3 else ("-Wl,-z,lazy",) if number % 4 == 1 else ()
+        built = program_of_module("plug.c", f"-DVARIANT={number % 4}", *flags, name=f"plug{number % 4}.so")
+        paths.append(shutil.copy(built, directory / f"plug_{number}.so"))
+    return [str(path) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def program_of_module(program):
+    """Compile one of programs/doors/ as a library."""
+
+    def build(source: str, *flags: str, name: str) -> str:
+        return program(f"doors/{source}", "-shared", "-fPIC", "-fno-builtin", *flags, name=name)
+
+    return build
+
+
+@pytest.fixture
+def storm(program) -> str:
+    """The C program."""
+    return program("doors/storm.c", "-fno-builtin", f"-I{NATIVE / 'include'}", "-ldl")
+
+
+def storm_of(door: Door, storm: str, toggles: int, allocating: int, loading: int, plugs: list[str]) -> str:
+    """Run it; a preloaded core is found by its names, another by its path. Return its output."""
+    core = "-" if door.name == "preload" else door.core
+    done = door.run(storm, core, toggles, allocating, loading, LOADS, *plugs, env=ONE_ARENA, timeout=1000 if LONG else 120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def assert_nothing_stale(output: str, binary: str, plugs: list[str]) -> None:
+    """The last recording, in full mode, holds what is live and no more; the plug-ins were seen, and left nothing."""
+    lines = dict(line.split(" ", 1) for line in output.splitlines())
+    found = recording.load(lines["recording"])
+    assert_consistent(found)
+    assert found.samples_lost == {}
+    libraries = Libraries([binary, *plugs])
+    assert libraries.sums(found, "keep_last", depth=1) == {f"{Path(binary).name}:keep_last": Sum(500, 50000)}
+    made = 0
+    for row in found.rows:
+        names = libraries.stack(found, row)
+        of_plugs = [name for name in names if name.startswith("plug_")]
+        # Thread-local storage belongs to the loader, which frees it when it needs the place.
+        assert not (of_plugs and row.live.samples) or names[0].startswith("[ld-"), names
+        made += row.alloc_samples * (names[0].endswith(":plug_make"))
+    assert made == int(lines["made"])
+
+
+def assert_room_is_bounded(directory: Path) -> None:
+    """Sixteen dead recordings and the one in use, each within its room."""
+    files = list(directory.iterdir())
+    assert 1 <= len(files) <= 17
+    assert sum(path.stat().st_blocks * 512 for path in files) <= (64 + 32) << 20
+
+
+def test_toggling_while_threads_allocate_and_load(door, storm, plugs):
+    """Four threads allocate, four load and unload plug-ins, the main thread starts and stops."""
+    output = storm_of(door, storm, TOGGLES, 4, 4, plugs)
+    assert_nothing_stale(output, storm, plugs)
+    assert_room_is_bounded(door.directory)
+
+
+def test_loading_under_a_steady_recording(door, storm, plugs):
+    """No toggling but the last: plug-ins come and go where others were."""
+    output = storm_of(door, storm, 1, 0, 4, plugs)
+    assert_nothing_stale(output, storm, plugs)
+
+
+def test_toggling_costs_nothing_for_ever(door, storm, plugs):
+    """With no other thread: address space and descriptors are the same after the second half of it as before."""
+    output = storm_of(door, storm, ALONE, 0, 0, plugs)
+    assert output.startswith("growth 0 0\n")
+    assert_nothing_stale(output, storm, plugs)
+    assert_room_is_bounded(door.directory)
+
+
+def test_toggling_while_python_allocates_and_imports(door, program_of_module, plugs, tmp_path):
+    """Four threads allocate, two import extension modules, two unload plug-ins, the main thread starts and stops."""
+    extension = shutil.copy(
+        program_of_module("storm_extension.c", *module_flags(), name="storm_extension.so"), tmp_path / "storm_extension.so"
+    )
+    copies = 1000 if LONG else 40
+    done = door.python("storm.py", IN_PYTHON, extension, copies, *plugs, env=ONE_ARENA, timeout=1000 if LONG else 120)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["problems"] in lines
+    before, after = next(line[1:] for line in lines if line[0] == "descriptors")
+    assert after == before
+    found = door.last()
+    assert_consistent(found)
+    assert found.samples_lost == {}
+    libraries = Libraries([extension, *plugs])
+    assert libraries.sums(found, "keep_block", depth=1) == {"storm_extension.so:keep_block": Sum(400, 49200)}
+    for row in found.rows:
+        names = libraries.stack(found, row)
+        ours = [name for name in names if name.startswith("plug_") or "churn" in name or name.startswith("[copy_")]
+        assert not (ours and row.live.samples) or names[0].startswith("[ld-"), names  # as above
+    assert_room_is_bounded(door.directory)
+
+
+PYTHON_TOGGLES = """
+import gc, os, sys, memleak
+def size():
+    gc.collect()
+    return int(open("/proc/self/statm").read().split()[0]) * 4096, len(os.listdir("/proc/self/fd"))
+def toggle(count):
+    for i in range(count):
+        memleak.start(min_sample_interval=1, max_sample_interval=1)
+        held = [bytearray(1000) for _ in range(20)]
+        memleak.status()
+        memleak.stop()
+toggle(int(sys.argv[1]) // 2)
+before = size()
+toggle(int(sys.argv[1]) // 2)
+after = size()
+print(after[0] - before[0] <= 1 << 20, after[1] - before[1], len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_toggling_in_python_costs_nothing_for_ever(door):
+    """start(), status() and stop() in a row: no address space (an arena of Python's may come), descriptor or thread."""
+    done = door.run(sys.executable, "-c", PYTHON_TOGGLES, ALONE, env=ONE_ARENA, timeout=1000 if LONG else 120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True 0 1\n", "")
+    assert_room_is_bounded(door.directory)
+
+

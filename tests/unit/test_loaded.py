@@ -1,0 +1,65 @@
+"""Objects of a running process: how mappings make loads, and the loader's lists, however damaged."""
+
+import contextlib
+import os
+
+import pytest
+
+from memleak import linkmaps, loaded
+
+
+def loads(*mappings):
+    """The number of mappings in each load; a mapping is (offset in pages, executable)."""
+    placed = [(0x1000 * at, 0x1000 * page, code) for at, (page, code) in enumerate(mappings)]
+    made = [loaded._Mapping(low, low + 0x1000, offset, code) for low, offset, code in placed]
+    return [len(load) for load in loaded._loads(made)]
+
+
+def test_loads():
+    """One for each time the code is mapped, however the file is laid out."""
+    separate = [(0, False), (1, True), (2, False), (2, False), (3, False)]
+    assert loads(*separate) == [5]
+    assert loads(*separate, *separate) == [5, 5]
+    joint = [(0, True), (0, False), (0, False)]  # code and data in one page of the file
+    assert loads(*joint) == [3]
+    assert loads(*joint, *joint) == [3, 3]
+    assert loads((0, False), (1, True), (2, True), (3, True)) == [4]  # code split by mprotect
+    assert loads(*separate, (0, False)) == [6]  # somebody reads the file
+    assert loads((0, False)) == loads() == []
+
+
+def memory(tmp_path, words):
+    """A file that stands for a process's memory: {address: bytes}."""
+    path = tmp_path / "mem"
+    with open(path, "wb") as stream:
+        for at, content in words.items():
+            stream.seek(at)
+            stream.write(content.ljust(256, b"\0"))
+    return os.open(path, os.O_RDONLY)
+
+
+def words(*values):
+    return b"".join(value.to_bytes(8, "little") for value in values)
+
+
+@pytest.mark.parametrize("following", [0x1000, 0x2000, 0x9000, 1 << 63])
+def test_list_that_cannot_be_followed_ends(tmp_path, following):
+    """A circle, unmapped memory, an address of the kernel."""
+    first, second = words(0, 0x3000, 0x111, 0x2000), words(0, 0, 0x222, following)
+    fd = memory(tmp_path, {0x1000: first, 0x2000: second, 0x3000: b"a\0b"})
+    with contextlib.closing(os.fdopen(fd)):
+        assert linkmaps._objects(fd, 0x1000) == [("a", 0x111), ("", 0x222)]
+
+
+def test_name_without_end_is_cut(tmp_path):
+    """However long the memory is."""
+    fd = memory(tmp_path, {0x1000: words(0, 0x2000, 1, 0), 0x2000: b"x" * 100_000})
+    with contextlib.closing(os.fdopen(fd)):
+        ((name, _),) = linkmaps._objects(fd, 0x1000)
+    assert set(name) == {"x"} and 4096 <= len(name) < 4096 + 256
+
+
+def test_lists_of_this_process():
+    """Python and libc, in the only namespace there is."""
+    (own,) = linkmaps.read(os.getpid())
+    assert own[0].name == "" and any("libc.so" in link.name for link in own)
