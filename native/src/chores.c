@@ -30,6 +30,17 @@ static uint32_t published; // number of the recording that holds what slots.h kn
 
 // ---- the work ------------------------------------------------------------------------------------
 
+// Sampled: a forked child does it when it opens its recording.
+static void publish_coverage(void)
+{
+	store_relaxed(&published, recording.number); // relaxed: two threads at it write the same
+	for (unsigned id = 1; id < modules_count(); id++) {
+		struct catalog_coverage coverage;
+		if (slots_coverage(id, &coverage))
+			tracer_note_coverage(id, &coverage);
+	}
+}
+
 static void look_at_objects(enum slots_how how)
 {
 	static const struct timespec pause = {.tv_nsec = 1000000};
@@ -41,28 +52,23 @@ static void look_at_objects(enum slots_how how)
 	}
 	if (result.displaced && !rules.preloaded)
 		tracer_hooks_were_displaced();
-	uint32_t number = recording.number;
-	if (!result.looked && load_relaxed(&published) == number)
-		return;
-	for (unsigned id = 1; id < modules_count(); id++) {
-		struct catalog_coverage coverage;
-		if (slots_coverage(id, &coverage))
-			tracer_note_coverage(id, &coverage);
-	}
-	store_relaxed(&published, number); // relaxed: two threads at it write the same
+	if (result.looked || load_relaxed(&published) != recording.number)
+		publish_coverage();
 }
 
 void chores_begin(struct chores_rules wanted)
 {
 	rules = wanted;
+	tracer_when_child_opens(publish_coverage);
 	look_at_objects(SLOTS_ALL);
 }
 
 void chores_objects_may_have_come(void)
 {
-	// Not in a forked child that has no recording (yet): its loader's lock may be held by a thread it does not have.
 	if (tracer_is_recording())
 		look_at_objects(SLOTS_IF_CHANGED);
+	else if (tracer_state() == TRACER_FORKED) // what a worker loads before its recording is open is used long after
+		slots_scan(SLOTS_IF_CHANGED);
 }
 
 void chores_do(bool thorough)

@@ -18,6 +18,7 @@
 
 #define DEAD_KEPT 16
 #define DEAD_BYTES_KEPT (64UL << 20)
+#define ROOM_KEPT_FREE (3UL << 20) // what a recording starts with
 #define SHARE_OF_FILE_SYSTEM 8
 #define NAMES_MAX 512 // recordings looked at in one directory
 
@@ -202,9 +203,21 @@ static uint64_t trim_dead(int directory_fd, unsigned n)
 	return dead_bytes;
 }
 
-// Keeps the newest DEAD_KEPT dead recordings within DEAD_BYTES_KEPT, one place kept free for us.
+static uint64_t share_of_file_system(int directory_fd)
+{
+	struct statfs system;
+	if (sys_fstatfs(directory_fd, &system) < 0 || system.f_blocks == 0) // 0: a tmpfs without limit
+		return UINT64_MAX;
+	return system.f_blocks * (uint64_t)system.f_bsize / SHARE_OF_FILE_SYSTEM;
+}
+
+// Keeps the newest DEAD_KEPT dead recordings within DEAD_BYTES_KEPT and half of our share, one place kept free for us:
+// the dead never stand in the way of the living.
 static void prune(int directory_fd)
 {
+	uint64_t share = share_of_file_system(directory_fd);
+	uint64_t kept = share / 2 < DEAD_BYTES_KEPT ? share / 2 : DEAD_BYTES_KEPT;
+	uint64_t room = share / 16 < ROOM_KEPT_FREE ? share / 16 : ROOM_KEPT_FREE;
 	uint64_t total, dead_bytes = 0;
 	unsigned n = list(directory_fd, true, &total), dead = 0;
 	for (unsigned i = 0; i < n; i++)
@@ -212,9 +225,10 @@ static void prune(int directory_fd)
 			dead++;
 			dead_bytes += found[i].bytes;
 		}
-	if (dead_bytes > DEAD_BYTES_KEPT)
+	uint64_t living_bytes = total - dead_bytes;
+	if (dead_bytes > kept || total + room > share)
 		dead_bytes = trim_dead(directory_fd, n);
-	while (dead >= DEAD_KEPT || dead_bytes > DEAD_BYTES_KEPT) {
+	while (dead >= DEAD_KEPT || dead_bytes > kept || (dead && living_bytes + dead_bytes + room > share)) {
 		struct found *oldest = NULL;
 		for (unsigned i = 0; i < n; i++)
 			if (found[i].dead && (!oldest || found[i].modified_ns < oldest->modified_ns))
@@ -284,9 +298,8 @@ bool place_has_room(int directory_fd, uint64_t more)
 	if (sys_fstatfs(directory_fd, &system) < 0)
 		return false;
 	list(directory_fd, false, &ours);
-	uint64_t block = (uint64_t)system.f_bsize;
-	if (system.f_blocks && // 0: a tmpfs without limit
-	    (ours + more > system.f_blocks * block / SHARE_OF_FILE_SYSTEM || system.f_bavail * block < more))
+	if (ours + more > share_of_file_system(directory_fd) ||
+	    (system.f_blocks && system.f_bavail * (uint64_t)system.f_bsize < more)) // 0: a tmpfs without limit
 		return false;
 	return !cgroup_nearly_full(more);
 }
@@ -312,10 +325,7 @@ bool place_has_room_at(const char *file_path, uint64_t more)
 
 uint64_t place_fair_start(int directory_fd, uint64_t wanted, uint64_t least)
 {
-	struct statfs system;
-	if (sys_fstatfs(directory_fd, &system) < 0 || system.f_blocks == 0)
-		return wanted;
-	uint64_t share = system.f_blocks * (uint64_t)system.f_bsize / SHARE_OF_FILE_SYSTEM / 16;
+	uint64_t share = share_of_file_system(directory_fd) / 16;
 	return share >= wanted ? wanted : share < least ? least : round_down(share, PAGE_BYTES);
 }
 

@@ -100,6 +100,19 @@ static bool all_left(unsigned waits) { return all_left_of(&never_started, waits)
 
 // ---- the decision --------------------------------------------------------------------------------
 
+static void (*when_child_opens)(void);
+
+void tracer_when_child_opens(void (*call)(void)) { when_child_opens = call; }
+
+// What would have been sampled of the calls made before there was a recording.
+static void note_missed(uint32_t calls)
+{
+	uint64_t interval = recording.header->effective;
+	uint32_t sum = (uint16_t)interval + (uint16_t)(interval >> 16);
+	if ((uint32_t)interval != SAMPLER_OFF && calls)
+		add_relaxed(&stats_counters[MLF_COUNTER_detached], (calls * 2 + sum - 1) / sum);
+}
+
 void tracer_open_in_child(void)
 {
 	uint32_t seen = load_relaxed(&child_calls);
@@ -120,6 +133,10 @@ void tracer_open_in_child(void)
 	reopen_options.sample_bytes = load_relaxed(&recording.header->effective_sample_bytes);
 	if (!tracer_start(&reopen_options, follow_fork, &why))
 		store_relaxed(&phase, STOPPED);
+	else
+		note_missed(seen);
+	if (when_child_opens)
+		when_child_opens();
 	self->busy = was_busy;
 }
 
@@ -128,14 +145,12 @@ static COLD uint32_t take_unarmed(size_t size_bytes)
 	// The countdowns run on under the off law, so the slow path is met once in 64 calls; before a thread
 	// has adopted that, at any. The calls themselves are counted, not the looks.
 	uint32_t calls = sampler_self.calls_left <= 0 ? sampler_self.calls_loaded : 0;
-	uint32_t weight = sampler_take(size_bytes, &off_interval, &off_bytes);
+	sampler_take(size_bytes, &off_interval, &off_bytes);
 	if (load_relaxed(&phase) != ACTIVE)
 		return 0;
 	// A forked child. Until it has its own recording its counters are private memory.
 	if (add_relaxed(&child_calls, calls) == 0)
 		stats_detach();
-	if (weight)
-		count(detached);
 	if (load_relaxed(&child_calls) >= CHILD_CALLS_BEFORE_OPENING)
 		tracer_open_in_child();
 	return 0;

@@ -78,6 +78,9 @@ bool tracer_start(const struct recording_options *options, bool follow_fork, con
 // A forked child's own recording, if it is to have one and nobody else is at it. Then tracer_is_recording().
 void tracer_open_in_child(void);
 
+// Called right after a child has opened its own, perhaps inside malloc. Cold to set.
+void tracer_when_child_opens(void (*call)(void));
+
 // STOPPED: nothing is written any more. EXITED: marks the end, late destructors still record.
 void tracer_stop(enum mlf_state state);
 

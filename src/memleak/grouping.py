@@ -138,8 +138,17 @@ class Group:
 
     def places(self, sources: tuple[Source, ...]) -> list[tuple[Module, Frame]]:
         """Return the stack as (module, frame) pairs, innermost first."""
-        module = sources[self.members[0][0]].recording.module
-        return [(module(frame.module_id), frame) for frame in self.recorded[0].stack]
+        found = self._places_of(sources, 0)
+        # A recording without room for a module's path still has its build id: another may know the path.
+        for member in range(1, len(self.members) if self.kind == "stack" else 1):
+            if all(module.path for module, _ in found):
+                break
+            found = [mine if mine[0].path else its for mine, its in zip(found, self._places_of(sources, member))]
+        return found
+
+    def _places_of(self, sources: tuple[Source, ...], member: int) -> list[tuple[Module, Frame]]:
+        module = sources[self.members[member][0]].recording.module
+        return [(module(frame.module_id), frame) for frame in self.recorded[member].stack]
 
     def row(self, sources: tuple[Source, ...], tracer: Tracer) -> Row:
         """Return the row that is shown."""

@@ -2,7 +2,8 @@
 
 A process's recording is found through `/proc/PID/maps` and opened through `/proc/PID/root`, so it
 does not matter in which container the process runs. Whether a process is alive is decided by
-its start time and by its mapping of the file, never by a signal: pids are used again.
+its start time and by its mapping of the file, never by a signal: pids are used again. A process of
+a container has one number in there, which its recording states, and another one outside.
 """
 
 import os
@@ -16,20 +17,27 @@ from .errors import RecordingError, TargetError
 from .records import Header
 
 SUFFIX = ".mlrec"
+_LIBRARY = "libmemleak.so"
 _FILES_MOST = 10_000
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO: what runs in it sees every process
 _RUN_HINT = "start it with `memleak run` or with `MEMLEAK=1`, or let it call memleak.start()"
 
 Target = Union[int, str, "os.PathLike[str]"]
 
 
 class Found(NamedTuple):
-    """One recording in a directory. `alive` is None when it belongs to another pid namespace."""
+    """One recording in a directory.
+
+    `pid` is the process's number in its own pid namespace, `pid_here` the one that reaches it from
+    this process, None unless it is alive. `alive` is None when it is of a namespace out of sight.
+    """
 
     path: Path
     pid: int
     start_ticks: int
     alive: Optional[bool]
     header: Header
+    pid_here: Optional[int] = None
 
 
 class _Mapping(NamedTuple):
@@ -90,6 +98,7 @@ def find(target: Target, *, environ: Optional[Mapping[str, str]] = None, dead: b
 def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Found]:
     """Return the recordings in *places* that can be read; directories that are not ours are passed over."""
     result = []
+    others = _Processes()
     for place in places:
         try:
             owner = os.stat(place).st_uid
@@ -104,7 +113,8 @@ def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Fo
                 header = recording.load_header(path)
             except RecordingError:
                 continue
-            result.append(Found(path, header.pid, header.start_ticks, is_alive(header, path), header))
+            alive, pid_here = _look(header, path, others)
+            result.append(Found(path, header.pid, header.start_ticks, alive, header, pid_here))
     return result
 
 
@@ -112,26 +122,82 @@ def is_alive(header: Header, path: Union[str, "os.PathLike[str]"]) -> Optional[b
     """Whether the process that wrote *header* runs and still has *path* mapped.
 
     Returns:
-        True or False; None for a process of another pid namespace, whose number says nothing here.
-        A copy of a recording is not alive. Where maps may not be read, the start time decides.
+        True or False; None for a process of a pid namespace that cannot be seen from here. A copy of
+        a recording is not alive. Where maps may not be read, the start time decides.
     """
+    return _look(header, path, _Processes())[0]
+
+
+def root_of(target: Target) -> Optional[str]:
+    """Return the root directory of the files that *target* speaks of when it is not ours, as in a container.
+
+    It is known of a running process, and of a path through the `/proc/PID/root` of one.
+    """
+    name = os.fspath(target) if isinstance(target, os.PathLike) else str(target)
+    parts = name.split("/", 4)
+    if parts[:2] == ["", "proc"] and parts[3:4] == ["root"]:
+        name = parts[2]
+    if not (name.isascii() and name.isdigit()):
+        return None
+    try:
+        namespaces = [os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in (name, "self")]
+        roots = [os.stat(f"/proc/{pid}/root/") for pid in (name, "self")]
+    except OSError:
+        return None
+    if namespaces[0] == namespaces[1] and os.path.samestat(*roots):
+        return None
+    return f"/proc/{name}/root"
+
+
+class _Processes:
+    """The processes to be seen here, by their start, listed when first asked for."""
+
+    def __init__(self) -> None:
+        self._started: Optional[dict[Optional[int], list[int]]] = None
+
+    def find(self, header: Header) -> tuple[Optional[int], bool]:
+        """Return the number here of the process of another namespace that wrote *header*, and whether all was seen."""
+        if self._started is None:
+            self._started = {}
+            for pid in _all_pids():
+                self._started.setdefault(start_ticks(pid), []).append(pid)
+        everything = os.geteuid() == 0 and _pid_namespace() == _INITIAL_PID_NAMESPACE
+        for pid in self._started.get(header.start_ticks, ()):
+            try:
+                namespace = os.stat(f"/proc/{pid}/ns/pid").st_ino
+            except PermissionError:
+                everything = False
+                continue
+            except OSError:
+                continue
+            if namespace == header.pid_namespace and header.pid in _pids_of(pid):
+                return pid, True
+        return None, everything
+
+
+def _look(
+    header: Header, path: Union[str, "os.PathLike[str]"], others: _Processes
+) -> tuple[Optional[bool], Optional[int]]:
+    """Return whether the process lives, as `is_alive` does, and its number here."""
     if header.ended:
-        return False
+        return False, None
     boot_id = _boot_id()
     if boot_id is not None and any(header.boot_id) and header.boot_id != boot_id:
-        return False
-    through = _pid_in_proc_path(path)
-    if through is None and header.pid_namespace not in (0, _pid_namespace()):
-        return None
-    pid = header.pid if through is None else through
-    if start_ticks(pid) != header.start_ticks:
-        return False
+        return False, None
+    pid: Optional[int] = header.pid
+    if header.pid_namespace not in (0, _pid_namespace()):
+        pid, everything = others.find(header)
+        if pid is None:
+            return (False if everything else None), None
+    if pid is None or start_ticks(pid) != header.start_ticks:
+        return False, None
     try:
         mappings = _mappings(pid)
         status = os.stat(path)
     except OSError:
-        return True
-    return any((m.device, m.inode) == (status.st_dev, status.st_ino) for m in mappings)
+        return True, pid
+    alive = any((m.device, m.inode) == (status.st_dev, status.st_ino) for m in mappings)
+    return alive, pid if alive else None
 
 
 def start_ticks(pid: int) -> Optional[int]:
@@ -188,6 +254,11 @@ def _of_pid(pid: int, environ: Optional[Mapping[str, str]], dead: bool) -> list[
         return [max(readable)[2]]
     if problem:
         raise TargetError(f"process {pid}: {problem}")
+    if any(os.path.basename(m.path) == _LIBRARY for m in mappings):
+        raise TargetError(
+            f"process {pid} has no recording that can be read, though memleak is in it: it is not switched on, or"
+            f" there was no room for one; memleak doctor {pid} tells more"
+        )
     raise TargetError(f"process {pid} has no recording: memleak is not in it; {_RUN_HINT}")
 
 
@@ -276,12 +347,11 @@ def _in_directory(place: Path) -> list[Path]:
     return found
 
 
-def _pid_in_proc_path(path: Union[str, "os.PathLike[str]"]) -> Optional[int]:
-    """Return N of a path that begins with /proc/N/."""
-    parts = os.fspath(path).split("/", 3)
-    if len(parts) == 4 and parts[:2] == ["", "proc"] and parts[2].isdigit():
-        return int(parts[2])
-    return None
+def _all_pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
 
 
 def _pid_namespace() -> int:

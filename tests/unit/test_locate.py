@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,20 @@ def test_untraced_process():
         process.wait()
 
 
+def test_core_without_a_recording(core_path):
+    """It says that memleak is there: starting the program with it again would not help."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={**os.environ, "LD_PRELOAD": core_path})
+    try:
+        deadline = time.monotonic() + 30
+        while core_path not in Path(f"/proc/{process.pid}/maps").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with pytest.raises(TargetError, match=f"though memleak is in it: .* memleak doctor {process.pid}"):
+            locate.find(process.pid)
+    finally:
+        process.communicate()
+
+
 def test_dead_process(tmp_path):
     """A pid without a process: where its recording lies is said; with dead=True it is used."""
     pid = ended_pid()
@@ -133,11 +148,26 @@ def test_reused_pid_is_not_alive(tmp_path):
     assert [found.alive for found in locate.list_recordings([tmp_path])] == [False] * 3
 
 
-def test_other_pid_namespace_is_not_judged(tmp_path):
-    """A number of another namespace says nothing here."""
+def test_other_pid_namespace(tmp_path):
+    """A number of another namespace says nothing here; only who sees every process knows that nobody is behind it."""
     path = tmp_path / "x.mlrec"
-    path.write_bytes(RecordingWriter(pid=os.getpid(), boot_id=boot_id(), pid_namespace=1).bytes())
-    assert locate.list_recordings([tmp_path])[0].alive is None
+    mine = {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid()), "boot_id": boot_id()}
+    path.write_bytes(RecordingWriter(**mine, pid_namespace=1).bytes())
+    (found,) = locate.list_recordings([tmp_path])
+    sees_all = os.geteuid() == 0 and os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
+    assert (found.pid, found.alive, found.pid_here) == (os.getpid(), False if sees_all else None, None)
+    assert locate.is_alive(found.header, path) is found.alive
+
+
+def test_number_of_a_running_process(tmp_path):
+    """In our own namespace it is the one its recording states."""
+    with traced_process(tmp_path) as (process, _):
+        assert [found.pid_here for found in locate.list_recordings([tmp_path])] == [process.pid]
+
+
+def test_root_of(tmp_path):
+    """None unless the process sees other files than we do."""
+    assert [locate.root_of(target) for target in (os.getpid(), str(os.getpid()), tmp_path, "4194305000")] == [None] * 4
 
 
 def test_list_passes_over_what_it_cannot_read(tmp_path):

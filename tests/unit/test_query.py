@@ -181,6 +181,20 @@ def test_recordings_merge_by_build_and_place():
     assert len(merged.recordings) == 2 and merged.footer()["recordings"] == 2
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_merged_stack_has_the_names_that_any_recording_knows(order):
+    """A recording that had no room for a path still has the build id."""
+    writers = []
+    for path in ("", "/usr/lib/libdeep.so"):
+        writer = RecordingWriter()
+        frames = [(writer.module(path, build_id=b"\x07" * 20), 0x44), (writer.module("/opt/app", main=True), 0x55)]
+        writer.live(writer.row(frames), size=1)
+        writers.append(writer)
+    (row,) = snapshot_of(*[writers[number] for number in order]).rows()
+    assert row.back_trace.split()[:2] == ["libdeep.so+0x44", "0x55"]
+    assert row.samples == 2
+
+
 def test_other_build_is_another_row():
     """The same address of another build is another place."""
     other = RecordingWriter()

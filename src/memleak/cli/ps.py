@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .. import locate, query, recording
+from .. import locate, recording
 from ..errors import MemleakError
 from . import render
 from .common import Parser
@@ -46,12 +46,13 @@ def entry(found: locate.Found) -> dict[str, Any]:
     header = found.header
     held: int | None
     try:
-        held = sum(row.est_bytes for row in query.Snapshot(recording.load(found.path)).rows())
+        held = round(sum(row.live.est_bytes for row in recording.load(found.path).rows))
         size = os.stat(found.path).st_blocks * 512
     except (MemleakError, OSError):
         held, size = None, 0  # it ended and was removed meanwhile
     return {
         "pid": header.pid,
+        "pid_here": found.pid_here,
         "command": header.command,
         "state": state(found),
         "mode": header.mode,
@@ -72,11 +73,17 @@ def state(found: locate.Found) -> str:
     return found.header.state_name if found.header.ended else "killed"
 
 
+def _state(one: dict[str, Any]) -> str:
+    """Return the state, and for a process of a container the number that a TARGET of ours must be."""
+    is_elsewhere = one["pid_here"] not in (None, one["pid"])
+    return f"{one['state']}, here {one['pid_here']}" if is_elsewhere else str(one["state"])
+
+
 def _table(entries: Sequence[dict[str, Any]]) -> list[str]:
     header = ["PID", "COMMAND", "STATE", "MODE", "AGE", "SAMPLES", "EST LIVE", "SIZE", "RECORDING"]
     rows = [
         [
-            str(one["pid"]), render.printable(one["command"]), one["state"], one["mode"], render.age(one["age_s"]),
+            str(one["pid"]), render.printable(one["command"]), _state(one), one["mode"], render.age(one["age_s"]),
             render.count(one["samples"]), render.size(one["est_bytes"]), render.size(one["size_bytes"]),
             render.printable(one["path"]),
         ]

@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     add_symbol_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON list of rows")
     options = parser.parse_args(argv)
-    symbolizer = named(options.sysroot, options.debug_dir)
+    symbolizer = named(options.sysroot, options.debug_dir, options.target)
     snapshot = query.open(options.target, symbolizer=symbolizer)
     rows = snapshot.rows()
     if options.json:

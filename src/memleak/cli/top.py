@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .. import query
+from .. import locate, query
 from . import render
 from .common import Parser, add_symbol_options, add_target, conditions, positive
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     where = {name: typed(name, value) for name, value in conditions(options.where).items()}
-    symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir)
+    symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir, options.target)
     snapshot = query.open(options.target, symbolizer=symbolizer)
     rows = snapshot.top(options.n, by=options.by, where=where or None, group_by=options.group_by)
     if options.by in LIVE:
@@ -49,11 +49,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def named(sysroot: str | None, debug_dirs: Sequence[str]) -> Any:
-    """Return a symbolizer that looks where the options say."""
+def named(sysroot: str | None, debug_dirs: Sequence[str], target: str) -> Any:
+    """Return a symbolizer that looks where the options say, else where the target's files are."""
     from ..symbolize import Symbolizer
 
-    return Symbolizer(sysroot=sysroot, debug_dirs=list(debug_dirs))
+    return Symbolizer(sysroot=sysroot or locate.root_of(target), debug_dirs=list(debug_dirs))
 
 
 def typed(name: str, text: str) -> Any:
