@@ -56,3 +56,18 @@ def test_reading_needs_no_core():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_start_loads_no_reader(runtime_directory):
+    """Tracing starts without what reads recordings, and without the slow parts of the standard library."""
+    code = (
+        "import sys, memleak; memleak.start(); memleak.configure; memleak.mode; memleak.stop()\n"
+        "print(memleak.is_running(), *sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], check=True, capture_output=True, text=True)
+    running, *loaded = done.stdout.split()
+    assert running == "False"
+    ours = {name.split(".")[1] for name in loaded if name.startswith("memleak.")}
+    assert ours == {"_memleak_ffi", "_native", "config", "errors", "names", "own", "session"}
+    slow = "argparse contextlib ctypes dataclasses elftools enum inspect pathlib re sqlite3 subprocess tempfile typing"
+    assert not set(slow.split()) & set(loaded)

@@ -37,7 +37,7 @@ NATIVE_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    {"errors", "layout", "linkmaps", "units", "_memleak_ffi"},
+    {"errors", "layout", "names", "linkmaps", "units", "_memleak_ffi"},
     {"config", "loaded", "records", "rows", "symbolize", "_native"},
     {"decode", "estimate"},
     {"recording"},

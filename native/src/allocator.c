@@ -30,6 +30,8 @@ static void *first_mmap(void *a, size_t n, int p, int f, int d, off_t o) { alloc
 static int first_munmap(void *a, size_t n) { allocator_resolve(); return real.munmap(a, n); }
 static void *first_mremap(void *a, size_t n, size_t m, int f, void *b) { allocator_resolve(); return real.mremap(a, n, m, f, b); }
 static int first_dlclose(void *h) { allocator_resolve(); return real.dlclose(h); }
+static int first_unshare(int f) { allocator_resolve(); return real.unshare(f); }
+static int first_setns(int d, int f) { allocator_resolve(); return real.setns(d, f); }
 static void *first_dlsym(void *h, const char *n) { allocator_resolve(); return real.dlsym(h, n); }
 static int first_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x)
 {
@@ -40,12 +42,13 @@ static int first_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f
 struct allocator real = {
     first_malloc, first_free, first_calloc, first_realloc, first_reallocarray, first_posix_memalign, first_aligned_alloc,
     first_memalign, first_valloc, first_pvalloc, first_usable, first_mmap, first_munmap, first_mremap, first_dlclose,
-    first_dlsym, first_pthread_create,
+    first_dlsym, first_unshare, first_setns, first_pthread_create,
 };
 
 // ---- what a name falls back to that no object defines ----------------------------------------------
 
 static void *no_memory(void) { errno = ENOMEM; return NULL; }
+static int not_there(void) { errno = ENOSYS; return -1; }
 static void *absent_malloc(size_t n) { (void)n; return no_memory(); }
 static void absent_free(void *p) { (void)p; }
 // Before glibc 2.34 these live in libraries that may come later: look again when called.
@@ -88,7 +91,7 @@ void allocator_resolve(void)
 	    NAME(aligned_alloc, no_memory), NAME(memalign, no_memory),      NAME(valloc, no_memory),
 	    NAME(pvalloc, no_memory),      NAME(malloc_usable_size, no_memory), NAME(mmap, no_memory),
 	    NAME(munmap, no_memory),       NAME(mremap, no_memory),         NAME(dlclose, absent_dlclose),
-	    NAME(dlsym, absent_dlsym),     NAME(pthread_create, absent_pthread_create),
+	    NAME(unshare, not_there),      NAME(setns, not_there),          NAME(dlsym, absent_dlsym),     NAME(pthread_create, absent_pthread_create),
 #undef NAME
 	};
 	uintptr_t self = (uintptr_t)&allocator_resolve;

@@ -27,6 +27,8 @@ struct allocator {
 	void *(*mremap)(void *, size_t, size_t, int, void *);
 	int (*dlclose)(void *);
 	void *(*dlsym)(void *, const char *);
+	int (*unshare)(int);
+	int (*setns)(int, int);
 	int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 };
 extern struct allocator real HIDDEN;

@@ -1,7 +1,7 @@
 // chores.c -- when cold work runs
 //
 // Context:   cold. The chores thread sleeps a second at a time and does what chores_do() does.
-// Invariant: there is at most one chores thread, only after the program made a thread itself, with all
+// Invariant: there is at most one chores thread, only while the program has threads of its own, with all
 //            signals blocked; its own allocations are never sampled.
 // Why:       a single-threaded program must stay single-threaded: a native thread makes os.fork()
 //            warn in Python 3.12+, unshare(CLONE_NEWUSER) fail and stdio take locks.
@@ -19,6 +19,7 @@
 #include "tracer.h"
 
 #include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <time.h>
 
@@ -26,6 +27,7 @@
 
 static struct chores_rules rules;
 static uint32_t owner_pid; // the process whose chores thread exists
+static uint32_t asked_to_leave; // futex
 static uint32_t published; // number of the recording that holds what slots.h knows
 
 // ---- the work ------------------------------------------------------------------------------------
@@ -92,26 +94,31 @@ static bool main_thread_ended(void)
 	return sys_call(SYS_get_robust_list, sys_getpid(), &head, &length) == 0 && !head;
 }
 
-// Of a process whose main thread is gone: is this thread the only other one?
-static bool alone(void)
+static unsigned threads_of_process(void)
 {
 	char stat[512];
-	return sys_read_file("/proc/self/stat", stat, sizeof(stat)) > 0 &&
-	       text_stat_field(stat, 20) == 2; // the main thread, a zombie, and this one
+	return sys_read_file("/proc/self/stat", stat, sizeof(stat)) > 0 ? (unsigned)text_stat_field(stat, 20) : 0;
 }
 
-// False: the thread must end for good.
+// Nobody is left but the main thread, or what remains of it when it has ended, and this one.
+static bool alone(void) { return threads_of_process() == 2; }
+
+static void sleep_until_asked(unsigned long ns)
+{
+	struct timespec time = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	sys_call6(SYS_futex, (long)&asked_to_leave, FUTEX_WAIT_PRIVATE, 0, (long)&time, 0, 0);
+}
+
+// False: the program has no other threads any more, and is to be single-threaded again; if its last one has ended with
+// pthread_exit(), it ends with ours, as without us.
 static bool work_until_stopped(void)
 {
 	while (tracer_is_recording()) {
 		chores_do(false);
-		struct timespec time = {.tv_sec = 1};
-		if (unlikely(main_thread_ended())) {
-			if (alone()) // the program's last thread has ended: with ours the process does, as without us
-				return false;
-			time = (struct timespec){.tv_nsec = 20000000};
-		}
-		sys_call(SYS_nanosleep, &time, 0, 0);
+		sleep_until_asked(main_thread_ended() ? 20000000 : 1000000000);
+		if (alone())
+			return false;
+		store_relaxed(&asked_to_leave, 0);
 	}
 	return true;
 }
@@ -121,14 +128,25 @@ static void *run(void *unused)
 	(void)unused;
 	sampler_self.busy = SAMPLER_NOT_THE_PROGRAM; // for ever
 	uint32_t self = (uint32_t)sys_getpid(), nobody = 0;
-	while (work_until_stopped()) {
+	for (;;) {
+		bool others = work_until_stopped();
 		exchange_acq_rel(&owner_pid, 0);
-		// Started again just now, and counting on us?
-		if (!tracer_is_recording() || !cas_acq_rel(&owner_pid, &nobody, self))
+		// A thread made, or tracing started again, just now may count on us.
+		others = others || !alone();
+		if (!others || !tracer_is_recording() || !cas_acq_rel(&owner_pid, &nobody, self))
 			return NULL;
 	}
-	exchange_acq_rel(&owner_pid, 0);
-	return NULL;
+}
+
+void chores_leave_alone(void)
+{
+	static const struct timespec pause = {.tv_nsec = 50000};
+	if (load_relaxed(&owner_pid) != (uint32_t)sys_getpid() || !alone())
+		return; // there is none, or the program has other threads itself
+	store_relaxed(&asked_to_leave, 1);
+	sys_call6(SYS_futex, (long)&asked_to_leave, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+	for (int i = 0; i < 2000 && threads_of_process() > 1; i++)
+		sys_call(SYS_nanosleep, &pause, 0, 0);
 }
 
 static void set_signals(int how, const uint64_t *set, uint64_t *old)
@@ -154,6 +172,7 @@ void chores_thread_created(void)
 	uint32_t pid = (uint32_t)sys_getpid(), seen = load_relaxed(&owner_pid);
 	if (!rules.thread_allowed || !tracer_is_recording() || seen == pid || !cas_acq_rel(&owner_pid, &seen, pid))
 		return;
+	store_relaxed(&asked_to_leave, 0);
 	uint64_t all = ~0ULL, before = 0;
 	uint32_t was_busy = sampler_self.busy;
 	set_signals(SIG_SETMASK, &all, &before);

@@ -17,6 +17,9 @@ void chores_begin(struct chores_rules rules);
 // The program has just created a thread: it is multi-threaded now, so one more does no harm.
 void chores_thread_created(void);
 
+// The program is about to do what only a process with one thread may: if ours is the only other one, it ends now.
+void chores_leave_alone(void);
+
 // Hook what the loader has brought since the last look. Cheap if it brought nothing.
 void chores_objects_may_have_come(void);
 

@@ -38,7 +38,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 }
 
 // The handle says where to look, so that it is we who call makes no difference.
-static NOINLINE void *dlsym_of_family(void *handle, const char *name)
+static NOINLINE void *dlsym_given_out(void *handle, const char *name)
 {
 	void *found = real.dlsym(handle, name);
 	uintptr_t hook = slots_hook_for(name, (uintptr_t)found);
@@ -50,9 +50,22 @@ static void *dlsym_hook(void *handle, const char *name)
 	chores_objects_may_have_come();
 	// RTLD_NEXT: a wrapper asks for what is behind itself, and that is not us. RTLD_DEFAULT begins where its caller
 	// stands, who may be bound to another allocator than most.
-	if (likely(!name || handle == RTLD_NEXT || !slots_is_family(name)) || (handle == RTLD_DEFAULT && slots_several_allocators()))
+	if (likely(!name || handle == RTLD_NEXT || !slots_is_given(name)) || (handle == RTLD_DEFAULT && slots_several_allocators()))
 		return real.dlsym(handle, name);
-	return dlsym_of_family(handle, name);
+	return dlsym_given_out(handle, name);
+}
+
+// These fail while there is another thread: ours must not be the one. By slot, like dlsym().
+static int unshare_hook(int flags)
+{
+	chores_leave_alone();
+	return real.unshare(flags);
+}
+
+static int setns_hook(int fd, int type)
+{
+	chores_leave_alone();
+	return real.setns(fd, type);
 }
 
 OWN_NAME(dlclose);
@@ -65,6 +78,14 @@ void hook_events_register(void)
 	    {"dlclose", (uintptr_t)&own_dlclose, (const uintptr_t *)(const void *)&real.dlclose},
 	    {"pthread_create", (uintptr_t)&own_pthread_create, (const uintptr_t *)(const void *)&real.pthread_create},
 	};
-	static struct slots_table table = {.names = names, .count = ARRAY_LEN(names), .meaning = SLOTS_OTHER};
-	slots_register(&table);
+	static const struct slots_name given[] = {
+	    {"unshare", (uintptr_t)&unshare_hook, (const uintptr_t *)(const void *)&real.unshare},
+	    {"setns", (uintptr_t)&setns_hook, (const uintptr_t *)(const void *)&real.setns},
+	};
+	static struct slots_table tables[] = {
+	    {.names = names, .count = ARRAY_LEN(names), .meaning = SLOTS_OTHER},
+	    {.names = given, .count = ARRAY_LEN(given), .meaning = SLOTS_GIVEN},
+	};
+	slots_register(&tables[0]);
+	slots_register(&tables[1]);
 }

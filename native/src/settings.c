@@ -34,6 +34,12 @@ bool settings_is(const char *name, const char *value)
 	return found && text_equal(found, value);
 }
 
+bool settings_has(const char *name)
+{
+	const char *found = getenv(name);
+	return found && *found && !text_equal(found, "0");
+}
+
 static bool parse_size(const char *s, uint64_t *out)
 {
 	if (!text_parse_decimal(&s, out))

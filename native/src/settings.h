@@ -18,5 +18,6 @@ void settings_read_places(struct recording_options *out);
 void settings_read_knobs(struct recording_options *out);
 
 bool settings_is(const char *name, const char *value);
+bool settings_has(const char *name); // set, and neither "" nor "0"
 
 #endif

@@ -117,18 +117,22 @@ static uintptr_t hook_of(const struct slots_table *table, unsigned index, uintpt
 	return name->hook ? name->hook : table->choose(index, original);
 }
 
-bool slots_is_family(const char *name)
+static bool is_given(const struct slots_table *table)
+{
+	return table && (table->meaning == SLOTS_FAMILY || table->meaning == SLOTS_GIVEN);
+}
+
+bool slots_is_given(const char *name)
 {
 	unsigned index;
-	const struct slots_table *table = find_name(name, &index);
-	return table && table->meaning == SLOTS_FAMILY;
+	return is_given(find_name(name, &index));
 }
 
 uintptr_t slots_hook_for(const char *name, uintptr_t original)
 {
 	unsigned index;
 	const struct slots_table *table = find_name(name, &index);
-	return table && table->meaning == SLOTS_FAMILY ? hook_of(table, index, original) : 0;
+	return is_given(table) ? hook_of(table, index, original) : 0;
 }
 
 bool slots_several_allocators(void) { return load_relaxed(&allocators) > 1; }
@@ -204,7 +208,7 @@ static void look_at_slot(struct object *object, const ElfW(Sym) *symbol, const c
 	if (!table)
 		return;
 	bool family = table->meaning == SLOTS_FAMILY;
-	if (object->allocator != NO_ALLOCATOR && table->meaning != SLOTS_OTHER)
+	if (object->allocator != NO_ALLOCATOR && (family || table->meaning == SLOTS_MAPPINGS))
 		return;
 	uintptr_t value = load_relaxed(slot), original = value;
 	if (value == 0 || (object->bias && value < object->image.low && value < object->image.high - object->image.low))

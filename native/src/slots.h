@@ -16,6 +16,7 @@ struct slots_name {
 enum slots_meaning {
 	SLOTS_FAMILY,   // malloc's family: tells whether an object's allocations are seen; dlsym() gives the hooks out
 	SLOTS_MAPPINGS, // not hooked in an object that is an allocator: what it maps is counted as what is cut from it
+	SLOTS_GIVEN, // dlsym() gives these hooks out too
 	SLOTS_OTHER,
 };
 
@@ -47,9 +48,10 @@ struct slots_result slots_scan(enum slots_how how);
 // False: the object of this module id was never looked at.
 bool slots_coverage(unsigned id, struct catalog_coverage *out);
 
-// The hook for a function of malloc's family that dlsym() found; 0 if it is not what our hooks call.
+// The hook for a function of malloc's family, or another that dlsym() gives out, that it found; 0 if it is not what our
+// hooks call.
 uintptr_t slots_hook_for(const char *name, uintptr_t original);
-bool slots_is_family(const char *name);
+bool slots_is_given(const char *name);
 
 // Do several objects define malloc? Then who looks a name up may be meant to get another one than we think.
 bool slots_several_allocators(void);

@@ -59,6 +59,12 @@ static const char *obstacle(bool preloaded)
 	return NULL;
 }
 
+static void before_fork(void)
+{
+	slots_before_fork();
+	chores_leave_alone(); // Python 3.12 and later warn of other threads
+}
+
 static void register_hooks(void)
 {
 	static bool done;
@@ -68,7 +74,7 @@ static void register_hooks(void)
 	hook_malloc_register();
 	hook_new_register();
 	hook_events_register();
-	pthread_atfork(slots_before_fork, NULL, NULL);
+	pthread_atfork(before_fork, NULL, NULL);
 }
 
 static bool program_has_threads(void)
@@ -103,7 +109,7 @@ static bool open_recording(struct recording_options *options, bool preloaded, bo
 
 static bool asked_for(void)
 {
-	return settings_is("MEMLEAK", "1") && !settings_is("MEMLEAK_DISABLE", "1") && !getauxval(AT_SECURE);
+	return settings_is("MEMLEAK", "1") && !settings_has("MEMLEAK_DISABLE") && !getauxval(AT_SECURE);
 }
 
 // "MEMLEAK=1" becomes "MEMLEAK=0" where it stands: programs exec'd from here are not followed. In place,
@@ -179,7 +185,7 @@ static enum startup_outcome begin(const struct startup_knobs *knobs, const char 
 			return STARTUP_STARTED;
 		tracer_stop(MLF_STATE_STOPPED); // it was not to have one; now it is asked for
 	}
-	*why = settings_is("MEMLEAK_DISABLE", "1") ? "MEMLEAK_DISABLE=1 is set" : obstacle(preloaded);
+	*why = settings_has("MEMLEAK_DISABLE") ? "MEMLEAK_DISABLE is set" : obstacle(preloaded);
 	if (*why)
 		return STARTUP_REFUSED;
 	struct recording_options options = {

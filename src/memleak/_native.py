@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 
 from .errors import CoreError
+from .names import LIBRARY
 
 TYPE_CHECKING = False  # start() loads this module, and typing takes milliseconds to import
 if TYPE_CHECKING:
     from typing import Any
 
-LIBRARY = "libmemleak.so"
 
 # What state() returns.
 IDLE, RECORDING, STOPPED, FORKED = range(4)
@@ -91,19 +91,30 @@ def recording_path() -> str | None:
     return _text(path) or None
 
 
-def recording_memory(offset: int = 0, most: int | None = None) -> bytes:
+def recording_memory(most: int | None = None) -> bytes:
     """Return a copy of this process's last recording as it stands in memory; empty while there is none.
 
     Args:
-        offset: where to begin, in bytes.
-        most: how many bytes at most; None for all there are.
+        most: how many bytes at most, from its beginning; None for all.
     """
-    module = _module()
-    length = module.ffi.new("unsigned long long *")
-    address = module.lib.memleak_recording_memory(length)
-    available = int(length[0]) if address else 0
-    end = available if most is None else min(available, offset + most)
-    return bytes(module.ffi.buffer(address, available)[offset:end]) if offset < end else b""
+    view = _recording_view()
+    return bytes(view[:most]) if view is not None else b""
+
+
+def write_recording(fd: int) -> None:
+    """Write this process's last recording as it stands in memory to an open file; nothing while there is none.
+
+    This thread allocates nothing meanwhile: as far as it goes, what is written is of one moment.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    view = _recording_view()
+    if view is not None:
+        with memoryview(view) as rest:
+            written = 0
+            while written < len(rest):
+                written += os.write(fd, rest[written:])
 
 
 def malloc_in_use() -> int | None:
@@ -140,6 +151,14 @@ def _module() -> Any:
             )
         _loaded = module
     return _loaded
+
+
+def _recording_view() -> Any:
+    """Return cffi's view of the recording's memory; None while there is none. The memory stays for good."""
+    module = _module()
+    length = module.ffi.new("unsigned long long *")
+    address = module.lib.memleak_recording_memory(length)
+    return module.ffi.buffer(address, length[0]) if address else None
 
 
 def _text(pointer: Any) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
 from . import layout, loaded
-from ._native import LIBRARY
 from .loaded import LoadedObject
+from .names import LIBRARY
 from .recording import Recording
 from .records import Module
 from .units import size

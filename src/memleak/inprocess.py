@@ -3,6 +3,10 @@
 import os
 from typing import NamedTuple, Optional
 
+# Coverage uses these. Loaded here, their memory is in the estimate and in the process's own figures alike.
+import elftools.elf.elffile
+import elftools.elf.hash  # noqa: F401
+
 from . import _native, coverage, layout, loaded, own
 from .config import Knobs
 from .coverage import Coverage

@@ -14,10 +14,10 @@ from typing import NamedTuple, Optional, Union
 
 from . import layout, recording
 from .errors import RecordingError, TargetError
+from .names import LIBRARY
 from .records import Header
 
 SUFFIX = ".mlrec"
-_LIBRARY = "libmemleak.so"
 _FILES_MOST = 10_000
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO: what runs in it sees every process
 _RUN_HINT = "start it with `memleak run` or with `MEMLEAK=1`, or let it call memleak.start()"
@@ -254,7 +254,7 @@ def _of_pid(pid: int, environ: Optional[Mapping[str, str]], dead: bool) -> list[
         return [max(readable)[2]]
     if problem:
         raise TargetError(f"process {pid}: {problem}")
-    if any(os.path.basename(m.path) == _LIBRARY for m in mappings):
+    if any(os.path.basename(m.path) == LIBRARY for m in mappings):
         raise TargetError(
             f"process {pid} has no recording that can be read, though memleak is in it: it is not switched on, or"
             f" there was no room for one; memleak doctor {pid} tells more"

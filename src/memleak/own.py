@@ -11,7 +11,7 @@ from _thread import RLock
 
 from . import _native
 from .config import Knobs
-from .errors import TargetError
+from .errors import RecordingError, TargetError
 
 TYPE_CHECKING = False  # start() loads this module, and typing takes milliseconds to import
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def header() -> Header | None:
     """Return the header of this process's last recording; None while it has none of its own."""
     from . import layout, recording
 
-    page = _native.recording_memory(0, layout.HEADER_BYTES)
+    page = _native.recording_memory(layout.HEADER_BYTES)
     found = recording.parse_header(page, _origin()) if page else None
     # A forked child still has its parent's in its memory.
     return found if found is not None and found.pid == os.getpid() else None
@@ -66,10 +66,31 @@ def load() -> Recording | None:
     from . import recording
 
     with lock:
-        found = header()
-        if found is None:
+        if header() is None:
             return None
-        return recording.load_from(_native.recording_memory, found.file_bytes, _origin())
+        origin = _origin()
+        files: list[int] = []
+        try:
+            for _ in range(2):
+                files.append(_open_file())
+            # Through files: a copy in the program's own memory would stand in the recording as a live block,
+            # and each further allocation would change what is being copied.
+            for fd in files:
+                _native.write_recording(fd)
+            return recording.load_copies(files[0], files[1], origin)
+        except OSError as error:
+            raise RecordingError(f"{origin}: cannot be copied: {error.strerror or error}") from error
+        finally:
+            for fd in files:
+                os.close(fd)
+
+
+def _open_file() -> int:
+    """Return the descriptor of a new file in memory that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("memleak", os.MFD_CLOEXEC)
+    # An interpreter built for an old C library.
+    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _origin() -> str:

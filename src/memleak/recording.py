@@ -22,7 +22,7 @@ __all__ = [
     "PathLike",
     "Recording",
     "load",
-    "load_from",
+    "load_copies",
     "load_header",
     "open_regular",
     "parse",
@@ -130,7 +130,8 @@ def load(path: PathLike, *, origin: Optional[str] = None) -> Recording:
     try:
         fd = open_regular(path)
         try:
-            raw = _copy(partial(_read, fd), os.fstat(fd).st_size, name)
+            read = partial(_read, fd)
+            raw = _copy(read, read, os.fstat(fd).st_size, name)
         finally:
             os.close(fd)
     except OSError as error:
@@ -138,19 +139,20 @@ def load(path: PathLike, *, origin: Optional[str] = None) -> Recording:
     return parse(raw, name)
 
 
-def load_from(read: Reader, size: int, origin: str) -> Recording:
-    """Read a recording that stands elsewhere than in a file, and may be changing.
+def load_copies(earlier: int, later: int, origin: str) -> Recording:
+    """Read a recording from two copies, made one after the other while it may have been changing.
 
     Args:
-        read: copies a part of it.
-        size: its length in bytes.
+        earlier: descriptor of an open file; live samples are read from it.
+        later: the same, for the rest.
         origin: how messages name it.
 
     Raises:
         RecordingError: not a recording, or damaged.
         NewerFormatError: it has a later format.
     """
-    return parse(_copy(read, size, origin), origin)
+    size = os.fstat(later).st_size
+    return parse(_copy(partial(_read, earlier), partial(_read, later), size, origin), origin)
 
 
 def load_header(path: PathLike, *, origin: Optional[str] = None) -> Header:
@@ -183,24 +185,24 @@ def parse(buffer: bytes, origin: str = "<bytes>") -> Recording:
     return Recording(decoder)
 
 
-def _copy(read: Reader, size: int, origin: str) -> bytes:
+def _copy(read_first: Reader, read: Reader, size: int, origin: str) -> bytes:
     """Copy the used part of a recording that may be changing.
 
-    Live samples are read first: whatever they refer to was complete before, so the rest of the copy
-    holds it.
+    Live samples are read first, through a reader of their own: whatever they refer to was complete before,
+    so the rest of the copy holds it.
     """
     if size > FILE_BYTES_MOST:
         raise RecordingError(f"{origin}: {size} bytes, more than the {FILE_BYTES_MOST} a recording can have")
-    parse_header(read(0, layout.HEADER_BYTES), origin)
+    parse_header(read_first(0, layout.HEADER_BYTES), origin)
     live: list[tuple[int, bytes]] = []
     wanted = 0
-    for segment in unpack_directory(_read_directory(read)):
+    for segment in unpack_directory(_read_directory(read_first)):
         ends = segment.offset + segment.bytes
         if segment.kind == layout.KIND_LIVE and layout.ROOM_OFFSET <= segment.offset <= ends <= size:
             wanted += segment.bytes
             if wanted > size or segment.capacity * (8 + layout.LIVE.bytes) > segment.bytes:
                 break  # they overlap, or hold more than their length: `parse` refuses that
-            live += _read_live(read, segment)
+            live += _read_live(read_first, segment)
     directory = _read_directory(read)
     copy = bytearray(directory)
     # What was copied refers to nothing beyond the room that is in use afterwards. The rest of it is

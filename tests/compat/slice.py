@@ -8,9 +8,36 @@ import subprocess
 import sys
 import tempfile
 
+IMPORT_DOOR = """
+import ctypes, os, sys
+import memleak
+assert memleak.is_running() == (os.environ.get("MEMLEAK") == "1")
+memleak.start(1, 1, recording=sys.argv[1])
+assert memleak.mode() == "full"
+malloc = ctypes.CDLL(None).malloc
+held = [malloc(5000) for _ in range(2000)]
+status = memleak.status()
+assert (status.state, status.door) == ("recording", "import"), status
+assert status.live_malloc.value >= 5000 * 2000, status
+assert status.coverage.hooked >= 1, status
+pid = os.fork()
+if pid == 0:
+    assert memleak.status().recording != status.recording
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+with memleak.tracing(max_sample_interval=50):
+    memleak.configure(min_sample_interval=5)
+assert memleak.mode() == "full"
+memleak.stop()
+assert memleak.status().state == "stopped" and not memleak.is_running()
+assert sum(row.est_bytes for row in memleak.snapshot().rows()) >= 5000 * 2000
+assert sum(row.est_bytes for row in memleak.open(sys.argv[1]).rows()) >= 5000 * 2000
+print("out")
+"""
+
 
 def main():
-    """Trace this interpreter doing native work, read the recording back, print "fine"."""
+    """Trace this interpreter doing native work, through either door, read the recording back, print "fine"."""
     import memleak
     from memleak import _native, locate, query
 
@@ -34,6 +61,12 @@ def main():
             capture_output=True, text=True,
         )  # fmt: skip
         assert top.returncode == 0 and "SAMPLED" in top.stdout, top
+        for options in ([], ["-W", "error"], ["-I"]):
+            for switch in ("0", "1"):  # memleak.pth starts it with 1
+                os.environ["MEMLEAK"] = switch
+                words = [sys.executable, *options, "-c", IMPORT_DOOR, os.path.join(directory, "copy")]
+                done = subprocess.run(words, capture_output=True, text=True)
+                assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", ""), done
     print("fine")
 
 

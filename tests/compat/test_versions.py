@@ -6,8 +6,9 @@ import os
 import subprocess
 from pathlib import Path
 
-import compatenv
 import pytest
+
+import compatenv
 
 pytestmark = [pytest.mark.compat]
 

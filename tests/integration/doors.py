@@ -6,16 +6,17 @@ starts everything, through the preload door it finds the core at work.
 
 from __future__ import annotations
 
-import shutil
+import bisect
+import os
 import subprocess
 import sys
 import sysconfig
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from tracing import PROGRAMS, Functions, Sum, Tracer, run
+from tracing import PROGRAMS, Functions, Sum, Tracer
 
 from memleak import recording
 
@@ -52,19 +53,23 @@ class Libraries:
     def __init__(self, paths: Iterable[str | Path]) -> None:
         """Ask nm about each."""
         self.functions = {str(Path(path).resolve()): LibraryFunctions(path) for path in paths}
+        self.names: dict[tuple[str, int, bool], str] = {}
 
     def stack(self, found: recording.Recording, row) -> list[str]:
         """Return a row's frames, innermost first: LIBRARY:FUNCTION, or [FILE] for other modules."""
-        names = []
-        for frame in row.stack:
-            path = found.module(frame.module_id).path
+        return [self.name(found.module(frame.module_id).path, frame.vaddr, frame.exact) for frame in row.stack]
+
+    def name(self, path: str, vaddr: int, exact: bool) -> str:
+        """Return one place as LIBRARY:FUNCTION, or [FILE]."""
+        place = path, vaddr, exact
+        if place not in self.names:
             known = self.functions.get(path)
-            name = Path(path).name or "unknown"
-            names.append(f"{name}:{known.at_vaddr(frame)}" if known else f"[{name}]")
-        return names
+            file = os.path.basename(path) or "unknown"
+            self.names[place] = f"{file}:{known.at_vaddr(vaddr, exact)}" if known else f"[{file}]"
+        return self.names[place]
 
     def sums(self, found: recording.Recording, word: str, depth: int = 3) -> dict[str, Sum]:
-        """Add up live samples by LIBRARY:FUNCTION, the innermost within *depth* frames whose function begins with *word*."""
+        """Add up live samples by LIBRARY:FUNCTION, the innermost of *depth* frames whose name begins with *word*."""
         sums: dict[str, Sum] = defaultdict(lambda: Sum(0, 0))
         for row in found.rows:
             if row.live.samples:
@@ -78,11 +83,9 @@ class Libraries:
 class LibraryFunctions(Functions):
     """The functions of one library."""
 
-    def at_vaddr(self, frame) -> str:
+    def at_vaddr(self, vaddr: int, exact: bool) -> str:
         """Return the function a frame is in."""
-        import bisect
-
-        position = bisect.bisect_right(self.starts, frame.vaddr - (not frame.exact)) - 1
+        position = bisect.bisect_right(self.starts, vaddr - (not exact)) - 1
         return self.names[position] if position >= 0 else "before the first"
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from doors import DOORS, Door, Libraries, module_flags
+from doors import Door, Libraries, module_flags
 from tracing import LONG, Sum, assert_consistent
 
 from memleak import recording
@@ -17,6 +17,7 @@ IN_PYTHON = 10_000 if LONG else 50  # each waits its turn among nine threads, se
 ALONE = 10_000 if LONG else 60
 LOADS = 10_000 if LONG else 150
 PLUGS = 16
+TIMEOUT_S = 1100 if LONG else 120
 # One arena, so that the address space does not depend on which threads met in malloc.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 NATIVE = Path(__file__).resolve().parents[2] / "native"
@@ -55,7 +56,7 @@ def storm(program) -> str:
 def storm_of(door: Door, storm: str, toggles: int, allocating: int, loading: int, plugs: list[str]) -> str:
     """Run it; a preloaded core is found by its names, another by its path. Return its output."""
     core = "-" if door.name == "preload" else door.core
-    done = door.run(storm, core, toggles, allocating, loading, LOADS, *plugs, env=ONE_ARENA, timeout=1000 if LONG else 120)
+    done = door.run(storm, core, toggles, allocating, loading, LOADS, *plugs, env=ONE_ARENA, timeout=TIMEOUT_S)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -108,11 +109,10 @@ def test_toggling_costs_nothing_for_ever(door, storm, plugs):
 
 def test_toggling_while_python_allocates_and_imports(door, program_of_module, plugs, tmp_path):
     """Four threads allocate, two import extension modules, two unload plug-ins, the main thread starts and stops."""
-    extension = shutil.copy(
-        program_of_module("storm_extension.c", *module_flags(), name="storm_extension.so"), tmp_path / "storm_extension.so"
-    )
+    built = program_of_module("storm_extension.c", *module_flags(), name="storm_extension.so")
+    extension = shutil.copy(built, tmp_path / "storm_extension.so")
     copies = 1000 if LONG else 40
-    done = door.python("storm.py", IN_PYTHON, extension, copies, *plugs, env=ONE_ARENA, timeout=1000 if LONG else 120)
+    done = door.python("storm.py", IN_PYTHON, extension, copies, *plugs, env=ONE_ARENA, timeout=TIMEOUT_S)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["problems"] in lines
@@ -139,7 +139,8 @@ def toggle(count):
     for i in range(count):
         memleak.start(min_sample_interval=1, max_sample_interval=1)
         held = [bytearray(1000) for _ in range(20)]
-        memleak.status()
+        if i % 10 == 0:
+            memleak.status()
         memleak.stop()
 toggle(int(sys.argv[1]) // 2)
 before = size()
@@ -151,7 +152,7 @@ print(after[0] - before[0] <= 1 << 20, after[1] - before[1], len(os.listdir("/pr
 
 def test_toggling_in_python_costs_nothing_for_ever(door):
     """start(), status() and stop() in a row: no address space (an arena of Python's may come), descriptor or thread."""
-    done = door.run(sys.executable, "-c", PYTHON_TOGGLES, ALONE, env=ONE_ARENA, timeout=1000 if LONG else 120)
+    done = door.run(sys.executable, "-c", PYTHON_TOGGLES, ALONE, env=ONE_ARENA, timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True 0 1\n", "")
     assert_room_is_bounded(door.directory)
 

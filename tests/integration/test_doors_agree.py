@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from doors import DOORS, Door, Libraries, ledgers, module_flags
-from tracing import LONG, Sum, outcome
+from doors import DOORS, SOURCES, Door, Libraries, ledgers, module_flags
+from elftools.elf.elffile import ELFFile
+from tracing import LONG, Sum
 
 from memleak import recording
 from memleak.estimate import estimate_count
+from memleak.records import LiveSums
 
 ROUNDS = 2000
 LOW, HIGH = 1, 15  # every eighth allocation
@@ -47,15 +49,13 @@ def work(core_path, tmp_path_factory):
     pytest.importorskip("lxml", reason="lxml is not installed")
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
-    from tracing import PROGRAMS
-
     directory = tmp_path_factory.mktemp("agree")
-    sources = PROGRAMS / "doors"
     built = []
 
     def build(compiler: str, source: str, name: str, *flags: str) -> None:
         command = [compiler, "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-fno-builtin"]
-        done = subprocess.run([*command, "-o", directory / name, sources / source, *flags], capture_output=True, text=True)
+        command += ["-o", str(directory / name), str(SOURCES / source), *flags]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         built.append(str(directory / name))
 
@@ -117,7 +117,8 @@ def test_full_mode_equals_what_python_asked_for(work):
     """numpy's arrays and ctypes' malloc, however the function was looked up."""
     for door in DOORS:
         done = work(door)
-        parts = {line.split()[1]: Sum(*map(int, line.split()[2:])) for line in done.output.splitlines() if line.startswith("part")}
+        lines = [line.split() for line in done.output.splitlines()]
+        parts = {line[1]: Sum(*map(int, line[2:])) for line in lines if line[0] == "part"}
         sizes: dict[str, list[int]] = defaultdict(list)
         for sample in done.found.live:
             names = done.libraries.stack(done.found, done.found.row_of(sample))
@@ -143,10 +144,13 @@ def test_full_mode_agrees_stack_by_stack(work):
     by_import, by_preload = (counted(work(door)) for door in DOORS)
     modules = {places[0][0].partition(".")[0] for _, _, places in by_preload}
     assert modules >= {"_multiarray_umath", "libsqlite3", "etree", "libz", "libc", "cpp", "late_now"} | {"libffi"}
-    assert len(by_preload) > 300
     # Only native code: what the interpreter keeps ready for itself depends on what it did before.
-    native = lambda sums: {key: value for key, value in sums.items() if "python" not in key[2][0][0]}  # noqa: E731
-    assert native(by_import) == native(by_preload)
+    native = [
+        {key: value for key, value in sums.items() if not key[2][0][0].startswith(("python", "libpython"))}
+        for sums in (by_import, by_preload)
+    ]
+    assert len(native[0]) > 300
+    assert native[0] == native[1]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -168,8 +172,7 @@ def test_estimates_agree_within_their_intervals(work, door):
                 assert abs(estimated - exact) <= 7 * math.sqrt(exact * (mean - 1)), (seed, key)
             live = sum(row.live.samples for row in exact_rows)
             if live >= 400:
-                (row,) = rows
-                estimate = estimate_count(row.live)
+                estimate = estimate_count(sum((row.live for row in rows), LiveSums()))
                 assert abs(estimate.value - live) <= 7 * math.sqrt(live * (mean - 1)), (seed, key)
                 asked += 1
                 missed += not estimate.low <= live <= estimate.high
@@ -233,17 +236,26 @@ OWN = [
     ("plain", "deepbind"),
     ("plain", "local"),
 ]  # fmt: skip
+# Opened before tracing starts and after; in the short form by turns.
+CASES = [
+    (kind, how, when)
+    for number, (kind, how) in enumerate(OWN)
+    for turn, when in enumerate(("before", "after"))
+    if LONG or turn == number % 2 or kind == "bump"
+]
 # (kind, how) -> whether its blocks come by; None: through one door only.
 SEEN = {("plain", "local"): True, ("plain", "deepbind"): None}
+# Nothing that the loader knows tells that there is an allocator inside.
+HIDDEN = {("je_hidden", "local")}
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("kind", "how"), OWN)
+@pytest.mark.parametrize(("kind", "how", "when"), CASES)
 def test_objects_keep_their_allocators(door, own, tmp_path, kind, how, when):
     """What the allocator says of itself is the same with us; its blocks are counted once or named as out of reach."""
     library = own(kind)
-    command = (sys.executable, door_program("own.py"), how)
-    plain = door.run(*command, "never", library, tmp_path, env={**ROOM_FOR_TLS, "MEMLEAK": "0"}, stdin=subprocess.DEVNULL)
+    command = (sys.executable, SOURCES / "own.py", how)
+    untraced = {**ROOM_FOR_TLS, "MEMLEAK": "0"}
+    plain = door.run(*command, "never", library, tmp_path, env=untraced, stdin=subprocess.DEVNULL)
     assert (plain.returncode, plain.stderr) == (0, "")
     assert ("grown by all 1" in plain.stdout) == kind.startswith("je")
     assert ("in its regions 1" in plain.stdout) == kind.startswith("mi")
@@ -270,42 +282,39 @@ def test_objects_keep_their_allocators(door, own, tmp_path, kind, how, when):
     assert "".join(line for line in lines if not line.startswith("memleak")) == plain.stdout
 
     libraries = Libraries([library])
-    sums = [sum_of(libraries, recording.load(tmp_path / f"{which}.mlrec"), "own_") for which in ("first", "second")]
+    sums = [sum_of(libraries, recording.load(tmp_path / f"{which}.mlrec"), "made_") for which in ("first", "second")]
     out = {words[3]: (words[2], int(words[4])) for words in map(str.split, lines) if words[:2] == ["memleak", "out"]}
     seen = SEEN.get((kind, how), False)
     if seen or (seen is None and sums[0].count):
         assert sums == [Sum(100, 210000), Sum(50, 105000)]
         assert name not in out
-    else:
-        assert sums == [Sum(0, 0), Sum(0, 0)]
+        return
+    assert sums == [Sum(0, 0), Sum(0, 0)]
+    if (kind, how) not in HIDDEN:
         assert name in out, (out, lines)
-        assert abs(out[name][1] - mapped) <= 0.1 * mapped + 4 * 4096
+        assert out[name][1] in mapped
         said = [line for line in doctor.stdout.splitlines() if library in line]
         assert any(line.startswith("warn") for line in said), doctor.stdout
 
 
-def door_program(name: str) -> Path:
-    """Return the path of one of programs/doors/."""
-    from doors import SOURCES
-
-    return SOURCES / name
-
-
-def mapped_bytes(pid: int, path: str) -> int:
-    """Return how much of a process's address space a file is mapped to, as smaps has it."""
-    total = inside = 0
+def mapped_bytes(pid: int, path: str) -> range:
+    """Return how much address space an object takes: what of its file smaps has, up to that and its zeroed data."""
+    size = inside = 0
     with open(f"/proc/{pid}/smaps") as stream:
         for line in stream:
             words = line.split()
             if "-" in words[0] and not words[0].endswith(":"):
-                inside = len(words) > 5 and words[5] == path
+                inside = words[5:] == [path]
             elif words[0] == "Size:" and inside:
-                total += int(words[1]) * 1024
-    assert total
-    return total
+                size += int(words[1]) * 1024
+    assert size
+    with open(path, "rb") as stream:
+        loaded = [each for each in ELFFile(stream).iter_segments() if each["p_type"] == "PT_LOAD"]
+    zeroed = sum(each["p_memsz"] - each["p_filesz"] for each in loaded)
+    return range(size - 4096 * len(loaded), size + zeroed + 4096 * len(loaded) + 1)
 
 
 def sum_of(libraries: Libraries, found: recording.Recording, word: str) -> Sum:
-    """Return all live samples below functions whose names begin with *word*."""
-    sums = libraries.sums(found, word, depth=8).values()
+    """Return all live samples of functions whose names begin with *word*."""
+    sums = libraries.sums(found, word).values()
     return Sum(sum(each.count for each in sums), sum(each.bytes for each in sums))

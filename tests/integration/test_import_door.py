@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
 
-import compatenv
 import pytest
 from doors import SOURCES, Door, Libraries, ledgers
 from tracing import Sum, outcome, run
+
+import compatenv
 
 START = "import memleak; memleak.start(min_sample_interval=1, max_sample_interval=1)\n"
 
@@ -22,27 +24,38 @@ def import_door(core_path, runtime_directory) -> Door:
 
 def code_of(door: Door, code: str) -> str:
     """Return a program that traces itself, if through this door it has to."""
-    return START + code if door.name == "import" else code
+    return START + code if door.name == "import" else "\n" + code
 
 
-def same(door: Door, code: str, *options: str, python: str = sys.executable, **more) -> str:
+def same(door: Door, code: str, *options: str, python: str = sys.executable) -> str:
     """Run a Python program without and with tracing; nothing may differ. Return its output."""
-    plain = run(python, *options, "-c", code, **more)
-    traced = door.run(python, *options, "-c", code_of(door, code), **more)
-    assert outcome(traced) == outcome(plain)
+    plain = run(python, *options, "-c", "\n" + code)  # the same lines have the same numbers
+    traced = door.run(python, *options, "-c", code_of(door, code))
+    assert without_pids(outcome(traced)) == without_pids(outcome(plain))
     assert door.paths(), "nothing was recorded"
     return traced.stdout
 
 
+def without_pids(seen: tuple[int, str, str]) -> tuple[int, str, str]:
+    """Return what a program did, with one number for every process that a warning names."""
+    status, output, errors = seen
+    return status, output, re.sub(r"pid=\d+", "pid=N", errors)
+
+
 # ---- a single-threaded program stays single-threaded -----------------------------------------------------
 
+# join() returns before the kernel has seen the thread end.
+THREAD_GONE = (
+    "import os, threading, time\n"
+    "t = threading.Thread(target=lambda: bytearray(100000)); t.start(); t.join()\n"
+    "while os.path.exists(f'/proc/self/task/{t.native_id}'): time.sleep(0.001)\n"
+)
 FORKS = {
-    # The words of the issue; parent and child both go on to the end.
-    "fork": "import os; os.fork(); print('both')",
+    "fork": "import os; os.fork(); os.write(1, b'both\\n')",  # parent and child go on to the end
     "fork_status": "import os; p = os.fork(); p or os._exit(7); print(os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]))",
     "fork_chain": (
         "import os\n"
-        "for depth in range(20):\n"
+        "for depth in range(8):\n"
         "    pid = os.fork()\n"
         "    if pid:\n"
         "        print('status', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)\n"
@@ -51,9 +64,7 @@ FORKS = {
     ),
     # A thread that has come and gone: then the program has one thread again, and so must we.
     "fork_after_thread": (
-        "import os, threading\n"
-        "t = threading.Thread(target=lambda: bytearray(100000)); t.start(); t.join()\n"
-        "p = os.fork(); p or os._exit(7); print(os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]))"
+        THREAD_GONE + "p = os.fork(); p or os._exit(7); print(os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]))"
     ),
     "multiprocessing": (
         "import multiprocessing, os\n"
@@ -68,8 +79,7 @@ FORKS = {
         "print(libc.unshare(0x10000000), os.strerror(ctypes.get_errno()))\n"
     ),
     "unshare_after_thread": (
-        "import ctypes, os, threading\n"
-        "t = threading.Thread(target=lambda: bytearray(100000)); t.start(); t.join()\n"
+        THREAD_GONE + "import ctypes\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
         "print(libc.unshare(0x10000000), os.strerror(ctypes.get_errno()))\n"
     ),
@@ -78,8 +88,9 @@ FORKS = {
 
 @pytest.mark.parametrize("how", FORKS)
 def test_forking_is_as_quiet_as_without_us(door, how):
-    """Warnings are errors: CPython 3.12 and later warn when a process with several threads forks."""
-    same(door, FORKS[how], "-W", "error")
+    """CPython 3.12 and later warn when a process with several threads forks."""
+    for warnings in ("error", "always"):  # as an error, some versions swallow that one
+        same(door, FORKS[how], "-W", warnings)
 
 
 @pytest.mark.compat
@@ -91,18 +102,29 @@ def test_forking_is_as_quiet_under(door, version):
         pytest.skip(f"no CPython {version} on this machine")
     door.core = run(python, "-c", "from memleak import _native; print(_native.library_path())").stdout.strip()
     for code in FORKS.values():
-        same(door, code, "-W", "error", python=python)
-        door.forget()
+        for warnings in ("error", "always"):
+            same(door, code, "-W", warnings, python=python)
+            door.forget()
 
 
 def test_no_thread_of_ours_in_a_program_with_one(door):
     """However much it allocates, imports and opens."""
-    code = "import os, json, decimal, sqlite3; x = [bytearray(i) for i in range(30000)]; print(len(os.listdir('/proc/self/task')))"
+    code = (
+        "import os, json, decimal, sqlite3; x = [bytearray(i) for i in range(30000)]\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
     assert same(door, code) == "1\n"
 
 
 # ---- nothing else differs ----------------------------------------------------------------------------------
 
+THREADS = """
+import threading
+def busy():
+    for i in {over}: bytearray(i)
+for i in range({number}): threading.Thread(target=busy, daemon={daemon}).start()
+print("end")
+"""
 ENDS = {
     "exit": ("import sys; sys.exit(3)", 3),
     "message": ("import sys; sys.exit('no')", 1),
@@ -112,8 +134,8 @@ ENDS = {
     "abort": ("import os; os.abort()", -signal.SIGABRT),
     "segv": ("import ctypes; ctypes.string_at(0)", -signal.SIGSEGV),
     "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
-    "daemon": ("import threading, time; threading.Thread(target=lambda: [bytearray(i) for i in iter(int, 1)], daemon=True).start(); print('end')", 0),
-    "threads": ("import threading; t = [threading.Thread(target=lambda: [bytearray(i) for i in range(9999)]) for _ in range(8)]; [x.start() for x in t]", 0),
+    "daemon": (THREADS.format(number=1, over="iter(int, 1)", daemon=True), 0),
+    "threads": (THREADS.format(number=8, over="range(9999)", daemon=False), 0),
     "finalizers": ("class A:\n def __del__(self): print('gone', len(bytearray(5000)))\na = A(); a.self = a", 0),
 }  # fmt: skip
 
@@ -175,7 +197,10 @@ def test_surroundings_stay_the_same(import_door):
 
 def test_import_alone_hooks_nothing(import_door):
     """No recording, no core in the process, and no allocation passes through anything of ours."""
-    code = "import memleak, sys; x = [bytearray(5000) for _ in range(100)]; print('libmemleak' in open('/proc/self/maps').read())"
+    code = (
+        "import memleak, sys; x = [bytearray(5000) for _ in range(100)]\n"
+        "print('libmemleak' in open('/proc/self/maps').read())"
+    )
     done = import_door.run(sys.executable, "-c", code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
     assert import_door.paths() == []
@@ -238,7 +263,9 @@ def test_blocks_from_before_may_go_and_grow(import_door, holders):
         "c.realloc.argtypes = (ctypes.c_void_p, ctypes.c_size_t)\n"
         "old = [c.malloc(100) for _ in range(500)]; holders.make_a(500)\n"
         + START
-        + "holders.drop_a(); new = [c.realloc(p, 54321) for p in old]; holders.make_b(10)\n"
+        # Looked up again: an address that a program took before the start is its own business.
+        + "d = ctypes.CDLL(None); d.realloc.restype = ctypes.c_void_p; d.realloc.argtypes = c.realloc.argtypes\n"
+        + "holders.drop_a(); new = [d.realloc(p, 54321) for p in old]; holders.make_b(10)\n"
     )
     done = import_door.run(sys.executable, "-c", code, holders)
     assert (done.returncode, done.stderr) == (0, "")
@@ -281,37 +308,44 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("when", ["early", "warm", "late"])
-def test_every_kind_of_slot_equals_the_ledger(door, program, form, when):
+def test_every_kind_of_slot_equals_the_ledger(door, program, when):
     """Loaded before the start, loaded and called before it, loaded after it."""
-    library = program("doors/forms.c", "-shared", "-fPIC", "-fno-builtin", *FORMS[form], name=f"{form}.so")
-    load = "import ctypes; library = ctypes.CDLL({!r})\n".format(library)
-    start = "import memleak; memleak.stop(); " + START
-    before = {"early": load, "warm": load + "library.warm()\n", "late": ""}[when]
+    flags = ("-shared", "-fPIC", "-fno-builtin")
+    paths = [program("doors/forms.c", *flags, *more, name=f"{form}.so") for form, more in FORMS.items()]
+    load = "import ctypes, os, sys; libraries = [ctypes.CDLL(path) for path in sys.argv[1:]]\n"
+    before = {"early": load, "warm": load + "for each in libraries: each.warm()\n", "late": ""}[when]
     after = load if when == "late" else ""
-    work = "library.keep(200); library.warm(); library.release(); memleak.stop(); library.ledger()\n"
-    done = door.run(sys.executable, "-c", before + start + after + work)
+    work = (
+        "for each in libraries: each.keep(200), each.warm(), each.release()\n"
+        "memleak.stop()\n"
+        "for each in libraries: print('library', os.path.basename(each._name), flush=True), each.ledger()\n"
+    )
+    done = door.run(sys.executable, "-c", before + "import memleak; memleak.stop()\n" + START + after + work, *paths)
     assert (done.returncode, done.stderr) == (0, "")
     found = door.last()
     assert found.samples_lost == {}
-    expected = ledgers(f"library {form}.so\n{done.stdout}")
-    assert len(expected) == 21
-    assert Libraries([library]).sums(found, "keep_") == expected
+    expected = ledgers(done.stdout)
+    assert len(expected) == 21 * len(FORMS)
+    assert Libraries(paths).sums(found, "keep_") == expected
 
 
 STATUS = HOLDERS + """
 import memleak
 c = ctypes.CDLL(None)
 class Info(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_size_t) for n in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split())]
+    def in_use(self):
+        return self.uordblks + self.hblkhd
 c.mallinfo2.restype = Info
 memleak.stop()
 memleak.start(min_sample_interval=1, max_sample_interval=15)
 holders.make_a(20000); holders.make_b(5000); holders.drop_b(); holders.make_d(20000)
-status = memleak.status()
-info = c.mallinfo2()
-print(status.malloc_bytes, info.uordblks + info.hblkhd, status.coverage.estimated_live_bytes)
+memleak.status()  # so that it has loaded what it needs
+before, status, after = c.mallinfo2(), memleak.status(), c.mallinfo2()
+live = status.live_malloc
+print(before.in_use(), status.malloc_bytes, after.in_use(), live.value, live.se)
 """
 
 
@@ -319,11 +353,12 @@ def test_status_agrees_with_the_allocator(door, holders):
     """malloc_bytes is mallinfo2's, and the estimate explains what this program is known to hold."""
     done = door.run(sys.executable, "-c", STATUS, holders)
     assert (done.returncode, done.stderr) == (0, "")
-    ours, theirs, estimated = map(int, done.stdout.split())
-    assert abs(ours - theirs) <= 0.02 * theirs  # status() itself allocates
+    before, ours, after, estimated, error = map(float, done.stdout.split())
+    assert min(before, after) - (1 << 20) <= ours <= max(before, after) + (1 << 20)  # status() itself allocates
     ledger = 20000 * (1111 + 444)
-    # The standard error is 1.4 %, so this is seven of them. The program holds little else.
-    assert 0.9 * ledger <= estimated <= 1.1 * theirs
+    # The program holds little else.
+    assert ledger - 7 * error <= estimated <= ours + 7 * error
+    assert 0.005 * ledger < error < 0.03 * ledger
 
 
 def test_programs_of_this_directory_are_used():

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from doors import DOORS, Door, Libraries
+from doors import Libraries
 from tracing import Sum
 
 from memleak import recording
@@ -25,9 +25,9 @@ class Looks:
 
     def __init__(self, output: str, holders: str, directory: Path) -> None:
         """Take what it printed and where it left its recordings."""
+        self.out = [line.split()[1:] for line in output.splitlines() if line.startswith("out ")]
         self.libraries = Libraries([holders])
         self.directory = directory
-        self.out = [line.split()[1:] for line in output.splitlines() if line.startswith("out ")]
 
     def found(self, name: str) -> recording.Recording:
         """Return a recording."""
@@ -65,16 +65,25 @@ def assert_makes(looks: Looks, name: str, expected: dict[str, int]) -> None:
     assert looks.live(name) == {holder: count for holder, count in expected.items() if count}
 
 
+ORDERS = [
+    (first, last)
+    for first in ("memleak+ other+", "other+ memleak+")
+    for last in ("other- memleak-", "memleak- other-")
+]
+
+
 @pytest.mark.parametrize("tool", TOOLS)
-@pytest.mark.parametrize("last", ["other- memleak-", "memleak- other-"])
-@pytest.mark.parametrize("first", ["memleak+ other+", "other+ memleak+"])
-def test_every_order(together, tool, first, last):
-    """Nothing crashes or hangs; once both have let go, memleak starts again and sees everything."""
-    work = "make:a work drop:a make:b work"
-    again = "memleak+ make:c work drop:b make:d drop:c look:again memleak-"
-    looks = together(tool, f"{first} {work} {last} work {again}")
-    assert_makes(looks, "again", {"d": 1000})
-    assert looks.found("again").samples_lost == {}
+def test_every_order(together, tool):
+    """One after another, nothing crashes or hangs; each time both have let go, memleak sees everything again."""
+    actions = []
+    for number, (first, last) in enumerate(ORDERS):
+        work = "make:a work drop:a make:b work"
+        again = f"memleak+ make:c work drop:b make:d drop:c look:again{number} drop:d memleak-"
+        actions += [first, work, last, "work", again]
+    looks = together(tool, " ".join(actions))
+    for number in range(len(ORDERS)):
+        assert_makes(looks, f"again{number}", {"d": 1000})
+        assert looks.found(f"again{number}").samples_lost == {}
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -102,16 +111,15 @@ def test_a_tool_that_was_there_first(together, tool):
     assert_makes(looks, "end", {"b": 1000})
 
 
-@pytest.mark.parametrize("tool", ["memray", "memray_native"])
-@pytest.mark.parametrize("first", ["memleak+ other+", "other+ memleak+"])
-def test_hooks_of_another_tool_are_named(together, door, tool, first):
+def test_hooks_of_another_tool_are_named(together, door):
     """While memray is in the slots, the objects are out of reach; afterwards they are not."""
-    looks = together(tool, f"{first} look:during other- look:after")
-    held = looks.out_of_reach("during", "other_tool")
-    if door.name == "import" or held:
-        assert "holders.so" in held
-        assert any("python" in name for name in held)
-    assert looks.out_of_reach("after", "other_tool") == set()
+    looks = together("memray", "memleak+ other+ look:1 other- look:2 memleak- other+ memleak+ look:3 other- look:4")
+    for during, after in (("1", "2"), ("3", "4")):
+        held = looks.out_of_reach(during, "other_tool")
+        if door.name == "import":
+            assert "holders.so" in held
+            assert any("python" in name for name in held)
+        assert looks.out_of_reach(after, "other_tool") == set()
 
 
 def test_tracemalloc_takes_nothing(together):

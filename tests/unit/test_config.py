@@ -139,3 +139,27 @@ def test_bad_environment_gives_one_warning_and_the_default(environ, kept):
     found, warnings = config.from_environment(environ)
     assert found == kept
     assert len(warnings) == 1 and "ignored" in warnings[0] and "\n" not in warnings[0]
+
+
+def test_given_and_changed():
+    """Each value is checked by itself, a pair together; what is not given stays."""
+    assert config.given(min_sample_interval=None, max_sample_interval=5) == {"max_sample_interval": 5}
+    assert config.changed(config.Knobs(20, 200, 0), {"min_sample_interval": 200}) == (200, 200, 0)
+    for bad in ({"min_sample_interval": 0}, {"min_sample_interval": 9, "max_sample_interval": 8}, {"sample_bytes": 1}):
+        with pytest.raises(ValueError):
+            config.given(**bad)
+        with pytest.raises(ValueError):
+            config.changed(config.DEFAULTS, bad)
+    with pytest.raises(ValueError):
+        config.changed(config.Knobs(20, 200, 0), {"max_sample_interval": 19})
+
+
+def test_at_start():
+    """What is given, else the environment, else the default; what is given wins where they do not fit."""
+    at_start = config.at_start
+    assert at_start({}, {}) == (config.DEFAULTS, [])
+    assert at_start({"MEMLEAK_MODE": "full"}, {"sample_bytes": 0}) == ((1, 1, 0), [])
+    knobs, warnings = at_start({"MEMLEAK_MAX_SAMPLE_INTERVAL": "20"}, {"min_sample_interval": 32})
+    assert (knobs, len(warnings)) == ((32, 256, 4 << 20), 1)
+    with pytest.raises(ValueError, match="min_sample_interval"):
+        at_start({"MEMLEAK_MODE": "full"}, {"min_sample_interval": 300})

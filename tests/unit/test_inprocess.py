@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_session import PREAMBLE, PRIVATE, python, said
+from ownprocess import PREAMBLE, PRIVATE, python, said
 
 import memleak
 
@@ -67,9 +67,9 @@ def test_status_while_tracing():
     """
     text = said(code)
     assert text.startswith("memleak: recording through the import door, pid ")
-    for word in ("recording  /", "knobs      normal, min", "live  ", "samples  ", "lost       nothing", "exact      no: ",
-                 "own cost  ", "coverage  ", "in use  "):  # fmt: skip
-        assert f"\n{word}" in text, word
+    first_words = ["recording  /", "knobs      normal, min", "live  ", "samples  ", "lost       nothing"]
+    for words in [*first_words, "exact      no: ", "own cost  ", "coverage  ", "in use  "]:
+        assert f"\n{words}" in text, words
 
 
 def test_status_in_full_mode_counts_exactly():
@@ -83,7 +83,7 @@ def test_status_in_full_mode_counts_exactly():
     after = memleak.status()
     assert after.exact and after.exact_reasons == ()
     grown = after.live_malloc.value - before.live_malloc.value
-    assert 5_000_000 <= grown <= 6_500_000, grown  # to look at more samples takes more memory
+    assert 4_800_000 <= grown <= 5_300_000, grown  # Python itself holds now more, now less
     mapped = (after.live.value - after.live_malloc.value) - (before.live.value - before.live_malloc.value)
     assert 8 << 20 <= mapped <= 24 << 20, mapped
     assert after.live.low == after.live.value == after.live.high
@@ -104,6 +104,27 @@ def test_a_request_that_is_not_adopted_is_shown():
     assert requested == "(10, 1000)"
     # Whether it was adopted in between is not ours to say; the text must agree with the numbers.
     assert rest[0] == rest[1]
+
+
+def test_to_look_changes_nothing(place):
+    """The copy that is looked at is not in itself, and no sample is torn by the making of it."""
+    code = """
+    memleak.start(1, 1)
+    memleak.status()  # what it imports is there from now on
+    held = keep(20000)
+    memleak.status()
+    most, descriptors = 0, os.listdir("/proc/self/fd")
+    for _ in range(10):
+        (found,) = memleak.snapshot().recordings
+        assert found.torn == 0
+        blocks = [sample[1] for sample in found.live if found.row_of(sample).mod_name == "glibc_malloc"]
+        most = max(most, *blocks)
+        assert blocks.count(1000) >= 20000
+        del found
+    assert os.listdir("/proc/self/fd") == descriptors
+    print(most < 1 << 20, len(memleak.snapshot().recordings[0].raw) > 1 << 20)
+    """
+    assert said(code) == "True True\n"
 
 
 def test_snapshot_needs_no_file(place):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from .. import _native, coverage, linkmaps, loaded, locate, recording
 from ..errors import MemleakError
+from ..names import LIBRARY
 from . import program
 from .common import DOORS
 from .doctor import Finding
@@ -28,7 +29,7 @@ def process(pid: int) -> Iterator[Finding]:
         yield Finding("fail", subject, f"/proc/{pid}/maps: {error.strerror}; run as its user or as root")
         return
     paths = sorted({found.path for found in objects})
-    core = next((path for path in paths if os.path.basename(path) == _native.LIBRARY), None)
+    core = next((path for path in paths if os.path.basename(path) == LIBRARY), None)
     if core is not None:
         yield Finding("ok", subject, f"the core is loaded: {core}")
     else:
@@ -48,7 +49,7 @@ def _why_not_loaded(pid: int, subject: str, paths: list[str]) -> Iterator[Findin
     except (OSError, MemleakError):
         pass
     if reason is None:
-        preloaded = _native.LIBRARY.encode() in _environment(pid).get(b"LD_PRELOAD", b"")
+        preloaded = LIBRARY.encode() in _environment(pid).get(b"LD_PRELOAD", b"")
         reason = (
             "LD_PRELOAD names the core, yet it is not loaded: see the program's first lines on standard error"
             if preloaded

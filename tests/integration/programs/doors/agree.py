@@ -91,7 +91,6 @@ def work_library(path):
     return run
 
 
-numpy = sqlite3 = etree = zlib = None
 phases = extension("phases")
 with_late = [path for path in libraries if "late" in os.path.basename(path)]
 early = [path for path in libraries if path not in with_late]
@@ -99,9 +98,10 @@ for path in early:
     library = ctypes.CDLL(path)  # bound at once, lazily and called, or lazily and not yet called
     if "warm" in path:
         library.warm()
-import numpy  # noqa: E402
 import sqlite3  # noqa: E402
 import zlib  # noqa: E402
+
+import numpy  # noqa: E402
 
 memleak.stop()
 memleak.start(min_sample_interval=low, max_sample_interval=high)

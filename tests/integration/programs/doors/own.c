@@ -33,14 +33,14 @@ static size_t in_use(void)
 	return bytes;
 }
 
-__attribute__((noinline, noclone)) static void *own_block(size_t bytes)
+__attribute__((noinline, noclone)) static void *made_block(size_t bytes)
 {
 	void *p = malloc(bytes);
 	__asm__ volatile("" : "+r"(p));
 	return p;
 }
 
-__attribute__((noinline, noclone)) static void *own_grown(size_t bytes)
+__attribute__((noinline, noclone)) static void *made_grown(size_t bytes)
 {
 	void *p = realloc(calloc(1, 20), bytes);
 	__asm__ volatile("" : "+r"(p));
@@ -51,7 +51,7 @@ void own_make(int count)
 {
 	in_use_before = in_use();
 	for (int i = 0; i < count; i++) {
-		struct held *p = i % 2 ? own_block(2100) : own_grown(2100);
+		struct held *p = i % 2 ? made_block(2100) : made_grown(2100);
 		if (!p)
 			abort();
 		p->next = first;

@@ -38,7 +38,7 @@ def guarded(function):
     def run(number):
         try:
             function(random.Random(number))
-        except BaseException as error:  # noqa: BLE001 - a thread's failure must fail the program
+        except BaseException as error:
             problems.append(repr(error))
             raise
 
@@ -91,7 +91,8 @@ memleak.stop()
 memleak.start()  # what opens descriptors once and for all has done so before they are counted
 memleak.stop()
 before = sorted(os.listdir("/proc/self/fd"))
-threads = [threading.Thread(target=kind, args=(i,), daemon=True) for i, kind in enumerate([allocating] * 4 + [importing] * 2 + [unloading] * 2)]
+kinds = [allocating] * 4 + [importing] * 2 + [unloading] * 2
+threads = [threading.Thread(target=kind, args=(i,), daemon=True) for i, kind in enumerate(kinds)]
 for thread in threads:
     thread.start()
 for i in range(toggles):
