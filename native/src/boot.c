@@ -26,6 +26,6 @@ void boot(void)
 		allocator_set_owner(modules_get(id)->image.low, modules_get(id)->image.high);
 }
 
-bool boot_is_ours(const char *name) { return elf_is_own(elf_global_symbol(name)); }
+bool boot_is_ours(const char *name) { return elf_is_own(elf_global_symbol_locked(name)); }
 
 bool boot_is_preloaded(void) { return boot_is_ours("mmap"); }

@@ -62,6 +62,7 @@ static struct plumbing {
 	uint64_t module, low, high; // virtual addresses
 } plumbing[PLUMBING_MAX];
 static uint32_t plumbing_count;
+static uint8_t plumbing_searched[MODULES_MAX]; // 0, 1 while a thread is at it, 2 when all of the module's are in the table
 
 static void find_plumbing(unsigned id, const struct module *module)
 {
@@ -97,32 +98,28 @@ static bool looks_like_plumbing(const struct module *module, uint64_t vaddr)
 bool catalog_is_plumbing(uint64_t frame)
 {
 	uint64_t id = frame >> MLF_FRAME_MODULE_SHIFT, vaddr = frame & MLF_FRAME_VADDR_MASK;
-	const struct module *module = id ? modules_get((unsigned)id) : NULL;
+	const struct module *module = id && id < MODULES_MAX ? modules_get((unsigned)id) : NULL;
 	if (!module)
 		return false;
 	if (module->flags & MLF_MODULE_CORE)
 		return true;
-	const struct mlf_module *record = table_entry(MLF_KIND_MODULES, (unsigned)id - 1, sizeof(*record), RECORDING_SEGMENTS - 1);
-	bool searched = !record || load_acquire(&record->state) == 2; // before the table: what it holds is then complete
+	bool searched = load_acquire(&plumbing_searched[id]) == 2; // before the table: what it holds is then complete
 	for (uint32_t i = 0, n = load_acquire(&plumbing_count); i < n && i < PLUMBING_MAX; i++)
 		if (load_acquire(&plumbing[i].module) == id && vaddr > plumbing[i].low && vaddr <= plumbing[i].high)
 			return true;
 	return !searched && looks_like_plumbing(module, vaddr);
 }
 
-void catalog_module(unsigned id)
+// The module's record, written unless it is there; NULL if there is no room. Reads nothing of the object, which may
+// be unloaded.
+static struct mlf_module *module_record(unsigned id, const struct module *module)
 {
-	const struct module *module = id ? modules_get(id) : NULL;
-	if (!module)
-		return;
 	struct mlf_module *record = table_entry(MLF_KIND_MODULES, id - 1, sizeof(*record), RECORDING_SEGMENTS - 1);
-	if (!record) {
-		count(module_full);
-		return;
-	}
+	if (!record)
+		return NULL;
 	uint32_t state = load_acquire(&record->state);
 	if (likely(state != 0) || !cas_acq_rel(&record->state, &state, 1))
-		return;
+		return record;
 	const struct elf_image *image = &module->image;
 	record->flags = module->flags;
 	record->path = store_string(module->path);
@@ -133,22 +130,31 @@ void catalog_module(unsigned id)
 	record->vaddr_low = image->low - image->bias;
 	record->vaddr_high = image->high - image->bias;
 	record->unload_generation = modules_generation();
-	bool known = false;
-	for (uint32_t i = 0, n = load_acquire(&plumbing_count); i < n && i < PLUMBING_MAX; i++)
-		known |= load_acquire(&plumbing[i].module) == id;
-	if (!known)
-		find_plumbing(id, module);
 	store_release(&record->state, 2); // pairs with readers of the file
+	return record;
+}
+
+void catalog_module(unsigned id)
+{
+	const struct module *module = id && id < MODULES_MAX ? modules_get(id) : NULL;
+	if (!module)
+		return;
+	if (!module_record(id, module))
+		count(module_full);
+	uint8_t searched = load_relaxed(&plumbing_searched[id]);
+	if (likely(searched) || !cas_acq_rel(&plumbing_searched[id], &searched, 1))
+		return;
+	find_plumbing(id, module);
+	store_release(&plumbing_searched[id], 2); // pairs with catalog_is_plumbing()
 }
 
 void catalog_coverage(unsigned id, const struct catalog_coverage *coverage)
 {
-	catalog_module(id);
-	if (coverage->holder)
-		catalog_module(coverage->holder);
-	struct mlf_module *record = table_entry(MLF_KIND_MODULES, id - 1, sizeof(*record), RECORDING_SEGMENTS - 1);
+	struct mlf_module *record = module_record(id, modules_get(id));
 	if (!record)
 		return;
+	if (coverage->holder)
+		module_record(coverage->holder, modules_get(coverage->holder));
 	// Relaxed, word by word: a reader may mix two looks, a second apart.
 	store_relaxed(&record->slots_here, coverage->slots_here);
 	store_relaxed(&record->slots_elsewhere, coverage->slots_elsewhere);

@@ -6,10 +6,10 @@
 
 #include "base.h"
 
-// Writes the module's record unless it is there.
+// Writes the module's record unless it is there. Its object must be loaded: it is on this thread's stack.
 void catalog_module(unsigned id);
 
-// How far a loaded object's allocations are seen: the fields of struct mlf_module. Cold.
+// How far an object's allocations are seen: the fields of struct mlf_module. It may be unloaded by now.
 struct catalog_coverage {
 	uint32_t coverage; // enum mlf_coverage
 	uint32_t slots_here, slots_elsewhere;

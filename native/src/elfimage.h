@@ -50,8 +50,8 @@ uintptr_t elf_image_readable_end(const struct elf_image *image, uintptr_t addres
 // symbols.
 uintptr_t elf_image_symbol(const struct elf_image *image, const char *name, size_t *size_out);
 
-// Search order of the loader, read from its own list of objects. Boot only: no lock is taken, so
-// that it works inside the very first malloc of the process.
+// Search order of the loader, read from its own list of objects. No lock is taken, so that it works inside the very
+// first malloc of the process: at boot, or inside dl_iterate_phdr(), whose lock keeps the list.
 //
 // The definition of `name` in the first object after the one that holds the function at
 // `self_address`; 0 if none.
@@ -59,6 +59,9 @@ uintptr_t elf_next_symbol(uintptr_t self_address, const char *name);
 
 // The first definition of `name` in any object; 0 if none.
 uintptr_t elf_global_symbol(const char *name);
+
+// The same at any time; cold, takes the loader's lock.
+uintptr_t elf_global_symbol_locked(const char *name);
 
 // Does this address lie in the object that this code is part of?
 bool elf_is_own(uintptr_t address);

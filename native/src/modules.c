@@ -528,6 +528,6 @@ COLD void modules_init(bool own_snapshot)
 	if (!own_snapshot)
 		dl_iterate_phdr(find_loader_function, NULL);
 	own_snapshots = find_object == NULL;
-	single_threaded = (const char *)elf_global_symbol("__libc_single_threaded");
+	single_threaded = (const char *)elf_global_symbol_locked("__libc_single_threaded");
 	modules_refresh();
 }

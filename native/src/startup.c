@@ -36,7 +36,7 @@ static bool other_tool_in_charge(const char **name)
 	    {"__lsan_init", "LeakSanitizer"},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(signs); i++)
-		if (elf_global_symbol(signs[i][0])) {
+		if (elf_global_symbol_locked(signs[i][0])) {
 			*name = signs[i][1];
 			return true;
 		}

@@ -148,7 +148,8 @@ static COLD uint32_t take_unarmed(size_t size_bytes)
 	sampler_take(size_bytes, &off_interval, &off_bytes);
 	if (load_relaxed(&phase) != ACTIVE)
 		return 0;
-	// A forked child. Until it has its own recording its counters are private memory.
+	// A forked child. Until it has its own recording its counters are private memory, lest anything counted meets its
+	// parent's.
 	if (add_relaxed(&child_calls, calls) == 0)
 		stats_detach();
 	if (load_relaxed(&child_calls) >= CHILD_CALLS_BEFORE_OPENING)

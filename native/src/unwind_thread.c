@@ -116,7 +116,7 @@ uint32_t unwind_thread_tid(void)
 
 COLD static void find_first_stack(void)
 {
-	const uintptr_t *end = (const uintptr_t *)elf_global_symbol("__libc_stack_end");
+	const uintptr_t *end = (const uintptr_t *)elf_global_symbol_locked("__libc_stack_end");
 	first.end = end ? *end : 0;
 	// The loader clears it in programs with an executable stack; the kernel's random bytes lie a
 	// little above.

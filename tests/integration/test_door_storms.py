@@ -13,7 +13,7 @@ from tracing import LONG, Sum, assert_consistent
 from memleak import recording
 
 TOGGLES = 10_000 if LONG else 150
-IN_PYTHON = 10_000 if LONG else 50  # each waits its turn among nine threads, several times
+IN_PYTHON = 10_000 if LONG else 30  # each waits its turn among nine threads, several times
 ALONE = 10_000 if LONG else 60
 LOADS = 10_000 if LONG else 150
 PLUGS = 16
@@ -111,7 +111,7 @@ def test_toggling_while_python_allocates_and_imports(door, program_of_module, pl
     """Four threads allocate, two import extension modules, two unload plug-ins, the main thread starts and stops."""
     built = program_of_module("storm_extension.c", *module_flags(), name="storm_extension.so")
     extension = shutil.copy(built, tmp_path / "storm_extension.so")
-    copies = 1000 if LONG else 40
+    copies = 200 if LONG else 40
     done = door.python("storm.py", IN_PYTHON, extension, copies, *plugs, env=ONE_ARENA, timeout=TIMEOUT_S)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]

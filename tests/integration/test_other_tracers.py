@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from doors import Libraries
-from tracing import Sum
+from tracing import LONG, Sum
 
 from memleak import recording
 
@@ -103,7 +103,7 @@ def test_blocks_that_went_unseen_are_not_live(together, tool):
     assert end == {**after, "d": 1000}
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", TOOLS if LONG else ["memray", "tracemalloc"])
 def test_a_tool_that_was_there_first(together, tool):
     """It lets go while memleak runs; the next look finds the places free and takes them."""
     looks = together(tool, "other+ memleak+ make:a look:during other- drop:a look:after make:b look:end")

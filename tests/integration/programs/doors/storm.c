@@ -2,7 +2,7 @@
 //
 // usage: storm CORE TOGGLES ALLOCATING LOADING ROUNDS PLUG…
 // CORE is the path of the library, or - when it is preloaded. TOGGLES times tracing is started and stopped;
-// meanwhile ALLOCATING threads allocate and LOADING threads load, use and unload a PLUG ROUNDS times each.
+// meanwhile ALLOCATING threads allocate and LOADING threads load, use and unload a PLUG, ROUNDS times at least.
 // Then everything is freed, and in a last recording, in full mode, keep_last() leaves blocks behind and each
 // plug-in is used once more. Prints "growth BYTES DESCRIPTORS" of the second half of the storm,
 // "recording PATH", "site NAME COUNT BYTES" and "made COUNT", the plug_make() calls of the last recording.
@@ -33,7 +33,7 @@ static __typeof__(memleak_recording_path) *api_recording_path;
 
 static char **plugs;
 static int plug_count, rounds;
-static volatile int finished;
+static volatile int finished, toggling = 1;
 
 static unsigned next(unsigned *state)
 {
@@ -65,7 +65,7 @@ static void *loading(void *number)
 {
 	unsigned state = 99991u + (unsigned)(size_t)number * 104729u;
 	void *late[64] = {0};
-	for (int i = 0; i < rounds; i++) {
+	for (int i = 0; i < rounds || toggling; i++) {
 		unsigned r = next(&state);
 		void *plug = dlopen(plugs[r % plug_count], r & 1024 ? RTLD_NOW : RTLD_LAZY);
 		CHECK(plug);
@@ -156,6 +156,7 @@ int main(int argc, char **argv)
 			space = address_space(), open = descriptors();
 		toggle(i);
 	}
+	toggling = 0;
 	long space_after = address_space();
 	int open_after = descriptors();
 	for (int i = allocating_count; i < running; i++)

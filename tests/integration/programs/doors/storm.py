@@ -16,6 +16,7 @@ import random
 import shutil
 import sys
 import threading
+import time
 
 import memleak
 
@@ -53,14 +54,14 @@ def allocating(chance):
     held = []
     while not finished.is_set():
         held.append(libc.malloc(chance.randrange(3000)))
-        held.append(libc.malloc(chance.randrange(300)))
-        objects = [bytes(chance.randrange(2000)) for _ in range(50)]
-        libc.free(held.pop(chance.randrange(len(held))))
+        objects = [bytes(chance.randrange(2000)) for _ in range(20)]
         if len(held) > 200:
-            libc.free(held.pop())
+            libc.free(held.pop(chance.randrange(len(held))))
         del objects
+        kept.churn(200)
         if loaded:
-            loaded[-1].churn(100)
+            loaded[-1].churn(200)
+        time.sleep(0.001)  # so that the others get on
     for block in held:
         libc.free(block)
 
@@ -87,6 +88,7 @@ def unloading(chance):
         _ctypes.dlclose(handle)
 
 
+kept = extension(source)
 memleak.stop()
 memleak.start()  # what opens descriptors once and for all has done so before they are counted
 memleak.stop()
@@ -112,7 +114,6 @@ for thread in threads:
 gc.collect()
 print("descriptors", len(before), len(os.listdir("/proc/self/fd")))
 
-kept = extension(source)
 memleak.start(min_sample_interval=1, max_sample_interval=1)
 kept.keep(400, 123)
 for path in plugs:
