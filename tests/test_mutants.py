@@ -173,6 +173,7 @@ RACES = {
     "two threads get one room",
     "a segment for each",
     "an index word is overwritten",
+    "a region taken twice",
 }
 LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 

@@ -74,7 +74,7 @@ def test_missing_core_is_said_in_words(tmp_path):
     package = Path(_native.__file__).parent
     copy = tmp_path / "memleak"
     copy.mkdir()
-    for name in ("__init__.py", "_native.py", "errors.py"):
+    for name in ("__init__.py", "_native.py", "errors.py", "names.py"):
         (copy / name).write_bytes((package / name).read_bytes())
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; from memleak import _native; _native.library_path()"
     done = python(code)
