@@ -380,7 +380,11 @@ def test_doctor_says_how_to_start(host):
 
     (found,) = (each for each in doctor_process.process(host) if "not loaded" in each.detail)
     assert "memleak run" in found.detail and "memleak.start()" not in found.detail
-    (found,) = (each for each in doctor_process.process(os.getpid()) if "not loaded" in each.detail)
+    waiting = [sys.executable, "-c", "print('ready', flush=True); input()"]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as python:
+        assert python.stdout.readline() == "ready\n"
+        (found,) = (each for each in doctor_process.process(python.pid) if "not loaded" in each.detail)
+        python.communicate("\n")
     assert "it was started without it" in found.detail and "memleak.start() after import memleak" in found.detail
     outside = [each for each in doctor_process.process(host) if "out of reach" in each.detail]
     assert ["libcarrier.so" in each.detail for each in outside] == [True]
