@@ -269,6 +269,8 @@ def test_objects_keep_their_allocators(door, own, tmp_path, kind, how, when):
             lines.append(line)
             if line == "memleak ready\n":
                 break
+        else:
+            pytest.fail(f"ended with {process.wait()}, {lines}: {process.stderr.read()}")
         name = Path(library).name
         mapped = mapped_bytes(process.pid, library)
         doctor = subprocess.run(
