@@ -130,14 +130,14 @@ def obstacle(directory: Path) -> str | None:
     return f"needs root that may mount: {words}" if status else None
 
 
-def poll(condition: Callable[[], T], what: str) -> T:
-    """Return the first value of *condition* that is true; fail when there is none for a minute."""
+def poll(condition: Callable[[], T], what: str, instead: Callable[[], object] = lambda: "") -> T:
+    """Return the first value of *condition* that is true; fail when there is none for a minute, with *instead*'s."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not seen in {DEADLINE_S} s: {what}"
+        assert time.monotonic() < deadline, f"not seen in {DEADLINE_S} s: {what}; {instead()}"
         time.sleep(0.01)
 
 

@@ -112,7 +112,11 @@ def observe(run: Container, door: str, service: Service) -> Seen:
     """Let a service work, ask about it, end it, ask again."""
     with most_bytes(run.recordings) as most:
         ledger = service.feed(run)
-        inside = poll(lambda: settled(run, door, service, ledger), "a recording of each process")
+        inside = poll(
+            lambda: settled(run, door, service, ledger),
+            "a recording of each process",
+            lambda: {"ps": ask("ps", "--dead", within=run), "processes": processes(run), "ledger": ledger},
+        )
         pids = run.pids()
         running = [one["pid"] for one in inside]
         while_it_runs = {
@@ -145,6 +149,14 @@ def settled(run: Container, door: str, service: Service, ledger: Ledger) -> list
         return None
     most = service.replaced_at or sys.maxsize
     return found if all(ledger.get(pid, NOTHING)["total_count"] < most for pid in pids) else None
+
+
+def processes(run: Container) -> dict[int, dict[str, str]]:
+    """Return what the kernel says of each process, by the number inside."""
+    return {
+        inside: {name: Path(f"/proc/{pid}/{name}").read_text() for name in ("comm", "wchan", "syscall", "stat")}
+        for inside, pid in run.pids().items()
+    }
 
 
 def first_pid(door: str) -> int:
