@@ -22,16 +22,30 @@
 #define SHARE_OF_FILE_SYSTEM 8
 #define NAMES_MAX 512 // recordings looked at in one directory
 
-uint64_t place_process_start_ticks(uint32_t pid)
+static bool read_stat(uint32_t pid, char *stat, size_t bytes)
 {
-	char path[32], stat[512];
+	char path[32];
 	struct text t = text_in(path, sizeof(path));
 	text_add(&t, "/proc/");
 	text_decimal(&t, pid);
 	text_add(&t, "/stat");
-	if (sys_read_file(path, stat, sizeof(stat)) <= 0)
+	return sys_read_file(path, stat, bytes) > 0;
+}
+
+uint64_t place_process_start_ticks(uint32_t pid)
+{
+	char stat[512];
+	return read_stat(pid, stat, sizeof(stat)) ? text_stat_field(stat, 22) : 0;
+}
+
+// The same, but 0 for one that has ended and waits for its parent to notice. (A main thread alone may have ended, too.)
+static NOINLINE uint64_t living_since(uint32_t pid)
+{
+	char stat[512];
+	if (!read_stat(pid, stat, sizeof(stat)))
 		return 0;
-	return text_stat_field(stat, 22);
+	bool zombie = text_stat_letter(stat) == 'Z' && text_stat_field(stat, 20) <= 1;
+	return zombie ? 0 : text_stat_field(stat, 22);
 }
 
 // ---- the directory -----------------------------------------------------------------------------
@@ -123,8 +137,7 @@ static bool is_dead(int directory_fd, const char *name, uint32_t pid, uint64_t s
 	uint64_t namespace = n == WANTED ? head.pid_namespace : 0;
 	if (namespace && namespace != own_pid_namespace)
 		return false;
-	uint64_t now = place_process_start_ticks(pid);
-	return now != start_ticks;
+	return living_since(pid) != start_ticks;
 }
 
 struct linux_dirent64 {
@@ -302,6 +315,17 @@ bool place_has_room(int directory_fd, uint64_t more)
 	    (system.f_blocks && system.f_bavail * (uint64_t)system.f_bsize < more)) // 0: a tmpfs without limit
 		return false;
 	return !cgroup_nearly_full(more);
+}
+
+bool place_make_room(int directory_fd, uint64_t more)
+{
+	enum { TRIES = 16 }; // workers that are replaced together open together: each try gives one of them its place
+	for (unsigned i = 0; i < TRIES; i++) {
+		if (place_has_room(directory_fd, more))
+			return true;
+		prune(directory_fd);
+	}
+	return place_has_room(directory_fd, more);
 }
 
 bool place_has_room_at(const char *file_path, uint64_t more)

@@ -24,6 +24,9 @@ bool place_choose(const char *directory, const char *runtime, uint64_t random, u
 bool place_has_room(int directory_fd, uint64_t more);
 bool place_has_room_at(const char *file_path, uint64_t more);
 
+// The same for a new recording: dead ones are removed for it, again if another process was faster to use their room.
+bool place_make_room(int directory_fd, uint64_t more);
+
 // What a recording may start with so that 16 of them fit: `wanted`, less on a small file system.
 uint64_t place_fair_start(int directory_fd, uint64_t wanted, uint64_t least);
 

@@ -200,7 +200,7 @@ static unsigned char *map_file(const struct place *place, uint32_t *cap, uint32_
 	if (*start > *cap)
 		*start = *cap;
 	for (;; *start /= 2) {
-		long backed = *start < LEAST_BYTES || !place_has_room(place->directory_fd, *start)
+		long backed = *start < LEAST_BYTES || !place_make_room(place->directory_fd, *start)
 				  ? -12 // ENOMEM
 				  : sys_madvise(base, *start, MADV_POPULATE_WRITE);
 		if (backed == -22) // EINVAL: older than Linux 5.14; this much for good

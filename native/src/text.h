@@ -82,15 +82,28 @@ static inline bool text_parse_hex(const char **at, unsigned digits, uint64_t *ou
 	return true;
 }
 
-// Field `wanted` (3 or more) of a /proc/PID/stat line; 0 if it is not there. Field 2 is the command in
-// parentheses and may hold anything: fields are counted from the last ')'.
-static inline uint64_t text_stat_field(const char *stat, int wanted)
+// The end of field 2 of a /proc/PID/stat line, which is the command in parentheses and may hold anything.
+static inline const char *text_stat_command_end(const char *stat)
 {
 	const char *at = stat;
-	uint64_t value = 0;
 	for (const char *s = stat; *s; s++)
 		if (*s == ')')
 			at = s;
+	return at;
+}
+
+// Field 3 of a /proc/PID/stat line: the state.
+static inline char text_stat_letter(const char *stat)
+{
+	const char *at = text_stat_command_end(stat);
+	return at[0] == ')' && at[1] == ' ' ? at[2] : 0;
+}
+
+// Field `wanted` (4 or more) of a /proc/PID/stat line; 0 if it is not there.
+static inline uint64_t text_stat_field(const char *stat, int wanted)
+{
+	const char *at = text_stat_command_end(stat);
+	uint64_t value = 0;
 	for (int field = 2; field < wanted && *at; at++)
 		if (*at == ' ')
 			field++;

@@ -4,7 +4,9 @@
 #include "place.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -202,6 +204,55 @@ static void test_room(void)
 	close(place.directory_fd);
 }
 
+// Another process took the place that was kept free for ours: the dead give way once more.
+static void test_room_is_made_again(void)
+{
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0) {
+		checks_failed = 0;
+		remove_directory(directory);
+		mkdir(directory, 0700);
+		if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+		    mount("none", directory, "tmpfs", 0, "size=64m,mode=0700") != 0)
+			_exit(0); // not root: nothing to see here
+		enum { LEAST = 512 << 10 };
+		struct place place;
+		for (unsigned i = 0; i < 7; i++)
+			make(name_of(getppid(), true, i), LEAST, 50 - i, place_pid_namespace());
+		make(name_of(getppid(), false, 8), 4 << 20, 50, place_pid_namespace());
+		CHECK(place_choose(directory, NULL, 1, 2, &place));
+		CHECK(place_has_room(place.directory_fd, LEAST));
+		unsigned before = recordings();
+		make(name_of(getppid(), false, 9), LEAST, 0, place_pid_namespace());
+		CHECK(!place_has_room(place.directory_fd, LEAST));
+		CHECK(place_make_room(place.directory_fd, LEAST));
+		CHECK_EQUAL(recordings(), before); // one more lives, one of the dead has gone
+		CHECK(!place_make_room(place.directory_fd, 4 << 20));
+		CHECK(exists(name_of(getppid(), false, 8)) && exists(name_of(getppid(), false, 9)));
+		_exit(checks_failed ? 1 : 0);
+	}
+	int status;
+	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+// Nobody has waited for it yet.
+static void test_zombie_is_dead(void)
+{
+	remove_directory(directory);
+	mkdir(directory, 0700);
+	pid_t child = fork();
+	if (child == 0)
+		_exit(0);
+	siginfo_t info;
+	for (unsigned i = 0; i < 17; i++)
+		make(name_of(child, false, i), 4096, 50 - i, place_pid_namespace());
+	CHECK(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT) == 0);
+	choose();
+	CHECK_EQUAL(recordings(), 15);
+	CHECK(waitpid(child, NULL, 0) == child);
+}
+
 int main(void)
 {
 	directory = temporary_directory();
@@ -212,6 +263,8 @@ int main(void)
 	test_no_proc();
 	test_start_ticks();
 	test_room();
+	test_room_is_made_again();
+	test_zombie_is_dead();
 	remove_directory(directory);
 	return harness_end();
 }
