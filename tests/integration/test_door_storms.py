@@ -17,12 +17,12 @@ IN_PYTHON = 10_000 if LONG else 30  # each waits its turn among nine threads, se
 ALONE = 10_000 if LONG else 60
 LOADS = 10_000 if LONG else 150
 PLUGS = 16
-TIMEOUT_S = 1100 if LONG else 120
+TIMEOUT_S = 3500 if LONG else 120
 # One arena, so that the address space does not depend on which threads met in malloc.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 
-pytestmark = pytest.mark.timeout(1200 if LONG else 180)
+pytestmark = pytest.mark.timeout(3600 if LONG else 180)
 
 
 @pytest.fixture(scope="module")
