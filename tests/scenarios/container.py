@@ -18,7 +18,7 @@ import memleak
 
 UID = 65534
 SHARED_MEMORY_BYTES = 64 << 20
-DEADLINE_S = 60
+DEADLINE_S = 150
 RECORDINGS = f"/dev/shm/memleak-{UID}"
 REACHABLE = sorted({sys.prefix, sys.base_prefix, str(Path(memleak.__file__).parent)})
 INIT = Path(__file__).resolve().with_name("container_init.py")
@@ -131,7 +131,7 @@ def obstacle(directory: Path) -> str | None:
 
 
 def poll(condition: Callable[[], T], what: str, instead: Callable[[], object] = lambda: "") -> T:
-    """Return the first value of *condition* that is true; fail when there is none for a minute, with *instead*'s."""
+    """Return the first value of *condition* that is true; fail when there is none in time, with *instead*'s."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         found = condition()
