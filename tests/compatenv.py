@@ -55,12 +55,17 @@ def environment(name: str, python: str, packages: list[str]) -> Path:
     return directory
 
 
+class PackageError(Exception):
+    """What pip says when it cannot install something."""
+
+
 def pip(directory: Path, *words: str, path: str | None = None) -> None:
     """Run an environment's pip; *path* replaces PATH."""
     variables = {**os.environ, **({"PATH": path} if path is not None else {})}
     command = [str(directory / "bin/python"), "-m", "pip", "--disable-pip-version-check", "-q", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=variables)
-    assert done.returncode == 0, done.stderr[-4000:]
+    if done.returncode != 0:
+        raise PackageError(done.stderr[-4000:])
 
 
 @cache
@@ -81,12 +86,15 @@ def wheel() -> Path:
 
 
 @cache
-def python_with_package(version: str) -> str | None:
-    """Install the wheel, with no compiler on PATH; return the interpreter, None if there is none of this version."""
+def python_with_package(version: str, *more: str) -> str | None:
+    """Install the wheel, with no compiler on PATH; return the interpreter, None if there is none of this version.
+
+    *more* are further packages, in an environment of their own. Raises PackageError where one cannot be had.
+    """
     python = interpreter(version)
     if python is None:
         return None
-    directory = environment(f"venv-{version}", python, NEEDED)
+    directory = environment("-".join(["venv", version, *more]), python, [*NEEDED, *more])
     with tempfile.TemporaryDirectory() as nothing:
         pip(directory, "install", "--no-deps", "--force-reinstall", str(wheel()), path=nothing)
     return str(directory / "bin/python")

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define MEMLEAK_ABI_VERSION 2
+#define MEMLEAK_ABI_VERSION 3
 
 // -- declarations begin --
 // MEMLEAK_ABI_VERSION of the library that is loaded.
@@ -22,14 +22,16 @@ const char *memleak_build_id(void);
 // already, nothing changed (not even the knobs). -1: not started, memleak_why() says why and the process
 // goes on untraced. Intervals in allocations, 1 <= min <= max <= 10000; sample_bytes 0 or >= 4096;
 // max_frames 1..64. MEMLEAK_DIR, XDG_RUNTIME_DIR and the settings without an argument come from the environment.
-int memleak_start(unsigned min_sample_interval, unsigned max_sample_interval, unsigned long long sample_bytes,
-                  unsigned max_frames);
+// The Python intervals are those of Python's small-object allocators; python 0: neither those nor Python frames.
+int memleak_start(unsigned min_sample_interval, unsigned max_sample_interval, unsigned python_min_sample_interval,
+                  unsigned python_max_sample_interval, unsigned long long sample_bytes, unsigned max_frames, int python);
 
 // Freeze the recording; hooks stay and pass straight through. 1: it was recording. 0: it was not.
 int memleak_stop(void);
 
 // Ask for other knobs; each thread follows within 64 allocations. 0: done. -1: out of range or not recording.
-int memleak_configure(unsigned min_sample_interval, unsigned max_sample_interval, unsigned long long sample_bytes);
+int memleak_configure(unsigned min_sample_interval, unsigned max_sample_interval, unsigned python_min_sample_interval,
+                      unsigned python_max_sample_interval, unsigned long long sample_bytes);
 
 // 0: never started. 1: recording. 2: stopped, the last recording is frozen. 3: a forked child whose own
 // recording is not open yet (it opens after 1,000 allocations or at memleak_poll()).
@@ -56,6 +58,10 @@ const void *memleak_recording_memory(unsigned long long *bytes);
 // Do the cold chores now (more room, newly loaded objects, thread names, hooks that another tool took).
 // Never call it from a signal handler.
 void memleak_poll(void);
+
+// 1: what this thread allocates from now on is work of a tool, not of the program, and is not recorded; what it frees is
+// noted as ever. 0: recorded again. Returns what it was.
+int memleak_set_aside(int aside);
 
 // Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
 // their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).

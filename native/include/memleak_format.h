@@ -65,7 +65,11 @@
 	X(knobs_rejected, 0, "knob words from outside that were out of range and not adopted")     \
 	X(unloads, 0, "dlclose calls and unloads noticed")                                         \
 	X(detached, 1, "sampled calls not recorded: the recording was not (yet) open")             \
-	X(displaced, 1, "samples closed because another tool had taken our hooks for a while")
+	X(displaced, 1, "samples closed because another tool had taken our hooks for a while")     \
+	X(code_full, 0, "Python frames whose code could not be stored, no room")                   \
+	X(python_full, 0, "Python stacks not stored, no room")                                     \
+	X(python_truncated, 0, "Python stacks cut: deeper than max_frames")                        \
+	X(python_unreadable, 0, "Python stacks not followed: a frame did not look like one")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
@@ -133,6 +137,20 @@ struct mlf_header {
 	uint32_t door;          // enum mlf_door
 
 	uint64_t counters[MLF_COUNTER_SLOTS];
+
+	// Python
+	uint32_t python_version; // PY_VERSION_HEX of the interpreter in the process; 0 = none seen
+	uint32_t python_state;   // enum mlf_python
+	uint64_t python_requested, python_effective; // interval words of Python's small-object domains; readers may write the first
+};
+
+enum mlf_python { // are Python frames read?
+	MLF_PYTHON_NONE = 0,             // no interpreter in the process
+	MLF_PYTHON_FRAMES = 1,           // yes
+	MLF_PYTHON_UNKNOWN_VERSION = 2,  // no: this version's frames are not known to us
+	MLF_PYTHON_FREE_THREADED = 3,    // no: a build without the GIL
+	MLF_PYTHON_SELF_TEST_FAILED = 4, // no: what we read was not what the interpreter says
+	MLF_PYTHON_OFF = 5,              // no: switched off
 };
 
 // ---- segments ----------------------------------------------------------------------------------
@@ -146,6 +164,8 @@ enum mlf_kind {
 	MLF_KIND_ROW_INDEX = 3,   // uint64_t index words -> struct mlf_row
 	MLF_KIND_LIVE = 4,        // capacity keys, then capacity struct mlf_live
 	MLF_KIND_THREADS = 5,     // struct mlf_thread; thread id = 1 + index, 0 = not known
+	MLF_KIND_CODE_INDEX = 6,  // uint64_t index words -> struct mlf_code
+	MLF_KIND_PYTHON_STACK_INDEX = 7, // uint64_t index words -> struct mlf_python_stack
 };
 
 struct mlf_segment {
@@ -167,6 +187,8 @@ enum mlf_record_kind {
 	MLF_RECORD_ROW = 2,
 	MLF_RECORD_HISTORY = 3,
 	MLF_RECORD_STRING = 4,
+	MLF_RECORD_CODE = 5,
+	MLF_RECORD_PYTHON_STACK = 6,
 };
 
 struct mlf_record {
@@ -189,6 +211,46 @@ struct mlf_stack {
 	uint16_t frames, flags;
 	uint32_t reserved;
 	uint64_t frame[]; // innermost first: the caller of the allocation function
+};
+
+// A Python frame is ref of its code << 32 | entry << 31 | offset of the instruction that it executes, in bytes
+// (31 bits). Ref 0: its code could not be stored. Entry: the interpreter was entered anew for this frame, from C; the
+// frames it calls without C in between follow inside the same run of the interpreter (CPython 3.11 and later).
+// The word MLF_PYTHON_NO_FRAME is a run that has no frame: it is about to begin or to end (3.12 and later).
+#define MLF_PYTHON_FRAME_CODE_SHIFT 32
+#define MLF_PYTHON_FRAME_ENTRY (1ULL << 31)
+#define MLF_PYTHON_FRAME_OFFSET_MASK ((1ULL << 31) - 1)
+#define MLF_PYTHON_FRAME_NOT_BEGUN MLF_PYTHON_FRAME_OFFSET_MASK // in place of an offset: its line is its code's first
+#define MLF_PYTHON_NO_FRAME (MLF_PYTHON_FRAME_ENTRY | (MLF_PYTHON_FRAME_OFFSET_MASK - 1)) // ref 0: not code without a record
+
+struct mlf_python_stack {
+	struct mlf_record record;
+	uint64_t key;
+	uint16_t frames, flags; // MLF_STACK_TRUNCATED
+	uint32_t reserved;
+	uint64_t frame[]; // innermost first
+};
+
+enum mlf_line_table {
+	MLF_LINE_TABLE_NONE = 0,
+	MLF_LINE_TABLE_LNOTAB = 1,    // CPython 3.9: co_lnotab
+	MLF_LINE_TABLE_LINES = 2,     // 3.10: co_linetable of PEP 626
+	MLF_LINE_TABLE_LOCATIONS = 3, // 3.11 and later: co_linetable of PEP 657
+};
+
+#define MLF_CODE_CUT 1U // the line table or a name is longer than what is kept: lines may be missing
+
+// A Python code object, by content: one that is made again is the same record.
+struct mlf_code {
+	struct mlf_record record;
+	uint64_t key; // of file, name, first line and line table
+	uint32_t file, name; // refs of strings, UTF-8; name is the qualified name (CPython 3.9, 3.10: the plain one)
+	int32_t first_line;
+	uint16_t line_table; // enum mlf_line_table
+	uint16_t flags;      // MLF_CODE_*
+	uint32_t line_table_bytes;
+	uint32_t reserved;
+	uint8_t lines[];
 };
 
 // What the program asked through (mod_name). Order is format.
@@ -336,6 +398,8 @@ _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION
 _Static_assert(sizeof(struct mlf_module) == 128, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_live) == 32, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_thread) == 64, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_code) == 40, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_python_stack) == 24, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_stack) == 24, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(MLF_COUNTER_COUNT <= MLF_COUNTER_SLOTS, "too many counters");
 

@@ -1,6 +1,6 @@
 // allocator.h -- the functions behind our hooks
 //
-// Layer 8. One table of pointers, each starting at a function that resolves the whole table. It is
+// Layer 9. One table of pointers, each starting at a function that resolves the whole table. It is
 // filled once, by the very first call of any of them, and never cleared.
 #ifndef MEMLEAK_ALLOCATOR_H
 #define MEMLEAK_ALLOCATOR_H

@@ -32,12 +32,22 @@ EXPORT const char *memleak_build_id(void)
 
 static const char *last_why = "";
 
-EXPORT int memleak_start(unsigned min_sample_interval, unsigned max_sample_interval, unsigned long long sample_bytes,
-			 unsigned max_frames)
+// 0 if it is not a legal pair.
+static uint64_t pair(unsigned least, unsigned greatest)
 {
-	struct startup_knobs knobs = {(uint64_t)max_sample_interval << 16 | min_sample_interval, sample_bytes, max_frames};
-	if (max_sample_interval > MLF_INTERVAL_MAX || !sampler_interval_valid(knobs.interval) ||
-	    (sample_bytes && sample_bytes < 4096) || !max_frames || max_frames > MAX_FRAMES) {
+	uint64_t interval = (uint64_t)greatest << 16 | least;
+	return least <= MLF_INTERVAL_MAX && greatest <= MLF_INTERVAL_MAX && sampler_interval_valid(interval) ? interval : 0;
+}
+
+EXPORT int memleak_start(unsigned min_sample_interval, unsigned max_sample_interval, unsigned python_min_sample_interval,
+			 unsigned python_max_sample_interval, unsigned long long sample_bytes, unsigned max_frames, int python)
+{
+	struct startup_knobs knobs = {.interval = pair(min_sample_interval, max_sample_interval),
+				      .python_interval = pair(python_min_sample_interval, python_max_sample_interval),
+				      .sample_bytes = sample_bytes,
+				      .max_frames = max_frames,
+				      .python = python != 0};
+	if (!knobs.interval || !knobs.python_interval || (sample_bytes && sample_bytes < 4096) || !max_frames || max_frames > MAX_FRAMES) {
 		last_why = "intervals must be 1 <= min <= max <= 10000, sample_bytes 0 or at least 4096, max_frames 1 to 64";
 		return -1;
 	}
@@ -50,11 +60,12 @@ EXPORT int memleak_start(unsigned min_sample_interval, unsigned max_sample_inter
 
 EXPORT int memleak_stop(void) { return startup_end(); }
 
-EXPORT int memleak_configure(unsigned min_sample_interval, unsigned max_sample_interval, unsigned long long sample_bytes)
+EXPORT int memleak_configure(unsigned min_sample_interval, unsigned max_sample_interval, unsigned python_min_sample_interval,
+			     unsigned python_max_sample_interval, unsigned long long sample_bytes)
 {
-	if (min_sample_interval > MLF_INTERVAL_MAX || max_sample_interval > MLF_INTERVAL_MAX)
-		return -1;
-	return tracer_configure((uint64_t)max_sample_interval << 16 | min_sample_interval, sample_bytes) ? 0 : -1;
+	uint64_t interval = pair(min_sample_interval, max_sample_interval);
+	uint64_t python_interval = pair(python_min_sample_interval, python_max_sample_interval);
+	return interval && python_interval && tracer_configure(interval, python_interval, sample_bytes) ? 0 : -1;
 }
 
 EXPORT int memleak_state(void) { return (int)tracer_state(); }
@@ -79,6 +90,13 @@ EXPORT const void *memleak_recording_memory(unsigned long long *bytes)
 }
 
 EXPORT void memleak_poll(void) { chores_do(true); }
+
+EXPORT int memleak_set_aside(int aside)
+{
+	int before = sampler_self.busy == SAMPLER_NOT_THE_PROGRAM;
+	sampler_self.busy = aside ? SAMPLER_NOT_THE_PROGRAM : 0;
+	return before;
+}
 
 // As <malloc.h> of glibc 2.33 declares it; found by name, so that older ones load us.
 struct in_use {

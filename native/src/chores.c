@@ -10,7 +10,9 @@
 
 #include "allocator.h"
 #include "atomics.h"
+#include "hook_pymem.h"
 #include "modules.h"
+#include "pyframes.h"
 #include "recording.h"
 #include "sampler.h"
 #include "slots.h"
@@ -43,7 +45,8 @@ static void publish_coverage(void)
 	}
 }
 
-static void look_at_objects(enum slots_how how)
+// True: some object was looked at.
+static bool look_at_objects(enum slots_how how)
 {
 	static const struct timespec pause = {.tv_nsec = 1000000};
 	struct slots_result result = slots_scan(how);
@@ -56,21 +59,47 @@ static void look_at_objects(enum slots_how how)
 		tracer_hooks_were_displaced();
 	if (result.looked || load_relaxed(&published) != recording.number)
 		publish_coverage();
+	return result.looked;
+}
+
+static void prepare_python(void)
+{
+	pyframes_self_test();
+	if (pyframes_attach() != MLF_PYTHON_FRAMES)
+		return;
+	if (hook_pymem_wrap(true) == HOOK_PYMEM_WAS_GONE)
+		tracer_python_was_displaced();
+}
+
+// An extension module is being imported: then this thread has the GIL. Or Python called us, and let go of it.
+static void look_at_python(bool may_take_gil)
+{
+	if (pyframes_attach() == MLF_PYTHON_FRAMES)
+		pyframes_with_gil(may_take_gil, prepare_python);
+	tracer_note_python();
 }
 
 void chores_begin(struct chores_rules wanted)
 {
 	rules = wanted;
 	tracer_when_child_opens(publish_coverage);
+	hook_pymem_when_arena_comes(tracer_make_room); // a program that only makes objects may pass no other cold place
 	look_at_objects(SLOTS_ALL);
+	if (wanted.preloaded && pyframes_attach() == MLF_PYTHON_FRAMES && !pyframes_is_initialised())
+		hook_pymem_wrap(false); // the interpreter begins with our hooks
+	look_at_python(!wanted.preloaded);
 }
 
 void chores_objects_may_have_come(void)
 {
-	if (tracer_is_recording())
-		look_at_objects(SLOTS_IF_CHANGED);
-	else if (tracer_state() == TRACER_FORKED) // what a worker loads before its recording is open is used long after
+	if (tracer_is_recording()) {
+		bool came = look_at_objects(SLOTS_IF_CHANGED);
+		look_at_python(false);
+		if (came) // a program that loads is growing, and may have no other moment at which the recording can
+			tracer_poll();
+	} else if (tracer_state() == TRACER_FORKED) { // what a worker loads before its recording is open is used long after
 		slots_scan(SLOTS_IF_CHANGED);
+	}
 }
 
 void chores_do(bool thorough)
@@ -80,6 +109,7 @@ void chores_do(bool thorough)
 	if (!tracer_is_recording())
 		return;
 	look_at_objects(thorough ? SLOTS_ALL : SLOTS_CHECK);
+	look_at_python(thorough);
 	tracer_poll();
 }
 

@@ -19,10 +19,12 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+static enum mlf_domain domain_now(void) { return sampler_self.hint ? (enum mlf_domain)sampler_self.hint : MLF_DOMAIN_MALLOC; }
+
 #define MALLOC_SAMPLE(p, bytes, weight, caller)                                                    \
 	do {                                                                                       \
 		if (unlikely(weight) && likely((p) != NULL))                                       \
-			tracer_allocated((p), (bytes), (weight), MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &(caller)); \
+			tracer_allocated((p), (bytes), (weight), MLF_LAYER_MALLOC, domain_now(), &(caller)); \
 	} while (0)
 
 // ---- malloc, calloc, free ------------------------------------------------------------------------
@@ -118,12 +120,12 @@ static NOINLINE void *realloc_sampled(void *old, size_t bytes)
 	struct registers caller = REGISTERS_OF_CALLER();
 	struct tracer_moving moving;
 	uint32_t weight = sampler_pass_hot(bytes) ? 0 : tracer_take(bytes);
-	tracer_moving(old, &moving);
+	tracer_moving(old, MLF_LAYER_MALLOC, &moving);
 	void *p = real.realloc(old, bytes);
 	if (p || bytes == 0) // realloc(p, 0) may free and return NULL
-		tracer_moved(&moving, p, bytes, p ? weight : 0, &caller);
+		tracer_moved(&moving, p, bytes, p ? weight : 0, MLF_LAYER_MALLOC, domain_now(), &caller);
 	else
-		tracer_move_failed(old, &moving);
+		tracer_move_failed(old, MLF_LAYER_MALLOC, &moving);
 	return p;
 }
 

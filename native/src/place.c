@@ -304,18 +304,21 @@ static bool cgroup_nearly_full(uint64_t more)
 	return limit && used + more > limit / 10 * 9;
 }
 
-bool place_has_room(int directory_fd, uint64_t more)
+// At least `left` of our share must be free afterwards.
+static bool has_room(int directory_fd, uint64_t more, uint64_t left)
 {
 	struct statfs system;
 	uint64_t ours;
 	if (sys_fstatfs(directory_fd, &system) < 0)
 		return false;
 	list(directory_fd, false, &ours);
-	if (ours + more > share_of_file_system(directory_fd) ||
+	if (ours + more + left > share_of_file_system(directory_fd) ||
 	    (system.f_blocks && system.f_bavail * (uint64_t)system.f_bsize < more)) // 0: a tmpfs without limit
 		return false;
 	return !cgroup_nearly_full(more);
 }
+
+bool place_has_room(int directory_fd, uint64_t more) { return has_room(directory_fd, more, 0); }
 
 bool place_make_room(int directory_fd, uint64_t more)
 {
@@ -328,7 +331,7 @@ bool place_make_room(int directory_fd, uint64_t more)
 	return place_has_room(directory_fd, more);
 }
 
-bool place_has_room_at(const char *file_path, uint64_t more)
+bool place_may_grow(const char *file_path, uint64_t bytes, uint64_t more)
 {
 	char directory[512];
 	size_t length = text_length(file_path);
@@ -342,7 +345,7 @@ bool place_has_room_at(const char *file_path, uint64_t more)
 	int fd = (int)sys_openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	bool room = place_has_room(fd, more);
+	bool room = has_room(fd, more, bytes + more);
 	sys_close(fd);
 	return room;
 }

@@ -22,7 +22,10 @@ bool place_choose(const char *directory, const char *runtime, uint64_t random, u
 // True if `more` bytes may be backed: our files there stay within 1/8 of the file system and it
 // has that much free, and the cgroup is below 90 % of its limit.
 bool place_has_room(int directory_fd, uint64_t more);
-bool place_has_room_at(const char *file_path, uint64_t more);
+
+// The same for a recording of `bytes` that grows. It must leave as much as it takes: of n that grow each gets 1/(n+1) of
+// our share, and processes that begin later find the rest.
+bool place_may_grow(const char *file_path, uint64_t bytes, uint64_t more);
 
 // The same for a new recording: dead ones are removed for it, again if another process was faster to use their room.
 bool place_make_room(int directory_fd, uint64_t more);

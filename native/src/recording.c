@@ -26,8 +26,8 @@ struct recording recording;
 
 static uint32_t home_bytes; // mapped at recording.base
 
-static struct recording_table tables[MLF_KIND_THREADS + 1][RECORDING_SEGMENTS];
-static uint8_t table_claims[MLF_KIND_THREADS + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
+static struct recording_table tables[MLF_KIND_PYTHON_STACK_INDEX + 1][RECORDING_SEGMENTS];
+static uint8_t table_claims[MLF_KIND_PYTHON_STACK_INDEX + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
 
 // ---- room --------------------------------------------------------------------------------------
 
@@ -95,8 +95,8 @@ bool recording_grow(void)
 	uint64_t step = RECORDING_STEP_BYTES;
 	bool grown = false;
 	// Tables double, so the next segment may want as much as everything used so far.
-	if (backed + step <= header->file_bytes && used + used / 2 + step > backed) {
-		grown = place_has_room_at(recording.path, step) &&
+	if (backed + step <= header->file_bytes && used + used + step > backed) {
+		grown = place_may_grow(recording.path, backed, step) &&
 			sys_madvise(recording.base + backed, step, MADV_POPULATE_WRITE) == 0;
 		if (grown) {
 			store_release(&header->room_backed, backed + step); // pairs with recording_take()
@@ -155,6 +155,7 @@ static void fill_identity(struct mlf_header *header, const struct recording_opti
 		header->core_build_id[i] = options->build_id[i];
 
 	header->requested = header->effective = header->initial = options->interval;
+	header->python_requested = header->python_effective = options->python_interval ? options->python_interval : SAMPLER_PYTHON;
 	header->requested_sample_bytes = header->effective_sample_bytes = options->sample_bytes;
 	header->door = options->door;
 	header->max_frames = options->max_frames ? options->max_frames : MAX_FRAMES;

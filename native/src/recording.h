@@ -30,7 +30,7 @@ struct recording {
 extern struct recording recording HIDDEN;
 
 struct recording_options {
-	uint64_t interval, sample_bytes, run_id, seed;
+	uint64_t interval, python_interval, sample_bytes, run_id, seed;
 	uint32_t cap_bytes, start_bytes, mmap_always_bytes;
 	uint32_t door; // enum mlf_door
 	uint32_t max_frames; // 0 = MAX_FRAMES

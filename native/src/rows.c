@@ -11,14 +11,21 @@
 
 #include "catalog.h"
 #include "index.h"
+#include "modules.h"
 #include "recording.h"
 #include "stats.h"
 
-static uint64_t mix_key(uint64_t hash, uint64_t domain)
+static uint64_t mix_key(uint64_t hash, uint64_t python_hash, uint64_t domain)
 {
-	uint64_t key = (hash ^ domain * MLF_CHECK_2) * MLF_CHECK_1;
+	uint64_t key = (hash ^ python_hash * MLF_CHECK_3 ^ domain * MLF_CHECK_2) * MLF_CHECK_1;
 	key ^= key >> 32;
 	return key ? key : 1; // 0 would read as "no key"
+}
+
+// Between malloc and its caller may stand a hook of Python's allocators.
+static bool is_ours(uint64_t frame)
+{
+	return modules_get((unsigned)(frame >> MLF_FRAME_MODULE_SHIFT))->flags & MLF_MODULE_CORE;
 }
 
 static uint32_t store_stack(const uint64_t *frame, unsigned frames, bool truncated, uint64_t key)
@@ -26,16 +33,20 @@ static uint32_t store_stack(const uint64_t *frame, unsigned frames, bool truncat
 	uint32_t ref = index_find(MLF_KIND_STACK_INDEX, key);
 	if (ref)
 		return ref;
-	uint32_t bytes = (uint32_t)(sizeof(struct mlf_stack) + frames * sizeof(uint64_t));
+	unsigned kept = 0;
+	for (unsigned i = 0; i < frames; i++)
+		kept += !is_ours(frame[i]);
+	uint32_t bytes = (uint32_t)(sizeof(struct mlf_stack) + kept * sizeof(uint64_t));
 	struct mlf_stack *stack = recording_take(bytes, MLF_REF_BYTES);
 	if (!stack)
 		return 0;
 	stack->record = (struct mlf_record){.bytes = bytes, .kind = MLF_RECORD_STACK, .version = 1};
 	stack->key = key;
-	stack->frames = (uint16_t)frames;
+	stack->frames = (uint16_t)kept;
 	stack->flags = truncated ? MLF_STACK_TRUNCATED : 0;
-	for (unsigned i = 0; i < frames; i++)
-		stack->frame[i] = frame[i];
+	for (unsigned i = 0, to = 0; i < frames; i++)
+		if (!is_ours(frame[i]))
+			stack->frame[to++] = frame[i];
 	return index_insert(MLF_KIND_STACK_INDEX, key, recording_ref(stack));
 }
 
@@ -65,7 +76,7 @@ void rows_open(void)
 
 struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, uint32_t now_cs)
 {
-	uint64_t key = mix_key(stack->hash, domain);
+	uint64_t key = mix_key(stack->hash, stack->python_hash, domain);
 	uint32_t ref = index_find(MLF_KIND_ROW_INDEX, key);
 	if (likely(ref))
 		return recording_at(ref);
@@ -87,6 +98,7 @@ struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, 
 	struct mlf_row *row = new_row(key, domain, now_cs);
 	if (row) {
 		row->native_stack = stack_ref;
+		row->python_stack = stack->python;
 		ref = index_insert(MLF_KIND_ROW_INDEX, key, recording_ref(row));
 	}
 	if (!ref) {

@@ -13,6 +13,8 @@ struct rows_stack {
 	unsigned frames;
 	uint64_t hash;
 	bool truncated;
+	uint32_t python; // ref of its Python half, 0 = none
+	uint64_t python_hash;
 };
 
 // The row of a stack and domain, made at first sight. Never NULL: what finds no room is counted and goes to

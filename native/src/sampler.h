@@ -27,6 +27,7 @@
 #define SAMPLER_FULL 0x00010001U                                         // min = max = 1
 #define SAMPLER_OFF (MLF_INTERVAL_OFF << 16 | MLF_INTERVAL_OFF)           // min = max = 10000
 #define SAMPLER_DEFAULT (256U << 16 | 16U)
+#define SAMPLER_PYTHON (4096U << 16 | 256U) // of Python's small-object domains
 #define SAMPLER_DEFAULT_BYTES (4U << 20)
 #define SAMPLER_WEIGHT_ONE 1024U
 
@@ -45,10 +46,13 @@ struct sampler {
 	uint64_t random;       // state, never 0 once seen
 	uint32_t thread;       // thread id in the recording numbered `recording`; 0 = none yet
 	uint32_t recording;
-	uint32_t busy;         // inside our own sampled code: 1, or SAMPLER_NOT_THE_PROGRAM
+	uint8_t busy;          // inside our own sampled code: 1, or one of the two below
+	uint8_t hint;          // enum mlf_domain that passed the request on to malloc; 0 = none
+	uint16_t reserved;
 	uint32_t looks;        // times sampler_take() ran: with calls_left it tells whether any call came by
 };
 #define SAMPLER_NO_GAP UINT16_MAX
+#define SAMPLER_PROBE 3U           // busy: tracer_probe_begin()
 #define SAMPLER_NOT_THE_PROGRAM 2U // busy: what is allocated here is no answer's business
 
 _Static_assert(sizeof(struct sampler) == 64, "the whole TLS budget is 64 bytes");

@@ -67,6 +67,18 @@ static uint64_t number(const char *name, uint64_t low, uint64_t high, uint64_t o
 	return otherwise;
 }
 
+static uint64_t python_interval_from_environment(uint64_t native)
+{
+	// Off and full mean Python's objects too.
+	uint64_t otherwise = (uint32_t)native == SAMPLER_OFF || (uint32_t)native == SAMPLER_FULL ? native : SAMPLER_PYTHON;
+	uint64_t min = number("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, (uint16_t)otherwise);
+	uint64_t max = number("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, (uint16_t)(otherwise >> 16));
+	if (min <= max)
+		return max << 16 | min;
+	settings_say("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL is greater than MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL, using the defaults", "", "");
+	return otherwise;
+}
+
 static uint64_t interval_from_environment(void)
 {
 	uint64_t low = 16, high = 256;
@@ -134,6 +146,7 @@ void settings_read_places(struct recording_options *out)
 void settings_read_knobs(struct recording_options *out)
 {
 	out->interval = interval_from_environment();
+	out->python_interval = python_interval_from_environment(out->interval);
 	out->sample_bytes = sample_bytes_from_environment();
 	out->max_frames = MAX_FRAMES;
 }

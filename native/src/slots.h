@@ -1,6 +1,6 @@
 // slots.h -- the places where loaded objects keep the addresses of functions they call
 //
-// Layer 8. Cold. One mechanism for both doors: the import door brings the hooks with it, the preload door finds
+// Layer 9. Cold. One mechanism for both doors: the import door brings the hooks with it, the preload door finds
 // what the loader bound past us (dlopen with RTLD_DEEPBIND, operator new), and both learn what is out of reach.
 #ifndef MEMLEAK_SLOTS_H
 #define MEMLEAK_SLOTS_H

@@ -15,6 +15,7 @@
 #include "hook_malloc.h"
 #include "hook_new.h"
 #include "modules.h"
+#include "pyframes.h"
 #include "recording.h"
 #include "settings.h"
 #include "slots.h"
@@ -137,6 +138,7 @@ static void __attribute__((constructor)) open_door(void)
 	if (!why) {
 		settings_read_places(&options);
 		settings_read_knobs(&options);
+		pyframes_allow(!settings_is("MEMLEAK_PYTHON", "0"));
 		if (!open_recording(&options, true, follow_fork, &why) && !why)
 			why = "could not start";
 		else if (tracer_is_recording())
@@ -181,7 +183,7 @@ static enum startup_outcome begin(const struct startup_knobs *knobs, const char 
 	bool preloaded = boot_is_preloaded();
 	if (tracer_state() == TRACER_FORKED) {
 		chores_do(false); // opens this child's own
-		if (tracer_configure(knobs->interval, knobs->sample_bytes))
+		if (tracer_configure(knobs->interval, knobs->python_interval, knobs->sample_bytes))
 			return STARTUP_STARTED;
 		tracer_stop(MLF_STATE_STOPPED); // it was not to have one; now it is asked for
 	}
@@ -189,7 +191,9 @@ static enum startup_outcome begin(const struct startup_knobs *knobs, const char 
 	if (*why)
 		return STARTUP_REFUSED;
 	struct recording_options options = {
-	    .interval = knobs->interval, .sample_bytes = knobs->sample_bytes, .max_frames = knobs->max_frames};
+	    .interval = knobs->interval, .python_interval = knobs->python_interval,
+	    .sample_bytes = knobs->sample_bytes, .max_frames = knobs->max_frames};
+	pyframes_allow(knobs->python);
 	settings_read_places(&options);
 	return open_recording(&options, preloaded, true, why) ? STARTUP_STARTED : STARTUP_REFUSED;
 }

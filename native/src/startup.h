@@ -1,14 +1,15 @@
 // startup.h -- the two doors
 //
-// Layer 12. Cold.
+// Layer 13. Cold.
 #ifndef MEMLEAK_STARTUP_H
 #define MEMLEAK_STARTUP_H
 
 #include "base.h"
 
 struct startup_knobs {
-	uint64_t interval, sample_bytes;
+	uint64_t interval, python_interval, sample_bytes;
 	uint32_t max_frames;
+	bool python;
 };
 
 enum startup_outcome { STARTUP_STARTED, STARTUP_WAS_RUNNING, STARTUP_REFUSED };

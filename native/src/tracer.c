@@ -12,8 +12,10 @@
 #include "bitmap.h"
 #include "catalog.h"
 #include "clock.h"
+#include "counter.h"
 #include "liveset.h"
 #include "modules.h"
+#include "pyframes.h"
 #include "recording.h"
 #include "regions.h"
 #include "rows.h"
@@ -130,6 +132,7 @@ void tracer_open_in_child(void)
 	self->busy = 1;
 	reopen_options.parent_recording_id = recording.header->recording_id;
 	reopen_options.interval = (uint32_t)load_relaxed(&recording.header->effective);
+	reopen_options.python_interval = (uint32_t)load_relaxed(&recording.header->python_effective);
 	reopen_options.sample_bytes = load_relaxed(&recording.header->effective_sample_bytes);
 	if (!tracer_start(&reopen_options, follow_fork, &why))
 		store_relaxed(&phase, STOPPED);
@@ -175,6 +178,8 @@ uint32_t tracer_take(size_t size_bytes)
 {
 	if (unlikely(sampler_self.busy)) {
 		sampler_skip(size_bytes);
+		if (sampler_self.busy == SAMPLER_PROBE)
+			return SAMPLER_WEIGHT_ONE;
 		if (is_armed() && sampler_self.busy != SAMPLER_NOT_THE_PROGRAM)
 			count(nested);
 		return 0;
@@ -186,6 +191,22 @@ uint32_t tracer_take(size_t size_bytes)
 	if (unlikely(requested != load_relaxed(&header->effective) || bytes != load_relaxed(&header->effective_sample_bytes)))
 		adopt_knobs(header, requested, bytes);
 	return sampler_take(size_bytes, &header->effective, &header->effective_sample_bytes);
+}
+
+uint32_t tracer_take_python(struct counter *counter)
+{
+	if (unlikely(!is_armed() || !pyframes_is_allowed()))
+		return counter_take(counter, &off_interval);
+	struct mlf_header *header = recording.header;
+	uint64_t requested = load_relaxed(&header->python_requested), effective = load_relaxed(&header->python_effective);
+	if (unlikely(requested != effective)) {
+		bool valid = sampler_interval_valid(requested);
+		if (!valid)
+			count(knobs_rejected);
+		store_relaxed(valid ? &header->python_effective : &header->python_requested, valid ? requested : effective);
+	}
+	uint32_t weight = counter_take(counter, &header->python_effective);
+	return sampler_self.busy ? 0 : weight; // a signal handler of ours or in our code: its turn is passed over
 }
 
 // ---- samples ---------------------------------------------------------------------------------------
@@ -225,6 +246,15 @@ static void count_end(enum unwind_end end, bool foreign)
 		count(unwind_bounds);
 }
 
+static NOINLINE void add_python(struct rows_stack *stack)
+{
+	uint64_t frames[MAX_FRAMES];
+	bool truncated;
+	unsigned n = pyframes_walk(frames, recording.header->max_frames, &stack->python_hash, &truncated);
+	if (n)
+		stack->python = pyframes_store(frames, n, stack->python_hash, truncated);
+}
+
 static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs)
 {
 	uint64_t frames[MAX_FRAMES], hash;
@@ -232,7 +262,10 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	struct unwind_bounds bounds = unwind_thread_bounds(caller->sp);
 	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
 	count_end(end, bounds.low == 0);
-	return rows_of(&(struct rows_stack){frames, n, hash, end != UNWIND_COMPLETE}, domain, now_cs);
+	struct rows_stack stack = {.hash = hash, .frames = n, .truncated = end != UNWIND_COMPLETE};
+	add_python(&stack);
+	stack.frame = frames;
+	return rows_of(&stack, domain, now_cs);
 }
 
 static bool insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, uint32_t now_cs)
@@ -269,12 +302,47 @@ static bool record(const void *address, const struct live_sample *about, enum ml
 	return inserted;
 }
 
+static struct probed { // by the one thread that probes
+	uintptr_t low, high;
+} probed[8];
+static unsigned probed_count;
+
+static void note_probed(const void *address, size_t size_bytes)
+{
+	if (probed_count < ARRAY_LEN(probed))
+		probed[probed_count++] = (struct probed){(uintptr_t)address, (uintptr_t)address + size_bytes};
+}
+
+struct tracer_probe tracer_probe_begin(void)
+{
+	struct tracer_probe before = {sampler_self.calls_left, sampler_self.busy};
+	probed_count = 0;
+	sampler_self.busy = SAMPLER_PROBE;
+	sampler_self.calls_left = 0; // every call takes the slow path until it is put back
+	return before;
+}
+
+bool tracer_probe_end(const struct tracer_probe *before, const void *p)
+{
+	sampler_self.calls_left = before->calls_left;
+	sampler_self.busy = before->busy;
+	for (unsigned i = 0; i < probed_count; i++)
+		if ((uintptr_t)p >= probed[i].low && (uintptr_t)p < probed[i].high)
+			return true;
+	return false;
+}
+
 void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, enum mlf_layer layer,
 		      enum mlf_domain domain, const struct registers *caller)
 {
 	uint32_t *inside = enter();
 	if (unlikely(!inside))
 		return;
+	if (unlikely(sampler_self.busy == SAMPLER_PROBE)) {
+		note_probed(address, size_bytes);
+		leave(inside);
+		return;
+	}
 	record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer, domain, caller);
 	leave(inside);
 }
@@ -295,11 +363,11 @@ static struct live_sample sample_of(const struct tracer_moving *m)
 	return (struct live_sample){m->size_bytes, m->row, m->weight_x1024, m->born_cs, m->thread};
 }
 
-void tracer_moving(void *address, struct tracer_moving *out)
+void tracer_moving(void *address, enum mlf_layer layer, struct tracer_moving *out)
 {
 	struct live_sample sample;
 	uint32_t *inside = enter();
-	out->was_sampled = inside && liveset_remove(address, MLF_LAYER_MALLOC, &sample);
+	out->was_sampled = inside && liveset_remove(address, layer, &sample);
 	out->recording = recording.number;
 	if (inside)
 		leave(inside);
@@ -315,19 +383,19 @@ void tracer_moving(void *address, struct tracer_moving *out)
 // Does what was taken out belong to the recording that is open now? Asked inside.
 static bool is_of_now(const struct tracer_moving *m) { return m->was_sampled && m->recording == recording.number; }
 
-void tracer_move_failed(void *address, const struct tracer_moving *moving)
+void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer_moving *moving)
 {
 	uint32_t *inside = moving->was_sampled ? enter() : NULL;
 	if (!inside)
 		return;
 	struct live_sample sample = sample_of(moving);
-	if (is_of_now(moving) && !liveset_insert(address, MLF_LAYER_MALLOC, &sample)) // counted there
+	if (is_of_now(moving) && !liveset_insert(address, layer, &sample)) // counted there
 		rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
 	leave(inside);
 }
 
 void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes, uint32_t weight_x1024,
-		  const struct registers *caller)
+		  enum mlf_layer layer, enum mlf_domain domain, const struct registers *caller)
 {
 	uint32_t *inside = from->was_sampled || weight_x1024 ? enter() : NULL;
 	if (!inside)
@@ -342,7 +410,7 @@ void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes,
 		       &(struct live_sample){.size_bytes = size_bytes,
 					     .weight_x1024 = weight_x1024,
 					     .born_cs = known ? from->born_cs : 0},
-		       MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, caller);
+		       layer, domain, caller);
 	leave(inside);
 }
 
@@ -513,6 +581,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	reopen_options = *options;
 	follow_fork = follow;
 	recording.header->sample_cost_ns = calibrate();
+	recording.header->python_state = pyframes_attach();
+	recording.header->python_version = pyframes_version();
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);
 	store_release(&phase, ACTIVE);
 	store_seq_cst(armed, 1); // from here on hooks record
@@ -534,35 +604,55 @@ void tracer_stop(enum mlf_state state)
 		recording_close(state);
 }
 
-bool tracer_configure(uint64_t interval, uint64_t sample_bytes)
+// The epoch goes up, so that the same pair asked for anew is a change, as it is from outside.
+static void request(uint64_t *word, uint64_t interval)
 {
-	if (!sampler_interval_valid(interval) || (sample_bytes && sample_bytes < 4096) || !tracer_is_recording())
-		return false;
-	struct mlf_header *header = recording.header;
-	store_relaxed(&header->requested_sample_bytes, sample_bytes);
-	// The epoch goes up, so that a thread takes the same pair asked for anew for a change, as it does from outside.
-	uint64_t seen = load_relaxed(&header->requested);
-	while (!cas_relaxed(&header->requested, &seen, ((seen >> 32) + 1) << 32 | (uint32_t)interval))
+	uint64_t seen = load_relaxed(word);
+	while (!cas_relaxed(word, &seen, ((seen >> 32) + 1) << 32 | (uint32_t)interval))
 		;
+}
+
+bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t sample_bytes)
+{
+	if (!sampler_interval_valid(interval) || !sampler_interval_valid(python_interval) || (sample_bytes && sample_bytes < 4096) ||
+	    !tracer_is_recording())
+		return false;
+	store_relaxed(&recording.header->requested_sample_bytes, sample_bytes);
+	request(&recording.header->requested, interval);
+	request(&recording.header->python_requested, python_interval);
 	return true;
+}
+
+void tracer_note_python(void)
+{
+	enum mlf_python state = pyframes_attach();
+	if (!tracer_is_recording())
+		return;
+	store_relaxed(&recording.header->python_version, pyframes_version());
+	store_relaxed(&recording.header->python_state, state);
 }
 
 void tracer_poll(void)
 {
 	if (!tracer_is_recording())
 		return;
+	tracer_note_python();
 	catalog_name_threads();
-	while (recording_grow())
+	tracer_make_room();
+}
+
+void tracer_make_room(void)
+{
+	while (tracer_is_recording() && recording_grow())
 		;
 }
 
-void tracer_hooks_were_displaced(void)
+static void close_displaced(const enum mlf_layer *layers, unsigned count_layers)
 {
-	static const enum mlf_layer layers[] = {MLF_LAYER_MALLOC, MLF_LAYER_OPERATOR_NEW};
 	uint32_t *inside = enter();
 	if (!inside)
 		return;
-	for (unsigned i = 0; i < ARRAY_LEN(layers); i++) {
+	for (unsigned i = 0; i < count_layers; i++) {
 		uint64_t cursor = 0;
 		for (const void *address; (address = liveset_next(layers[i], &cursor));) {
 			struct live_sample sample;
@@ -590,4 +680,16 @@ void tracer_note_coverage(unsigned module, const struct catalog_coverage *covera
 		return;
 	catalog_coverage(module, coverage);
 	leave(inside);
+}
+
+void tracer_hooks_were_displaced(void)
+{
+	static const enum mlf_layer layers[] = {MLF_LAYER_MALLOC, MLF_LAYER_OPERATOR_NEW};
+	close_displaced(layers, ARRAY_LEN(layers));
+}
+
+void tracer_python_was_displaced(void)
+{
+	static const enum mlf_layer layers[] = {MLF_LAYER_PYMEM};
+	close_displaced(layers, ARRAY_LEN(layers));
 }

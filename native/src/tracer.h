@@ -1,6 +1,6 @@
 // tracer.h -- policy: what a sampled allocation and free do
 //
-// Layer 8. Sampled, unless marked cold. Hooks call these and nothing below.
+// Layer 9. Sampled, unless marked cold. Hooks call these and nothing below.
 #ifndef MEMLEAK_TRACER_H
 #define MEMLEAK_TRACER_H
 
@@ -24,6 +24,19 @@ static inline bool tracer_look_hot(size_t size_bytes)
 // After both said no: the weight this allocation is to be recorded with, 0 = not.
 uint32_t tracer_take(size_t size_bytes);
 
+// The same for a request to Python's small-object allocators.
+struct counter;
+uint32_t tracer_take_python(struct counter *counter);
+
+// What malloc's hooks hand out on this thread between the two calls, up to eight blocks: does one of them hold p?
+// Nothing of it is recorded. Cold.
+struct tracer_probe {
+	int32_t calls_left;
+	uint8_t busy;
+};
+struct tracer_probe tracer_probe_begin(void);
+bool tracer_probe_end(const struct tracer_probe *probe, const void *p);
+
 // Record an allocation that succeeded. `caller` as of REGISTERS_OF_CALLER() in the hook.
 void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, enum mlf_layer layer,
 		      enum mlf_domain domain, const struct registers *caller);
@@ -38,9 +51,10 @@ struct tracer_moving {
 	uint64_t size_bytes;
 	uint32_t row, weight_x1024, born_cs, thread;
 };
-void tracer_moving(void *address, struct tracer_moving *out);
-void tracer_move_failed(void *address, const struct tracer_moving *moving);
+void tracer_moving(void *address, enum mlf_layer layer, struct tracer_moving *out);
+void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer_moving *moving);
 void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes, uint32_t weight_x1024,
+		  enum mlf_layer layer, enum mlf_domain domain,
 		  const struct registers *caller); // weight 0: the new block is not sampled
 
 // Mappings. tracer_unmapping() forgets what [start, start + bytes) covers before the real call.
@@ -85,9 +99,11 @@ void tracer_when_child_opens(void (*call)(void));
 void tracer_stop(enum mlf_state state);
 
 // The knobs of the open recording from now on. False: not valid, or nothing is open.
-bool tracer_configure(uint64_t interval, uint64_t sample_bytes);
+bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t sample_bytes);
 
 void tracer_poll(void); // chores: room, thread names
+void tracer_make_room(void); // of the two, what cannot wait for the next chore
+void tracer_note_python(void); // what is known of an interpreter in this process
 void tracer_unload_noticed(void);
 
 struct catalog_coverage;
@@ -95,5 +111,6 @@ void tracer_note_coverage(unsigned module, const struct catalog_coverage *covera
 
 // Hooks had been taken away: frees went past. Closes every sample of what malloc and operator new gave, as `displaced`.
 void tracer_hooks_were_displaced(void);
+void tracer_python_was_displaced(void); // the same for what Python's allocators gave
 
 #endif

@@ -50,9 +50,19 @@ def build_id() -> str:
     return _text(_core().memleak_build_id())
 
 
-def start(min_sample_interval: int, max_sample_interval: int, sample_bytes: int, max_frames: int) -> int:
+def start(
+    min_sample_interval: int,
+    max_sample_interval: int,
+    python_min_sample_interval: int,
+    python_max_sample_interval: int,
+    sample_bytes: int,
+    max_frames: int,
+    python: bool,
+) -> int:
     """Switch tracing on: 0 started, 1 it was on already and nothing changed, -1 not started; `why` tells."""
-    return int(_core().memleak_start(min_sample_interval, max_sample_interval, sample_bytes, max_frames))
+    native = min_sample_interval, max_sample_interval
+    of_python = python_min_sample_interval, python_max_sample_interval
+    return int(_core().memleak_start(*native, *of_python, sample_bytes, max_frames, python))
 
 
 def stop() -> bool:
@@ -60,9 +70,17 @@ def stop() -> bool:
     return bool(_core().memleak_stop())
 
 
-def configure(min_sample_interval: int, max_sample_interval: int, sample_bytes: int) -> bool:
+def configure(
+    min_sample_interval: int,
+    max_sample_interval: int,
+    python_min_sample_interval: int,
+    python_max_sample_interval: int,
+    sample_bytes: int,
+) -> bool:
     """Ask for other knobs; False: out of range, or nothing is being recorded."""
-    return int(_core().memleak_configure(min_sample_interval, max_sample_interval, sample_bytes)) == 0
+    native = min_sample_interval, max_sample_interval
+    of_python = python_min_sample_interval, python_max_sample_interval
+    return int(_core().memleak_configure(*native, *of_python, sample_bytes)) == 0
 
 
 def state() -> int:
@@ -126,6 +144,12 @@ def malloc_in_use() -> int | None:
 def poll() -> None:
     """Let the core do its cold chores now: notice objects, back pages, name threads, open a child's recording."""
     _core().memleak_poll()
+
+
+def set_aside(aside: bool) -> None:
+    """Leave what this thread allocates out of the recording, or take it in again; nothing if the core is not loaded."""
+    if _loaded is not None:
+        _loaded.lib.memleak_set_aside(aside)
 
 
 def _core() -> Any:

@@ -2,8 +2,8 @@
 
 An allocation is sampled when its thread has made a random number of allocations between
 `min_sample_interval` and `max_sample_interval` since the last one, or about every `sample_bytes`
-bytes. This module only checks values; `memleak.control` hands them to a running process, and
-`memleak.session` to this one.
+bytes. Python's small objects, which are many more, have a pair of intervals of their own. This module
+only checks values; `memleak.control` hands them to a running process, and `memleak.session` to this one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     class _Knobs(NamedTuple):
         min_sample_interval: int = 16
         max_sample_interval: int = 256
+        python_min_sample_interval: int = 256
+        python_max_sample_interval: int = 4096
         sample_bytes: int = 4 << 20
 else:
     from collections import namedtuple
 
     _Knobs = namedtuple(
-        "_Knobs", "min_sample_interval max_sample_interval sample_bytes", defaults=(16, 256, 4 << 20)
+        "_Knobs",
+        "min_sample_interval max_sample_interval python_min_sample_interval python_max_sample_interval sample_bytes",
+        defaults=(16, 256, 256, 4096, 4 << 20),
     )
 
 INTERVAL_MIN = 1
@@ -29,6 +33,10 @@ INTERVAL_MAX = 10_000
 SAMPLE_BYTES_LEAST = 4096
 SAMPLE_BYTES_MOST = 1 << 40
 MODES = ("off", "normal", "full")
+
+NATIVE_PAIR = ("min_sample_interval", "max_sample_interval")
+PYTHON_PAIR = ("python_min_sample_interval", "python_max_sample_interval")
+_PAIRS = (NATIVE_PAIR, PYTHON_PAIR)
 
 # OceanBase's names for the two interval knobs, accepted wherever a knob is named.
 ALIASES = {
@@ -42,8 +50,12 @@ _ENVIRONMENT = (
     ("_max_malloc_sample_interval", "max_sample_interval"),
     ("MEMLEAK_MIN_SAMPLE_INTERVAL", "min_sample_interval"),
     ("MEMLEAK_MAX_SAMPLE_INTERVAL", "max_sample_interval"),
+    ("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", "python_min_sample_interval"),
+    ("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", "python_max_sample_interval"),
     ("MEMLEAK_SAMPLE_BYTES", "sample_bytes"),
 )
+# The variables that set an interval.
+INTERVAL_VARIABLES = tuple(variable for variable, knob in _ENVIRONMENT if knob != "sample_bytes")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -54,11 +66,23 @@ class Knobs(_Knobs):
 
     @property
     def mode(self) -> str:
-        """The mode these intervals mean: off, normal or full."""
+        """The mode that the intervals of all but Python's small objects mean: off, normal or full."""
         return mode_of(self.min_sample_interval, self.max_sample_interval)
+
+    @property
+    def native(self) -> tuple[int, int]:
+        """The two intervals of all but Python's small objects."""
+        return self.min_sample_interval, self.max_sample_interval
+
+    @property
+    def python(self) -> tuple[int, int]:
+        """The two intervals of Python's small objects."""
+        return self.python_min_sample_interval, self.python_max_sample_interval
 
 
 DEFAULTS = Knobs()
+OFF = (INTERVAL_MAX, INTERVAL_MAX)
+FULL = (INTERVAL_MIN, INTERVAL_MIN)
 
 
 def canonical_name(name: str) -> str:
@@ -89,7 +113,7 @@ def knobs(**values: Any) -> Knobs:
 
 
 def given(**values: Any) -> dict[str, int]:
-    """Return those of the knobs that are not None, each checked, the two intervals also against each other.
+    """Return those of the knobs that are not None, each checked, two intervals also against each other.
 
     Raises:
         ValueError: a bad value.
@@ -100,21 +124,44 @@ def given(**values: Any) -> dict[str, int]:
             validate_sample_bytes(value)
         else:
             _validate_interval(name, value)
-    if "min_sample_interval" in found and "max_sample_interval" in found:
-        validate_pair(found["min_sample_interval"], found["max_sample_interval"])
+    for least, greatest in _PAIRS:
+        if least in found and greatest in found:
+            validate_pair(found[least], found[greatest], (least, greatest))
     return found
 
 
 def changed(knobs: Knobs, values: Mapping[str, int]) -> Knobs:
     """Return *knobs* with *values* in place of some, checked together.
 
+    Off (10000, 10000) and full (1, 1) mean Python's small objects too: when *values* lead there,
+    what they do not say of Python's intervals is the same, and when they lead away from there, what
+    was the same so far is the default.
+
     Raises:
         ValueError: a bad value, or intervals that do not fit together.
     """
-    result = knobs._replace(**values)
-    validate_pair(result.min_sample_interval, result.max_sample_interval)
+    result = _combined(knobs, values)
+    for pair in _PAIRS:
+        _check(result, pair)
     validate_sample_bytes(result.sample_bytes)
     return result
+
+
+def _combined(knobs: Knobs, values: Mapping[str, int]) -> Knobs:
+    result = knobs._replace(**values)
+    if any(name in values for name in NATIVE_PAIR):
+        follows = None
+        if result.native in (OFF, FULL):
+            follows = result.native
+        elif knobs.native in (OFF, FULL) and knobs.python == knobs.native:
+            follows = DEFAULTS.python
+        if follows is not None:
+            result = result._replace(**{**dict(zip(PYTHON_PAIR, follows)), **values})
+    return result
+
+
+def _check(knobs: Knobs, pair: tuple[str, str]) -> None:
+    validate_pair(getattr(knobs, pair[0]), getattr(knobs, pair[1]), pair)
 
 
 def at_start(environ: Mapping[str, str], values: Mapping[str, int]) -> tuple[Knobs, list[str]]:
@@ -130,27 +177,31 @@ def at_start(environ: Mapping[str, str], values: Mapping[str, int]) -> tuple[Kno
         ValueError: *values* are bad by themselves, or with the defaults.
     """
     found, warnings = from_environment(environ)
+    for pair in _PAIRS:
+        try:
+            _check(_combined(DEFAULTS, {**found, **values}), pair)
+        except ValueError as error:
+            for name in pair:
+                if found.pop(name, None) is not None and name not in values:
+                    warnings.append(f"{name} of the environment ignored: {error}")
     try:
         return changed(DEFAULTS, {**found, **values}), warnings
-    except ValueError as error:
-        for name in ("min_sample_interval", "max_sample_interval"):
-            if found.pop(name, None) is not None and name not in values:
-                warnings.append(f"{name} of the environment ignored: {error}")
-        return changed(DEFAULTS, {**found, **values}), warnings
+    except ValueError:
+        # One of Python's intervals was given, and the mode of the environment does not fit it.
+        return changed(DEFAULTS, {**found, **dict(zip(PYTHON_PAIR, DEFAULTS.python)), **values}), warnings
 
 
-def validate_pair(least: Any, greatest: Any) -> tuple[int, int]:
-    """Return the two intervals if they are in range and in order.
+def validate_pair(least: Any, greatest: Any, names: tuple[str, str] = NATIVE_PAIR) -> tuple[int, int]:
+    """Return the two intervals if they are in range and in order; *names* is what messages call them.
 
     Raises:
         ValueError: not an int (bool, float and str are refused), outside 1…10000, or least > greatest.
     """
-    _validate_interval("min_sample_interval", least)
-    _validate_interval("max_sample_interval", greatest)
+    _validate_interval(names[0], least)
+    _validate_interval(names[1], greatest)
     if least > greatest:
         raise ValueError(
-            f"min_sample_interval ({least}) must not be greater than max_sample_interval ({greatest}):"
-            " give both, or a mode"
+            f"{names[0]} ({least}) must not be greater than {names[1]} ({greatest}): give both, or a mode"
         )
     return least, greatest
 
@@ -182,14 +233,15 @@ def knobs_for_mode(name: str) -> Knobs:
     Raises:
         ValueError: there is no such mode.
     """
-    pairs = {
-        "off": (INTERVAL_MAX, INTERVAL_MAX),
-        "normal": DEFAULTS[:2],
-        "full": (INTERVAL_MIN, INTERVAL_MIN),
-    }
-    if not isinstance(name, str) or name not in pairs:
+    modes = {"off": Knobs(*OFF, *OFF), "normal": DEFAULTS, "full": Knobs(*FULL, *FULL)}
+    if not isinstance(name, str) or name not in modes:
         raise ValueError(f"unknown mode {name!r}: the modes are {', '.join(MODES)}")
-    return DEFAULTS._replace(min_sample_interval=pairs[name][0], max_sample_interval=pairs[name][1])
+    return modes[name]
+
+
+def intervals(knobs: Knobs) -> dict[str, int]:
+    """Return the intervals of *knobs* by name, those of Python's small objects too."""
+    return {name: getattr(knobs, name) for pair in _PAIRS for name in pair}
 
 
 def parse_interval(text: str) -> int:
@@ -227,9 +279,10 @@ def parse_bytes(text: str) -> int:
 def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
     """Read the knobs that *environ* sets.
 
-    `MEMLEAK_MODE` chooses a pair of intervals; an interval given by name replaces the mode's. A bad
+    `MEMLEAK_MODE` chooses the intervals; an interval given by name replaces the mode's. A bad
     value is left out, so that the default stays, and yields one line of warning. The intervals are
-    checked as a pair: when they do not fit together both are left out.
+    checked as a pair: when they do not fit together both are left out. What is not said of Python's
+    intervals is left out too: it follows from the others, see `changed`.
 
     Returns:
         The knobs set, by name, and the warnings. Never raises.
@@ -258,19 +311,20 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, int], list[s
                 found[knob] = parse_interval(text)
         except ValueError as error:
             warnings.append(f"{variable} ignored: {error}")
-    _drop_bad_pair(found, warnings)
+    for pair in _PAIRS:
+        try:
+            _check(_combined(DEFAULTS, found), pair)
+        except ValueError as error:
+            variables = " and ".join(f"MEMLEAK_{name.upper()}" for name in pair)
+            warnings.append(f"{variables} ignored: {error}")
+            for name in pair:
+                found.pop(name, None)
     return found, warnings
 
 
-def _drop_bad_pair(found: dict[str, int], warnings: list[str]) -> None:
-    least = found.get("min_sample_interval", DEFAULTS.min_sample_interval)
-    greatest = found.get("max_sample_interval", DEFAULTS.max_sample_interval)
-    try:
-        validate_pair(least, greatest)
-    except ValueError as error:
-        warnings.append(f"MEMLEAK_MIN_SAMPLE_INTERVAL and MEMLEAK_MAX_SAMPLE_INTERVAL ignored: {error}")
-        found.pop("min_sample_interval", None)
-        found.pop("max_sample_interval", None)
+def python_wanted(environ: Mapping[str, str]) -> bool:
+    """Tell whether *environ* leaves Python's frames and allocators to be looked at: `MEMLEAK_PYTHON=0` does not."""
+    return environ.get("MEMLEAK_PYTHON", "") != "0"
 
 
 def _is_number(text: str) -> bool:

@@ -1,8 +1,9 @@
-"""Change the knobs of a running process by writing the two request words of its recording.
+"""Change the knobs of a running process by writing the request words of its recording.
 
-The process notices a change at one of its next allocations; a process that allocates nothing keeps
-its old knobs until it does. The pair of intervals stands in one 8-byte word with a number that goes
-up by one, so a change is seen whole or not at all.
+The process notices a change at one of its next allocations, that of Python's intervals at one of the
+interpreter's next small ones; a process that allocates nothing keeps its old knobs until it does. A
+pair of intervals stands in one 8-byte word with a number that goes up by one, so a change is seen
+whole or not at all.
 """
 
 import fcntl
@@ -22,13 +23,17 @@ _POLL_S = 0.005
 
 
 class Change(NamedTuple):
-    """What became of a request. `adopted` is False while the process has not noticed it."""
+    """What became of a request. `adopted` is False while the process has not noticed it.
+
+    `counts_python` says whether Python's knobs matter: its small objects are being sampled.
+    """
 
     path: Path
     pid: int
     requested: Knobs
     effective: Knobs
     adopted: bool
+    counts_python: bool
     note: str
 
 
@@ -37,6 +42,8 @@ def set_knobs(
     *,
     min: Optional[int] = None,  # noqa: A002 - the knobs are named so on the command line too
     max: Optional[int] = None,  # noqa: A002
+    python_min: Optional[int] = None,
+    python_max: Optional[int] = None,
     sample_bytes: Optional[int] = None,
     mode: Optional[str] = None,
     timeout: float = 0.5,
@@ -44,14 +51,17 @@ def set_knobs(
     """Ask a running process for other knobs and wait a little for it to adopt them.
 
     A knob that is not given keeps its requested value; one interval alone is checked against the
-    other's.
+    other's. Python's intervals, when not given, go with the others into 1 and 1 or 10000 and 10000, and
+    from there back to their defaults.
 
     Args:
         target: a pid, or the recording of a running process.
         min: least number of allocations between two samples.
         max: greatest number.
+        python_min: the same for Python's small objects.
+        python_max: greatest number.
         sample_bytes: mean bytes between byte samples, 0 for none.
-        mode: off, normal or full, instead of min and max.
+        mode: off, normal or full, instead of intervals.
         timeout: how many seconds to wait.
 
     Raises:
@@ -64,15 +74,19 @@ def set_knobs(
     if len(paths) != 1:
         raise TargetError(f"{target}: {len(paths)} recordings: set the knobs of one at a time")
     path = paths[0]
-    if mode is None and min is None and max is None and sample_bytes is None:
-        raise ValueError("nothing to change: give min, max, sample_bytes or mode")
+    given = config.given(
+        min_sample_interval=min,
+        max_sample_interval=max,
+        python_min_sample_interval=python_min,
+        python_max_sample_interval=python_max,
+        sample_bytes=sample_bytes,
+    )
     if mode is not None:
-        if min is not None or max is not None:
-            raise ValueError("mode already says min and max: give either")
-        chosen = config.knobs_for_mode(mode)
-        min, max = chosen.min_sample_interval, chosen.max_sample_interval  # noqa: A001
-    if sample_bytes is not None:
-        config.validate_sample_bytes(sample_bytes)
+        if not given.keys() <= {"sample_bytes"}:
+            raise ValueError("mode already says the intervals: give either")
+        given.update(config.intervals(config.knobs_for_mode(mode)))
+    if not given:
+        raise ValueError("nothing to change: give min, max, python_min, python_max, sample_bytes or mode")
     try:
         fd = recording.open_regular(path, os.O_RDWR)
     except OSError as error:
@@ -80,15 +94,17 @@ def set_knobs(
     try:
         header = _read_header(fd, path)
         _refuse_closed(header, path)
+        if not header.python_requested.max_sample_interval and not (python_min is None and python_max is None):
+            raise TargetError(f"{path}: the core in process {header.pid} is an early one without knobs for Python")
         # Two writers at once would take the same number; the process itself takes no lock.
         fcntl.flock(fd, fcntl.LOCK_EX)
         with mmap.mmap(fd, layout.HEADER_BYTES) as page, memoryview(page) as view, view.cast("Q") as words:
-            asked = _request(words, min, max, sample_bytes)
-            adopted = _wait(words, asked, timeout)
+            _request(words, given)
+            _wait(words, header.counts_python, timeout)
         header = _read_header(fd, path)
     finally:
         os.close(fd)
-    return _describe(path, header, adopted)
+    return _describe(path, header)
 
 
 def read_knobs(target: locate.Target) -> Change:
@@ -101,35 +117,47 @@ def read_knobs(target: locate.Target) -> Change:
     paths = locate.find(target)
     if len(paths) != 1:
         raise TargetError(f"{target}: {len(paths)} recordings: name one")
-    header = recording.load_header(paths[0])
-    return _describe(paths[0], header, _reached(header.effective.epoch, header.requested.epoch))
+    return _describe(paths[0], recording.load_header(paths[0]))
 
 
-def _request(words: memoryview, least: Optional[int], greatest: Optional[int], sample_bytes: Optional[int]) -> int:
-    """Write the request; return its epoch. Raises ValueError before anything is written."""
-    at = layout.HEADER.offsets["requested"] // 8
-    at_bytes = layout.HEADER.offsets["requested_sample_bytes"] // 8
-    current = IntervalWord.unpack(words[at])
-    pair = config.validate_pair(
-        current.min_sample_interval if least is None else least,
-        current.max_sample_interval if greatest is None else greatest,
-    )
-    asked = IntervalWord(*pair, (current.epoch + 1) & 0xFFFFFFFF)
+def _request(words: memoryview, given: dict[str, int]) -> None:
+    """Write the request. Raises ValueError before anything is written."""
+    at, at_python, at_bytes = _places("requested", "python_requested", "requested_sample_bytes")
+    current, of_python = IntervalWord.unpack(words[at]), IntervalWord.unpack(words[at_python])
+    knows_python = words[at_python] != 0  # an early writer does not
+    before = Knobs(*current[:2], *(of_python[:2] if knows_python else config.DEFAULTS.python), words[at_bytes])
+    asked = config.changed(before, given)
+    # Each one aligned 8-byte store; they pair with the core's loads. What is not asked for is not written:
+    # it would count as changed.
+    if knows_python and (asked.python != before.python or not given.keys().isdisjoint(config.PYTHON_PAIR)):
+        words[at_python] = IntervalWord(*asked.python, _after(of_python.epoch)).pack()
+    if given.keys() <= set(config.PYTHON_PAIR):
+        return
     # The mean first: whoever sees the new epoch sees it too.
-    if sample_bytes is not None:
-        words[at_bytes] = sample_bytes
-    words[at] = asked.pack()  # one aligned 8-byte store; pairs with the core's acquire load
-    return asked.epoch
+    if "sample_bytes" in given:
+        words[at_bytes] = asked.sample_bytes
+    words[at] = IntervalWord(*asked.native, _after(current.epoch)).pack()
 
 
-def _wait(words: memoryview, epoch: int, timeout: float) -> bool:
-    at = layout.HEADER.offsets["effective"] // 8
+def _wait(words: memoryview, counts_python: bool, timeout: float) -> None:
+    """Wait until what is requested has been adopted."""
+    pairs = [_places("effective", "requested")]
+    if counts_python:
+        pairs.append(_places("python_effective", "python_requested"))
     deadline = time.monotonic() + timeout
-    while not _reached(IntervalWord.unpack(words[at]).epoch, epoch):
+    while not all(_reached(words[effective] >> 32, words[requested] >> 32) for effective, requested in pairs):
         if time.monotonic() >= deadline:
-            return False
+            return
         time.sleep(_POLL_S)
-    return True
+
+
+def _places(*names: str) -> list[int]:
+    """Return the indices of words of the header."""
+    return [layout.HEADER.offsets[name] // 8 for name in names]
+
+
+def _after(epoch: int) -> int:
+    return (epoch + 1) & 0xFFFFFFFF
 
 
 def _reached(effective: int, requested: int) -> bool:
@@ -151,13 +179,22 @@ def _refuse_closed(header: Header, path: Path) -> None:
         )
 
 
-def _describe(path: Path, header: Header, adopted: bool) -> Change:
-    requested = Knobs(*header.requested[:2], header.requested_sample_bytes)
-    effective = Knobs(*header.effective[:2], header.effective_sample_bytes)
-    if not adopted:
+def _describe(path: Path, header: Header) -> Change:
+    requested = Knobs(*header.requested[:2], *header.python_requested[:2], header.requested_sample_bytes)
+    effective = Knobs(*header.effective[:2], *header.python_effective[:2], header.effective_sample_bytes)
+    native = _reached(header.effective.epoch, header.requested.epoch)
+    # Without an interpreter that is looked at, nobody adopts Python's.
+    python = not header.counts_python or _reached(header.python_effective.epoch, header.python_requested.epoch)
+    differs = effective != requested
+    if not header.counts_python:
+        differs = (effective.native, effective.sample_bytes) != (requested.native, requested.sample_bytes)
+    adopted = native and python
+    if not native:
         note = "not adopted yet: the process does so at one of its next allocations"
-    elif effective != requested:
+    elif not python:
+        note = "not adopted yet for Python's small objects: the process does so at one of its next allocations of those"
+    elif differs:
         note = "the process runs with other knobs than requested, to keep its cost within the budget"
     else:
         note = ""
-    return Change(path, header.pid, requested, effective, adopted, note)
+    return Change(path, header.pid, requested, effective, adopted, header.counts_python, note)

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from . import layout
+from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 from .errors import NewerFormatError, RecordingError
+from .pystacks import PythonStacks
 from .records import (
     UNKNOWN_MODULE,
     Frame,
@@ -27,8 +29,6 @@ from .records import (
 )
 
 MISSING_ROW = -1  # `RecordedRow.ref` of the row that stands for rows not in this copy
-_FRAMES_MOST = 4096
-_STRING_BYTES_MOST = 8192
 _KEYS_PER_STEP = 512
 
 
@@ -64,14 +64,6 @@ def unpack_directory(page: bytes) -> list[Segment]:
     return [segment for segment in entries if segment.kind != layout.KIND_NONE]
 
 
-class _Damage(Exception):
-    """A record does not stand where a reference points."""
-
-
-class _BeyondEnd(Exception):
-    """A reference points outside this copy."""
-
-
 class Decoder:
     """The state of one decoding; `run` fills it."""
 
@@ -86,10 +78,9 @@ class Decoder:
         self.live: list[LiveSample] = []
         self.torn = 0
         self.incomplete: list[str] = []
-        self._losses: dict[str, int] = {}
-        # Records do not overlap, so together they are not larger than the file. Decoding more than
-        # that means that references lead into the middle of others.
-        self._budget = len(raw)
+        self._arena = Arena(raw, origin)
+        self._lose = self._arena.lose
+        self._python = PythonStacks(self._arena, self.header.python_version)
         self._stacks: dict[int, tuple[tuple[Frame, ...], bool]] = {}
         self._frames: dict[int, Frame] = {}  # stacks share most of their frames
         self._raw_rows: dict[int, tuple[int, ...]] = {}
@@ -107,16 +98,7 @@ class Decoder:
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
         self._build_rows()
-        self.incomplete += [f"{count} {what}" for what, count in self._losses.items()]
-
-    def _lose(self, what: str, count: int = 1) -> None:
-        if count:
-            self._losses[what] = self._losses.get(what, 0) + count
-
-    def _spend(self, count: int) -> None:
-        self._budget -= count
-        if self._budget < 0:
-            raise RecordingError(f"{self.origin}: damaged: records overlap")
+        self.incomplete += [f"{count} {what}" for what, count in self._arena.losses.items()]
 
     # -- tables ------------------------------------------------------------------------------------
 
@@ -131,6 +113,8 @@ class Decoder:
             layout.KIND_STACK_INDEX: 8,
             layout.KIND_ROW_INDEX: 8,
             layout.KIND_LIVE: 8 + layout.LIVE.bytes,
+            layout.KIND_CODE_INDEX: 8,
+            layout.KIND_PYTHON_STACK_INDEX: 8,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -166,7 +150,7 @@ class Decoder:
                 self.modules.append(UNKNOWN_MODULE._replace(id=len(self.modules) + 1))
             name = build_id[:id_bytes].hex()
             known = flags, low, high, loaded, generation
-            self.modules.append(Module(number, self._string(path), name, *known, *coverage))
+            self.modules.append(Module(number, self._path(path), name, *known, *coverage))
 
     def _read_threads(self, segments: list[Segment]) -> None:
         for number, fields in self._table(segments, layout.THREAD, "threads"):
@@ -193,11 +177,11 @@ class Decoder:
         if ref in self._raw_rows:
             return True
         try:
-            at = self._record(ref, layout.RECORD_ROW, layout.ROW.bytes)
-        except _BeyondEnd:
+            at, _ = self._arena.record(ref, layout.RECORD_ROW, layout.ROW.bytes)
+        except BeyondEnd:
             self._lose("rows beyond the end of the file")
             return False
-        except _Damage:
+        except Damage:
             self._lose("references that do not lead to a row")
             return False
         fields = layout.ROW.format.unpack_from(self.raw, at)
@@ -209,30 +193,8 @@ class Decoder:
 
     # -- records -----------------------------------------------------------------------------------
 
-    def _record(self, ref: int, kind: int, least_bytes: int) -> int:
-        """Return the offset of a record after checking that it is of *kind* and inside this copy."""
-        at = ref * layout.REF_BYTES
-        if at < layout.ROOM_OFFSET:
-            raise _Damage
-        if at + layout.RECORD.bytes > len(self.raw):
-            raise _BeyondEnd
-        length, found_kind, _ = layout.RECORD.format.unpack_from(self.raw, at)
-        if found_kind != kind or length < least_bytes:
-            raise _Damage
-        if at + length > len(self.raw):
-            raise _BeyondEnd
-        self._spend(length)
-        return at
-
-    def _string(self, ref: int) -> str:
-        try:
-            at = self._record(ref, layout.RECORD_STRING, layout.RECORD.bytes)
-        except (_Damage, _BeyondEnd):
-            self._lose("module names that are not in this copy")
-            return ""
-        length = layout.RECORD.format.unpack_from(self.raw, at)[0]
-        end = at + min(length, _STRING_BYTES_MOST)
-        return os.fsdecode(self.raw[at + layout.RECORD.bytes : end].split(b"\0", 1)[0])
+    def _path(self, ref: int) -> str:
+        return os.fsdecode(self._arena.string(ref, "module names that are not in this copy"))
 
     def _stack(self, ref: int) -> tuple[tuple[Frame, ...], bool]:
         found = self._stacks.get(ref)
@@ -242,15 +204,14 @@ class Decoder:
         truncated = False
         if ref:
             try:
-                at = self._record(ref, layout.RECORD_STACK, layout.STACK.bytes)
-                length = layout.RECORD.format.unpack_from(self.raw, at)[0]
+                at, length = self._arena.record(ref, layout.RECORD_STACK, layout.STACK.bytes)
                 _, _, count, flags, _ = layout.STACK.format.unpack_from(self.raw, at)
-                if layout.STACK.bytes + 8 * count > length or count > _FRAMES_MOST:
-                    raise _Damage
+                if layout.STACK.bytes + 8 * count > length or count > FRAMES_MOST:
+                    raise Damage
                 words = struct.unpack_from(f"<{count}Q", self.raw, at + layout.STACK.bytes)
                 frames = tuple([self._frames.get(word) or self._frame(word) for word in words])
                 truncated = bool(flags & layout.STACK_TRUNCATED)
-            except (_Damage, _BeyondEnd):
+            except (Damage, BeyondEnd):
                 self._lose("stacks that are not in this copy")
                 truncated = True
         self._stacks[ref] = frames, truncated
@@ -269,8 +230,8 @@ class Decoder:
         if not ref or not 0 < words <= 4096 or not header.history_unit_cs or header.history_level_shift > 8:
             return ()
         try:
-            at = self._record(ref, layout.RECORD_HISTORY, 16 + 8 * words)
-        except (_Damage, _BeyondEnd):
+            at, _ = self._arena.record(ref, layout.RECORD_HISTORY, 16 + 8 * words)
+        except (Damage, BeyondEnd):
             self._lose("histories that are not in this copy")
             return ()
         return decode_history(struct.unpack_from(f"<{words}Q", self.raw, at + 16), header)
@@ -280,7 +241,7 @@ class Decoder:
     def _read_live(self, segment: Segment) -> None:
         raw, live = self.raw, self.live
         unpack, entry_bytes = layout.LIVE.format.unpack_from, layout.LIVE.bytes
-        is_live, mask32 = layout.LIVE_KEY_LIVE, 0xFFFFFFFF
+        is_live, layer_shift, mask32 = layout.LIVE_KEY_LIVE, layout.LIVE_KEY_LAYER_SHIFT, 0xFFFFFFFF
         check_1, check_2, check_3 = layout.CHECK_1, layout.CHECK_2, layout.CHECK_3
         entries = segment.offset + 8 * segment.capacity
         whole = min(segment.capacity, max(0, len(raw) - segment.offset) // 8)
@@ -299,13 +260,13 @@ class Decoder:
             if (total >> 32 ^ total) & mask32 != check or weight < 1024:
                 self.torn += 1
                 continue
-            live.append((row, size, weight, born, thread))
+            live.append((row, size, weight, born, thread, key >> layer_shift & 15))
         self._lose("live samples beyond the end of the file", beyond)
 
     def _sum_live(self) -> tuple[dict[int, LiveSums], dict[int, list[tuple[int, float]]]]:
         """Return the sums and the (age, weight) pairs of each row's live samples."""
         grouped: dict[int, list[tuple[int, int, int]]] = {}
-        for ref, size, weight, born, _ in self.live:
+        for ref, size, weight, born, *_ in self.live:
             try:
                 grouped[ref].append((size, weight, born))
             except KeyError:
@@ -343,15 +304,20 @@ class Decoder:
             if ref not in self._raw_rows and not self._add_row(ref, None):
                 self.row_of_ref[ref] = MISSING_ROW
         merged: dict[tuple[Any, ...], list[int]] = {}
+        python_stack = self._python.stack
         for ref, fields in self._raw_rows.items():
-            frames, truncated = self._stack(fields[2])
-            merged.setdefault((fields[1], fields[5], fields[4], fields[6] & 1, frames, truncated), []).append(ref)
-        for (key, domain, label_set, overflow, frames, truncated), refs in merged.items():
+            stacks = *self._stack(fields[2]), python_stack(fields[3])
+            merged.setdefault((fields[1], fields[5], fields[4], fields[6] & 1, *stacks), []).append(ref)
+        for (key, domain, label_set, overflow, frames, truncated, python), refs in merged.items():
             for ref in refs:
                 self.row_of_ref[ref] = len(self.rows)
             parts = [self._raw_rows[ref] for ref in refs]
-            live = sum((sums[ref] for ref in refs if ref in sums), LiveSums())
-            pairs = [pair for ref in refs for pair in ages.get(ref, ())]
+            whole = parts[0] if len(parts) == 1 else _added_up(parts)
+            live = sums.get(refs[0], _NO_SUMS)
+            pairs = ages.get(refs[0], [])
+            for ref in refs[1:]:
+                live += sums.get(ref, _NO_SUMS)
+                pairs = pairs + ages.get(ref, [])
             self.rows.append(
                 RecordedRow(
                     ref=refs[0],
@@ -361,19 +327,20 @@ class Decoder:
                     missing=False,
                     stack=frames,
                     truncated=truncated,
-                    python_stack=parts[0][3],
+                    python_stack=python.frames,
+                    python_truncated=python.truncated,
                     label_set=label_set,
-                    first_cs=min(part[8] for part in parts),
-                    last_cs=max(part[9] for part in parts),
-                    alloc_samples=sum(part[12] for part in parts),
-                    freed_samples=sum(part[13] for part in parts),
-                    alloc_count=sum(part[14] for part in parts) / 1024,
-                    freed_count=sum(part[15] for part in parts) / 1024,
-                    alloc_bytes=sum(part[16] for part in parts),
-                    freed_bytes=sum(part[17] for part in parts),
-                    peak_bytes=sum(part[18] for part in parts),
-                    peak_cs=max(parts, key=lambda part: part[18])[19],
-                    lost_samples=sum(part[20] for part in parts),
+                    first_cs=whole[8],
+                    last_cs=whole[9],
+                    alloc_samples=whole[12],
+                    freed_samples=whole[13],
+                    alloc_count=whole[14] / 1024,
+                    freed_count=whole[15] / 1024,
+                    alloc_bytes=whole[16],
+                    freed_bytes=whole[17],
+                    peak_bytes=whole[18],
+                    peak_cs=whole[19],
+                    lost_samples=whole[20],
                     history=self._merged_history(parts),
                     live=live,
                     age_median_cs=weighted_median(pairs),
@@ -416,7 +383,8 @@ class Decoder:
                 missing=True,
                 stack=(),
                 truncated=False,
-                python_stack=0,
+                python_stack=(),
+                python_truncated=False,
                 label_set=0,
                 first_cs=min(end - age for age, _ in pairs),
                 last_cs=max(end - age for age, _ in pairs),
@@ -436,9 +404,21 @@ class Decoder:
         )
 
 
+_NO_SUMS = LiveSums()
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
 _TABLES = (layout.KIND_MODULES, layout.KIND_THREADS)
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
+
+
+def _added_up(parts: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the fields of several rows of the same thing as those of one."""
+    fields = list(parts[0])
+    fields[8] = min(part[8] for part in parts)
+    fields[9] = max(part[9] for part in parts)
+    for index in (12, 13, 14, 15, 16, 17, 18, 20):
+        fields[index] = sum(part[index] for part in parts)
+    fields[19] = max(parts, key=lambda part: part[18])[19]
+    return tuple(fields)
 
 
 def _nonzero(raw: bytes, offset: int, count: int) -> Iterator[tuple[int, int]]:

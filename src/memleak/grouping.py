@@ -11,13 +11,16 @@ from .estimate import estimate_bytes, estimate_count, is_narrow
 from .recording import Recording
 from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
 from .rows import Row
-from .stacks import UNKNOWN, Tracer, back_trace, short_name, token
+from .shown import PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
+from .stacks import MIXED, Tracer, back_trace, token
 
 TENANT_ID = 500  # OceanBase's number for memory of the server itself
 CTX_ID = 22  # OceanBase's number for memory asked for through libc
 CTX_NAMES = ("", "GLIBC", "OPERATOR_NEW", "PYMALLOC_OBJ", "PYMALLOC_MEM", "PYMEM_RAW", "MMAP")
+PYTHON_DOMAINS = frozenset(map(layout.DOMAINS.index, ("pymalloc_obj", "pymalloc_mem")))
 MISSING = "(row not in this copy)"
 OVERFLOW = "(overflow: no room)"
+NO_PYTHON = "(no Python frames)"
 
 
 class Source:
@@ -38,11 +41,16 @@ class Source:
         """`127.0.0.1` for a recording of this machine since it was started, else the host's name."""
         return "127.0.0.1" if self.recording.header.boot_id == _boot_id() else self.recording.header.host_name
 
-    @cached_property
-    def narrow(self) -> bool:
-        """Whether gaps were too regular to state an error."""
+    def narrow(self, domains: Iterable[int]) -> bool:
+        """Whether gaps were too regular to state an error for rows of these domains.
+
+        Python's domains also hold what the interpreter passed on to malloc, which the other knobs sample.
+        """
         header = self.recording.header
-        return any(is_narrow(*word[:2]) for word in (header.initial, header.effective) if word.mode != "off")
+        words = [header.initial, header.effective]
+        if header.counts_python and not PYTHON_DOMAINS.isdisjoint(domains):
+            words.append(header.python_effective)
+        return any(is_narrow(*word[:2]) for word in words if word.mode != "off")
 
     @cached_property
     def steady(self) -> bool:
@@ -50,20 +58,22 @@ class Source:
         header = self.recording.header
         return header.initial == header.effective and header.mode != "off"
 
-    @property
-    def mean_interval(self) -> Optional[float]:
-        """Mean gap between count samples, None when it is not known for the whole time."""
-        return sum(self.recording.header.initial[:2]) / 2 if self.steady else None
-
-    @property
-    def sample_bytes(self) -> Optional[float]:
-        """Mean distance of byte samples, None when it is not known for the whole time or infinite."""
+    def sample_bytes(self, domains: Iterable[int]) -> Optional[float]:
+        """Mean distance of byte samples in these domains, None when it is not known for the whole time or infinite."""
         header = self.recording.header
         if not self.steady:
             return None
+        if header.counts_python and not PYTHON_DOMAINS.isdisjoint(domains) and not self.python_is_full:
+            return None  # small objects are sampled by count alone
         if header.mode == "full":
             return 0.0
         return header.effective_sample_bytes or None
+
+    @property
+    def python_is_full(self) -> bool:
+        """Whether each of Python's small objects was recorded, all the time."""
+        header = self.recording.header
+        return header.python_effective.mode == "full" and not header.python_changed
 
     @cached_property
     def exact_reasons(self) -> list[str]:
@@ -75,6 +85,10 @@ class Source:
             reasons.append("recording did not begin in full mode")
         elif header.initial != header.effective:
             reasons.append("the knobs were changed after recording began")
+        elif header.counts_python and not self.python_is_full:
+            changed = "their knobs were changed after recording began"
+            why = changed if header.python_changed else "they are not recorded in full mode"
+            reasons.append(f"Python's small objects: {why}")
         meaning = dict(layout.COUNTERS)
         reasons += [f"{name}: {number}" for name, number in header.counters.items() if number and meaning[name]]
         if header.state == layout.STATE_OPENING:
@@ -88,7 +102,7 @@ class Source:
         """(born_cs, weight) of the live samples of each row, by its index."""
         found: dict[int, list[tuple[int, float]]] = {}
         index_of = self.recording.row_index_of
-        for ref, _, weight, born, _ in self.recording.live:
+        for ref, _, weight, born, *_ in self.recording.live:
             found.setdefault(index_of(ref), []).append((born, weight / 1024))
         return found
 
@@ -127,6 +141,11 @@ class Group:
         return self.recorded[0].truncated
 
     @property
+    def python_truncated(self) -> bool:
+        """Whether the Python stack was cut."""
+        return self.recorded[0].python_truncated
+
+    @property
     def placeless(self) -> bool:
         """Whether there is no stack."""
         return not self.recorded[0].stack
@@ -150,19 +169,23 @@ class Group:
         module = sources[self.members[member][0]].recording.module
         return [(module(frame.module_id), frame) for frame in self.recorded[member].stack]
 
-    def row(self, sources: tuple[Source, ...], tracer: Tracer) -> Row:
-        """Return the row that is shown."""
+    def row(self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED) -> Row:
+        """Return the row that is shown; *side* says which frames `trace` and `frames` are."""
         numbers = sorted({number for number, _ in self.members})
         mine = [sources[number] for number in numbers]
         headers = [source.recording.header for source in mine]
-        narrow = any(source.narrow for source in mine)
-        value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes for s in mine))
+        domains = {row.domain for row in self.recorded}
+        narrow = any(source.narrow(domains) for source in mine)
+        value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes(domains) for s in mine))
         count = estimate_count(self.sums, narrow=narrow)
         domain = _same(row.domain for row in self.recorded)
         single = self.kind == "stack"
         places = self.places(sources) if single else []
         totals = self.kind != "thread"
         row = self.recorded[0]
+        frames = tracer.frames(row, places, side) if single else []
+        mixed = frames if side == MIXED else None
+        python_trace, native_trace, mixed_trace = self._traces(tracer, places, mixed) if single else (None, None, None)
         return Row(
             svr_ip=_same(source.svr_ip for source in mine),
             svr_port=_same(header.pid for header in headers),
@@ -189,10 +212,24 @@ class Group:
             host=_same(header.host_name for header in headers),
             samples=self.sums.samples,
             exact=not any(source.exact_reasons for source in mine),
-            native_trace=tracer.native_trace(places) if places else None,
+            python_trace=python_trace,
+            native_trace=native_trace,
+            mixed_trace=mixed_trace,
             group=self.label,
-            trace=tracer.lines(places),
+            trace=lines(frames) or ((NO_PYTHON,) if side == PYTHON and places else ()),
+            frames=tuple(frames),
         )
+
+    def _traces(
+        self, tracer: Tracer, places: list[tuple[Module, Frame]], mixed: Optional[list[ShownFrame]]
+    ) -> tuple[Optional[str], Optional[str], Optional[str]]:
+        """Return the stack as the columns have it: Python, native, mixed; *mixed* if that is known already."""
+        row = self.recorded[0]
+        python = joined(tracer.frames(row, [], PYTHON)) if row.python_stack else None
+        native = tracer.native_trace(places) if places else None
+        if python is None or not tracer.can_name:
+            return python, native, native
+        return python, native, joined(tracer.frames(row, places) if mixed is None else mixed)
 
     def _process(self, names: str) -> str:
         return f"{names} {OVERFLOW}" if self.recorded[0].overflow and self.kind == "stack" else names
@@ -214,6 +251,8 @@ class Group:
 def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list[Group]:
     """Return one group for each stack and domain, over all sources.
 
+    Python frames count with file, name and line: two instructions of one line are the same place.
+
     Args:
         sources: the recordings.
         identify: give each group an identity that is the same in other snapshots; with several
@@ -225,9 +264,12 @@ def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list
         names = [module.build_id or module.path for module in source.recording.modules] if by_name else []
         for index, row in enumerate(source.recording.rows):
             identity: Any = index
-            if by_name:
-                stack = tuple([(_name(names, frame), frame[1], frame[2]) for frame in row.stack])
-                identity = (row.domain, row.label_set, row.overflow, row.missing, row.truncated, stack)
+            if by_name or row.python_stack:
+                native: Any = row.stack
+                if by_name:
+                    native = tuple([(_name(names, frame), frame[1], frame[2]) for frame in row.stack])
+                python = row.python_stack, row.python_truncated
+                identity = (row.domain, row.label_set, row.overflow, row.missing, row.truncated, native, python)
             group = groups.get(identity)
             if group is None:
                 group = groups[identity] = Group(identity, len(groups))
@@ -261,12 +303,14 @@ def _identify(sources: tuple[Source, ...], stack: Group, group_by: str, tracer: 
     if group_by == "mod_name":
         label = MISSING if row.missing else row.mod_name
         return label, label
+    if group_by.startswith("python_"):
+        return _identify_python(row, group_by)
     if not row.stack:
         label = MISSING if row.missing else OVERFLOW if row.overflow else "(no backtrace)"
         return (label,), label
     module, frame = stack.places(sources)[0]
     if group_by == "module":
-        return module.build_id or module.path, short_name(module)
+        return module.build_id or module.path, file_name(module.path)
     module, frame = tracer.without_plumbing(stack.places(sources))[0]
     named = tracer.named(module, frame)
     if group_by == "function":
@@ -274,6 +318,18 @@ def _identify(sources: tuple[Source, ...], stack: Group, group_by: str, tracer: 
     else:
         label = (named[0].file if named else "") or UNKNOWN
     return label, label
+
+
+def _identify_python(row: RecordedRow, group_by: str) -> tuple[Any, str]:
+    if not row.python_stack:
+        label = MISSING if row.missing else OVERFLOW if row.overflow else NO_PYTHON
+        return (label,), label
+    file, name, line = row.python_stack[0][:3]
+    if group_by == "python_file":
+        return file, file or UNKNOWN
+    if group_by == "python_line":
+        return (file, name, line), f"{name or UNKNOWN} at {file or UNKNOWN}:{line or '?'}"
+    return (file, name), f"{name or UNKNOWN} ({file or UNKNOWN})"
 
 
 def _group_threads(sources: tuple[Source, ...], stacks: list[Group]) -> list[Group]:
@@ -285,7 +341,7 @@ def _group_threads(sources: tuple[Source, ...], stacks: list[Group]) -> list[Gro
     for number, rows in members.items():
         source = sources[number]
         of_thread: dict[int, list[tuple[int, int, int, int]]] = {}
-        for ref, size, weight, born, thread_id in source.recording.live:
+        for ref, size, weight, born, thread_id, _ in source.recording.live:
             index = source.recording.row_index_of(ref)
             if index in rows:
                 of_thread.setdefault(thread_id, []).append((size, weight, born, index))

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 import elftools.elf.elffile
 import elftools.elf.hash  # noqa: F401
 
-from . import _native, coverage, layout, loaded, own
+from . import _native, config, coverage, layout, loaded, own
 from .config import Knobs
 from .coverage import Coverage
 from .errors import CoreError, TargetError
@@ -43,9 +43,11 @@ class Status(NamedTuple):
         exact_reasons: why they are not.
         cost_s: CPU seconds that taking the samples cost.
         cost_share: the same as a share of the time since the recording began; None in its first moment.
+        python: version of the interpreter and whether its frames are read, in words.
+        counts_python: whether its small objects are sampled, by the knobs whose names begin with "python".
         coverage: which loaded objects are seen.
         live: estimate of the live bytes, mappings included.
-        live_malloc: the same without mappings.
+        live_malloc: the same without mappings and without what Python cuts from its arenas, which are mappings.
         malloc_bytes: bytes in use as the C library's allocator counts them; None when it cannot tell.
         anonymous_bytes: memory in RAM that belongs to no file; None when it may not be read. This and
             `malloc_bytes` contain what was allocated before tracing began, the estimates do not.
@@ -66,6 +68,8 @@ class Status(NamedTuple):
     exact_reasons: tuple[str, ...]
     cost_s: float
     cost_share: Optional[float]
+    python: Optional[str]
+    counts_python: bool
     coverage: Optional[Coverage]
     live: Optional[Estimate]
     live_malloc: Optional[Estimate]
@@ -80,16 +84,17 @@ class Status(NamedTuple):
             lines.append(f"why        {self.why}")
         if self.requested and self.effective and self.live and self.live_malloc and self.coverage:
             lines.append(f"recording  {self.recording or 'in private memory'}")
-            lines.append(f"knobs      {_knobs(self.effective)}")
+            lines.append(f"knobs      {_knobs(self.effective, self.counts_python)}")
             if self.requested != self.effective:
-                lines.append(f"requested  {_knobs(self.requested)}")
+                lines.append(f"requested  {_knobs(self.requested, self.counts_python)}")
             share = "" if self.cost_share is None else f", {100 * self.cost_share:.3f} % of the time"
             lines += [
-                f"live       {_estimate(self.live)}; without mappings {_estimate(self.live_malloc)}",
+                f"live       {_estimate(self.live)}; of malloc {_estimate(self.live_malloc)}",
                 f"samples    {self.samples:,} taken, {self.live.samples:,} live",
                 f"lost       {', '.join(f'{name} {number:,}' for name, number in self.lost.items()) or 'nothing'}",
                 f"exact      {'yes' if self.exact else 'no: ' + '; '.join(self.exact_reasons)}",
                 f"own cost   {1e3 * self.cost_s:.1f} ms of CPU{share}",
+                *([f"python     {self.python}"] if self.python else []),
                 f"coverage   {coverage.sentence([self.coverage], shown=0) or 'not known'}",
                 *(f"           out of reach: {found}" for found in self.coverage.out_of_reach),
             ]
@@ -105,7 +110,8 @@ def snapshot() -> Snapshot:
         CoreError: the core is missing or of another build.
         TargetError: this process has not been traced.
     """
-    state, found = _look()
+    with own.lock:
+        state, found = _look()
     if found is None:
         raise TargetError(
             "snapshot of this process: it has no recording of its own;"
@@ -122,6 +128,11 @@ def status() -> Status:
     """
     # Before anything is allocated for the answer.
     anonymous_bytes = loaded.anonymous_bytes(os.getpid())
+    with own.lock:
+        return _status(anonymous_bytes)
+
+
+def _status(anonymous_bytes: Optional[int]) -> Status:
     try:
         malloc_bytes = _native.malloc_in_use()
         door = "preload" if _native.is_preloaded() else "import"
@@ -135,14 +146,14 @@ def status() -> Status:
     source = Source(found, state == _native.RECORDING)
     seconds = source.now_cs / 100
     cost_s = header.counters["samples"] * header.sample_cost_ns / 1e9
-    effective = Knobs(*header.effective[:2], header.effective_sample_bytes)
+    effective = Knobs(*header.effective[:2], *header.python_effective[:2], header.effective_sample_bytes)
     return Status(
         state=_STATES[state],
         why=why,
         door=door,
         pid=os.getpid(),
         mode=effective.mode,
-        requested=Knobs(*header.requested[:2], header.requested_sample_bytes),
+        requested=Knobs(*header.requested[:2], *header.python_requested[:2], header.requested_sample_bytes),
         effective=effective,
         recording=path,
         private=path is None,
@@ -152,19 +163,20 @@ def status() -> Status:
         exact_reasons=tuple(source.exact_reasons),
         cost_s=cost_s,
         cost_share=cost_s / seconds if seconds > 0 else None,
+        python=header.python or None,
+        counts_python=header.counts_python,
         coverage=coverage.of(found, os.getpid()),
-        live=_live(source, mappings=True),
-        live_malloc=_live(source, mappings=False),
+        live=_live(source),
+        live_malloc=_live_malloc(source),
         malloc_bytes=malloc_bytes,
         anonymous_bytes=anonymous_bytes,
     )
 
 
 def _look() -> tuple[int, Optional[Recording]]:
-    """Return the state of the core and this process's recording as they are after the chores."""
-    with own.lock:
-        _native.poll()
-        return _native.state(), own.load()
+    """Return the state of the core and this process's recording as they are after the chores; with `own.lock` held."""
+    _native.poll()
+    return _native.state(), own.load()
 
 
 def _without_recording(
@@ -186,6 +198,8 @@ def _without_recording(
         exact_reasons=("nothing is recorded",),
         cost_s=0.0,
         cost_share=None,
+        python=None,
+        counts_python=False,
         coverage=None,
         live=None,
         live_malloc=None,
@@ -194,13 +208,21 @@ def _without_recording(
     )
 
 
-def _live(source: Source, *, mappings: bool) -> Estimate:
-    """Estimate the live bytes of all rows, or of those that are not mappings."""
-    sums = LiveSums()
-    for row in source.recording.rows:
-        if mappings or row.mod_name != layout.DOMAINS[-1]:
-            sums += row.live
-    return estimate_bytes(sums, narrow=source.narrow, sample_bytes=source.sample_bytes)
+def _live(source: Source) -> Estimate:
+    """Estimate the live bytes of all rows."""
+    rows = source.recording.rows
+    sums = sum((row.live for row in rows), LiveSums())
+    domains = {row.domain for row in rows}
+    return estimate_bytes(sums, narrow=source.narrow(domains), sample_bytes=source.sample_bytes(domains))
+
+
+def _live_malloc(source: Source) -> Estimate:
+    """Estimate the live bytes that the C library's allocator counts too: no mappings, nothing cut from Python's arenas."""
+    found, counted = source.recording, (layout.LAYER_MALLOC, layout.LAYER_OPERATOR_NEW)
+    samples = [sample for sample in found.live if sample[5] in counted]
+    domains = {found.row_of(sample).domain for sample in samples}
+    sums = LiveSums.of((weight / 1024, size) for _, size, weight, *_ in samples)
+    return estimate_bytes(sums, narrow=source.narrow(domains), sample_bytes=source.sample_bytes(domains))
 
 
 def _estimate(found: Estimate) -> str:
@@ -209,5 +231,6 @@ def _estimate(found: Estimate) -> str:
     return f"{size(found.value)} ({size(found.low)} … {size(found.high)})"
 
 
-def _knobs(knobs: Knobs) -> str:
-    return ", ".join([knobs.mode, *(f"{name} {value}" for name, value in knobs._asdict().items())])
+def _knobs(knobs: Knobs, python: bool) -> str:
+    shown = [name for name in knobs._fields if python or name not in config.PYTHON_PAIR]
+    return ", ".join([knobs.mode, *(f"{name} {getattr(knobs, name)}" for name in shown)])

@@ -22,6 +22,12 @@ FRAME_MODULE_SHIFT = 48
 FRAME_EXACT = 1 << 47
 FRAME_VADDR_MASK = (1 << 47) - 1
 STACK_TRUNCATED = 1
+PYTHON_FRAME_CODE_SHIFT = 32
+PYTHON_FRAME_ENTRY = 1 << 31
+PYTHON_FRAME_OFFSET_MASK = (1 << 31) - 1
+PYTHON_FRAME_NOT_BEGUN = PYTHON_FRAME_OFFSET_MASK
+PYTHON_NO_FRAME = PYTHON_FRAME_ENTRY | (PYTHON_FRAME_OFFSET_MASK - 1)
+CODE_CUT = 1
 ROW_OVERFLOW = 1
 HISTORY_LEVELS = 6
 HISTORY_SLOTS = 16
@@ -42,8 +48,33 @@ CHECK_2 = 0xC2B2AE3D27D4EB4F
 CHECK_3 = 0x165667B19E3779F9
 
 STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
-KIND_NONE, KIND_MODULES, KIND_STACK_INDEX, KIND_ROW_INDEX, KIND_LIVE, KIND_THREADS = range(6)
-RECORD_STACK, RECORD_ROW, RECORD_HISTORY, RECORD_STRING = range(1, 5)
+(
+    PYTHON_NONE,
+    PYTHON_FRAMES,
+    PYTHON_UNKNOWN_VERSION,
+    PYTHON_FREE_THREADED,
+    PYTHON_SELF_TEST_FAILED,
+    PYTHON_OFF,
+) = range(6)
+(
+    KIND_NONE,
+    KIND_MODULES,
+    KIND_STACK_INDEX,
+    KIND_ROW_INDEX,
+    KIND_LIVE,
+    KIND_THREADS,
+    KIND_CODE_INDEX,
+    KIND_PYTHON_STACK_INDEX,
+) = range(8)
+(
+    RECORD_STACK,
+    RECORD_ROW,
+    RECORD_HISTORY,
+    RECORD_STRING,
+    RECORD_CODE,
+    RECORD_PYTHON_STACK,
+) = range(1, 7)
+LINE_TABLE_NONE, LINE_TABLE_LNOTAB, LINE_TABLE_LINES, LINE_TABLE_LOCATIONS = range(4)
 DOOR_UNKNOWN, DOOR_PRELOAD, DOOR_IMPORT = range(3)
 (
     COVERAGE_UNKNOWN,
@@ -95,6 +126,10 @@ COUNTERS = (
     ("unloads", False),
     ("detached", True),
     ("displaced", True),
+    ("code_full", False),
+    ("python_full", False),
+    ("python_truncated", False),
+    ("python_unreadable", False),
 )
 
 
@@ -158,6 +193,10 @@ HEADER = Layout(
     ("overflow_row", "I"),
     ("door", "I"),
     ("counters", "512s"),
+    ("python_version", "I"),
+    ("python_state", "I"),
+    ("python_requested", "Q"),
+    ("python_effective", "Q"),
 )
 SEGMENT = Layout(
     "mlf_segment",
@@ -172,6 +211,21 @@ SEGMENT = Layout(
 RECORD = Layout("mlf_record", ("bytes", "I"), ("kind", "H"), ("version", "H"))
 STACK = Layout(
     "mlf_stack", ("record", "8s"), ("key", "Q"), ("frames", "H"), ("flags", "H"), ("reserved", "I")
+)
+PYTHON_STACK = Layout(
+    "mlf_python_stack", ("record", "8s"), ("key", "Q"), ("frames", "H"), ("flags", "H"), ("reserved", "I")
+)
+CODE = Layout(
+    "mlf_code",
+    ("record", "8s"),
+    ("key", "Q"),
+    ("file", "I"),
+    ("name", "I"),
+    ("first_line", "i"),
+    ("line_table", "H"),
+    ("flags", "H"),
+    ("line_table_bytes", "I"),
+    ("reserved", "I"),
 )
 ROW = Layout(
     "mlf_row",
@@ -236,7 +290,7 @@ THREAD = Layout(
     ("name", "16s"),
     ("reserved", "24s"),
 )
-STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, ROW, HISTORY, MODULE, LIVE, THREAD)
+STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD)
 
 
 class IntervalWord(NamedTuple):

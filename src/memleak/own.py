@@ -18,8 +18,35 @@ if TYPE_CHECKING:
     from .recording import Recording
     from .records import Header
 
-# Held by whoever starts, stops, changes or copies. Reentrant: a finalizer may run inside.
-lock = RLock()
+
+class _Lock:
+    """Held by whoever starts, stops, changes or reads. Reentrant: a finalizer may run inside.
+
+    What its holder allocates is not recorded: reading a recording in full mode would fill it with its own reading.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._depth = 0  # written by the holder
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+        _native.set_aside(True)
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            _native.set_aside(False)
+        self._lock.release()
+
+    def after_fork(self) -> None:
+        """In the child: what a thread held that is not there any more is free."""
+        if self._depth and not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._lock, self._depth = RLock(), 0
+
+
+lock = _Lock()
 
 
 def state() -> int:
@@ -54,7 +81,7 @@ def requested() -> Knobs:
     found = header() if state() == _native.RECORDING else None
     if found is None:
         raise TargetError("this process is not being traced: call memleak.start() first")
-    return Knobs(*found.requested[:2], found.requested_sample_bytes)
+    return Knobs(*found.requested[:2], *found.python_requested[:2], found.requested_sample_bytes)
 
 
 def load() -> Recording | None:
@@ -97,10 +124,5 @@ def _origin() -> str:
     return f"pid {os.getpid()} ({_native.recording_path() or 'private memory'})"
 
 
-def _renew_lock() -> None:
-    global lock
-    lock = RLock()
-
-
 # Another thread may have held the lock when the process forked.
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=lock.after_fork)

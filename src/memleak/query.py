@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import coverage, layout, locate, recording
+from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
-from .estimate import normal_quantile
 from .grouping import Group, Source, group_rows, merge_stacks
 from .recording import Recording
-from .rows import COLUMNS, GROUPS, NUMERIC, DiffRow, Row
+from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
 from .stacks import Tracer
 
 if TYPE_CHECKING:
     from .sql import Result
 
-__all__ = ["COLUMNS", "GROUPS", "NUMERIC", "DiffRow", "Row", "Snapshot", "open"]
+__all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
 Where = Union[Mapping[str, Any], Callable[[Row], bool], None]
 
@@ -78,8 +78,8 @@ class Snapshot:
         recordings: what to ask about.
         symbolizer: an object with `frames(path, build_id, vaddr, exact)`, which returns the
             functions at a place, innermost first, each with `.function`, `.file`, `.line` and
-            `.inlined`. Without one, `native_trace` is None and rows cannot be grouped by function
-            or file.
+            `.inlined`. Without one, `native_trace` and `mixed_trace` are None and rows cannot be
+            grouped by function or file.
         alive: for each recording, whether its process was running.
         problems: recordings that were left out, in words.
     """
@@ -128,6 +128,8 @@ class Snapshot:
         by: str = "est_bytes",
         where: Where = None,
         group_by: Optional[str] = None,
+        *,
+        side: str = "mixed",
     ) -> list[Row]:
         """Return the *n* rows with the greatest values in column *by*.
 
@@ -137,26 +139,31 @@ class Snapshot:
             where: keeps the stacks for which each named column equals the value given, or the
                 callable given for it is true of it; or a callable that takes the row. Applied
                 before grouping.
-            group_by: one of stack, function, file, module, mod_name, thread; the first four by the
-                innermost frame.
+            group_by: one of stack, function, file, module, python_function, python_file,
+                python_line, mod_name, thread; function to module by the innermost native frame,
+                python_… by the innermost Python frame.
+            side: which frames `Row.trace` and `Row.frames` are: mixed (Python frames in place of the
+                interpreter's), native or python. The columns are the same.
 
         Raises:
-            QueryError: no such column, not a numeric one, or no such grouping.
+            QueryError: no such column, not a numeric one, no such grouping, or no such side.
         """
         if by not in NUMERIC:
             known = "is not numeric" if by in COLUMNS else "does not exist"
             raise QueryError(f"cannot sort by {by!r}: the column {known}; numeric are {', '.join(NUMERIC)}")
         if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
             raise QueryError(f"n must be a number of rows or None, not {n!r}")
+        if side not in SIDES:
+            raise QueryError(f"there is no side {side!r} of a stack: the sides are {', '.join(SIDES)}")
         groups = self._select(where)
         if group_by is not None:
             groups = self._group(groups, group_by)
         cheap = _CHEAP.get(by)
         if cheap is not None:
             groups = sorted(groups, key=lambda group: (-cheap(group), group.order))
-            return self._rows(groups[:n])
+            return self._rows(groups[:n], side)
         position = Row._fields.index(by)
-        rows = self._rows(groups)
+        rows = self._rows(groups, side)
 
         def order(row: Row) -> tuple[bool, Any, int]:
             value: Any = row[position]
@@ -191,29 +198,29 @@ class Snapshot:
             raise QueryError(f"grouping by {group_by} needs a symbolizer")
         return group_rows(self._sources, groups, group_by, self._tracer)
 
-    def _rows(self, groups: list[Group]) -> list[Row]:
+    def _rows(self, groups: list[Group], side: str) -> list[Row]:
         self._tracer.prefetch(place for group in groups if group.kind == "stack" for place in group.places(self._sources))
-        return [self._row(group) for group in groups]
+        return [self._row(group, side) for group in groups]
 
-    def _row(self, group: Group) -> Row:
-        return group.row(self._sources, self._tracer)
+    def _row(self, group: Group, side: str = "mixed") -> Row:
+        return group.row(self._sources, self._tracer, side)
 
     # -- comparison --------------------------------------------------------------------------------
 
     def diff(self, older: "Snapshot") -> list[DiffRow]:
         """Return how each stack changed since *older*, the greatest growth of live bytes first.
 
-        Stacks are matched by build and place, so the two snapshots may be of different processes.
+        Stacks are matched by build and place, and by file, name and line of Python frames, so the two
+        snapshots may be of different processes.
         """
         mine = {group.identity: group for group in merge_stacks(self._sources, identify=True)}
         theirs = {group.identity: group for group in merge_stacks(older._sources, identify=True)}
-        z = normal_quantile(0.975)
         changes = []
         for identity in {**mine, **theirs}:
             newer_row = self._row(mine[identity]) if identity in mine else None
             older_row = older._row(theirs[identity]) if identity in theirs else None
-            changes.append(_change(newer_row, older_row, z))
-        changes.sort(key=lambda change: -change.diff_est_bytes)
+            changes.append(change(newer_row, older_row))
+        changes.sort(key=lambda found: -found.diff_est_bytes)
         return changes
 
     # -- SQL, saving -------------------------------------------------------------------------------
@@ -262,22 +269,31 @@ class Snapshot:
         """Return what an answer must not go without: sampling, losses, coverage, own cost.
 
         Keys: `recordings` (how many), `sampling` (a list of dicts with `mode`,
-        `min_sample_interval`, `max_sample_interval`, `sample_bytes`, `requested` and `recordings`),
+        `min_sample_interval`, `max_sample_interval`, `python_min_sample_interval`,
+        `python_max_sample_interval` (None when Python's small objects are not sampled), `sample_bytes`,
+        `requested`, `python_requested` and `recordings`),
         `samples` (taken in all), `live_samples`, `rows`, `dropped` (counter -> number, what answers
         lack), `counters` (the others that are not zero), `torn`, `incomplete` (list of str),
         `problems` (list of str), `coverage` (str), `out_of_reach` (list of dicts by the fields of
-        `coverage.OutOfReach`), `exact` (bool: of the calls that came by), `exact_reasons` (list of str),
+        `coverage.OutOfReach`), `python` (version and whether its frames are read, in words -> recordings),
+        `exact` (bool: of the calls that came by), `exact_reasons` (list of str),
         `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`).
         """
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
         others: dict[str, int] = {}
         losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact}
+        python: dict[str, int] = {}
         reached = [coverage.of(found) for found in self.recordings]
         for source in self._sources:
             header = source.recording.header
-            law = (header.effective[:2], header.effective_sample_bytes, header.requested[:2], header.mode)
+            law: tuple[Any, ...] = (
+                header.effective[:2], header.effective_sample_bytes, header.requested[:2], header.mode,
+                *((header.python_effective[:2], header.python_requested[:2]) if header.counts_python else (None, None)),
+            )  # fmt: skip
             sampling[law] = sampling.get(law, 0) + 1
+            if header.python:
+                python[header.python] = python.get(header.python, 0) + 1
             for name, number in header.counters.items():
                 if number and name not in ("samples", "forgotten"):
                     into = dropped if name in losing else others
@@ -289,11 +305,14 @@ class Snapshot:
                     "mode": mode,
                     "min_sample_interval": pair[0],
                     "max_sample_interval": pair[1],
+                    "python_min_sample_interval": python_pair[0] if python_pair else None,
+                    "python_max_sample_interval": python_pair[1] if python_pair else None,
                     "sample_bytes": sample_bytes,
                     "requested": tuple(requested),
+                    "python_requested": python_requested,
                     "recordings": number,
                 }
-                for (pair, sample_bytes, requested, mode), number in sampling.items()
+                for (pair, sample_bytes, requested, mode, python_pair, python_requested), number in sampling.items()
             ],
             "samples": sum(found.header.counters["samples"] for found in self.recordings),
             "live_samples": sum(len(found.live) for found in self.recordings),
@@ -305,6 +324,7 @@ class Snapshot:
             "problems": list(self.problems),
             "coverage": "; ".join(words for words in (coverage.sentence(reached), self._backtraces()) if words),
             "out_of_reach": [found._asdict() for part in reached for found in part.out_of_reach],
+            "python": python,
             "exact": not self.exact_reasons(),
             "exact_reasons": self.exact_reasons(),
             "cost": self._cost(),
@@ -312,7 +332,7 @@ class Snapshot:
 
     def _backtraces(self) -> str:
         """Say which share of the samples has a complete backtrace in a known place."""
-        samples = cut = unknown = unplaced = 0
+        samples = cut = unknown = unplaced = python_cut = 0
         for group in self._select(None):
             count = group.sums.samples
             samples += count
@@ -322,6 +342,7 @@ class Snapshot:
                 cut += count
             elif group.unknown_frames:
                 unknown += count
+            python_cut += count if group.python_truncated else 0
         if not samples:
             return "no live samples"
         notes = []
@@ -329,6 +350,7 @@ class Snapshot:
             (unplaced, "without a backtrace"),
             (cut, "with a backtrace that was cut"),
             (unknown, "through code in no known module"),
+            (python_cut, "with a Python stack that was cut"),
         ):
             if count:
                 notes.append(f"{count} {what}")
@@ -356,37 +378,3 @@ class Snapshot:
 
 def _equal_to(wanted: Any) -> Callable[[Any], bool]:
     return lambda value: bool(value == wanted)
-
-
-def _change(newer: Optional[Row], older: Optional[Row], z: float) -> DiffRow:
-    shown = newer or older
-    assert shown is not None
-
-    def difference(column: str) -> int:
-        return (getattr(newer, column) or 0 if newer else 0) - (getattr(older, column) or 0 if older else 0)
-
-    errors = [row.est_bytes_se if row.samples else 0 for row in (newer, older) if row is not None]
-    change = difference("est_bytes")
-    se = None if None in errors else round(sum(error * error for error in errors if error) ** 0.5)
-    return DiffRow(
-        mod_name=shown.mod_name,
-        back_trace=shown.back_trace,
-        native_trace=shown.native_trace,
-        pid=shown.pid,
-        process=shown.process,
-        host=shown.host,
-        diff_est_bytes=change,
-        diff_est_bytes_se=se,
-        diff_est_bytes_low=None if se is None else round(change - z * se),
-        diff_est_bytes_high=None if se is None else round(change + z * se),
-        diff_est_count=difference("est_count"),
-        diff_total_bytes=difference("total_bytes"),
-        diff_total_count=difference("total_count"),
-        est_bytes=newer.est_bytes if newer else 0,
-        est_count=newer.est_count if newer else 0,
-        older_est_bytes=older.est_bytes if older else 0,
-        older_est_count=older.est_count if older else 0,
-        samples=newer.samples if newer else 0,
-        older_samples=older.samples if older else 0,
-        exact=all(row.exact for row in (newer, older) if row is not None),
-    )

@@ -13,6 +13,16 @@ from .layout import IntervalWord
 
 STATES = ("opening", "recording", "stopped", "exited")
 DOORS = ("unknown", "preload", "import")
+# Index = enum mlf_python.
+PYTHON_STATES = (
+    "frames not read",
+    "frames read",
+    "frames not read, this version's are not known",
+    "frames not read, it is built without the GIL",
+    "frames not read, they were not what the interpreter itself says",
+    "frames not read, switched off",
+)
+_RELEASE_LEVELS = {0xA: "a", 0xB: "b", 0xC: "rc"}
 
 
 class Header(NamedTuple):
@@ -60,12 +70,16 @@ class Header(NamedTuple):
     overflow_row: int
     door: int
     counters: dict[str, int]
+    python_version: int
+    python_state: int
+    python_requested: IntervalWord  # of Python's small-object domains
+    python_effective: IntervalWord
 
     @classmethod
     def unpack(cls, page: bytes) -> "Header":
         """Decode a header; only its length must have been checked."""
         raw = dict(zip(layout.HEADER.codes, layout.HEADER.format.unpack_from(page)))
-        for name in ("requested", "effective", "initial"):
+        for name in ("requested", "effective", "initial", "python_requested", "python_effective"):
             raw[name] = IntervalWord.unpack(raw[name])
         slots = struct.unpack(f"<{layout.COUNTER_SLOTS}Q", raw["counters"])
         raw["counters"] = {name: slots[index] for index, (name, _) in enumerate(layout.COUNTERS)}
@@ -83,6 +97,26 @@ class Header(NamedTuple):
     def door_name(self) -> str:
         """How the core came into the process: preload, import, or unknown (an early writer)."""
         return DOORS[self.door] if self.door < len(DOORS) else f"door {self.door}"
+
+    @property
+    def python(self) -> str:
+        """Whether Python frames are read, in words; empty when no interpreter was seen."""
+        if self.python_state == layout.PYTHON_NONE and not self.python_version:
+            return ""
+        state = self.python_state
+        words = PYTHON_STATES[state] if state < len(PYTHON_STATES) else f"frames: state {state}"
+        return f"{version_name(self.python_version)}: {words}" if self.python_version else words
+
+    @property
+    def counts_python(self) -> bool:
+        """Whether Python's small objects are sampled, by knobs of their own."""
+        return self.python_state == layout.PYTHON_FRAMES and self.python_effective.max_sample_interval > 0
+
+    @property
+    def python_changed(self) -> bool:
+        """Whether Python's knobs were asked for anew after recording began."""
+        # They and the others began with the same epoch.
+        return self.python_effective.epoch != self.initial.epoch
 
     @property
     def ended(self) -> bool:
@@ -131,6 +165,19 @@ class Frame(NamedTuple):
     module_id: int
     vaddr: int
     exact: bool
+
+
+class PythonFrame(NamedTuple):
+    """One frame of a Python stack. File and name are empty when its code could not be stored.
+
+    Two are equal when they stand for the same place in the same source, in whichever process.
+    """
+
+    file: str
+    name: str  # qualified, but for CPython 3.9 and 3.10
+    line: Optional[int]  # None when not known, or when the instruction has none
+    entry: bool  # the interpreter was entered anew for this frame
+    empty_runs: int = 0  # runs of the interpreter further in that have no frame (yet, or any more)
 
 
 class Module(NamedTuple):
@@ -220,9 +267,9 @@ class LiveSums(NamedTuple):
         )
 
 
-# One sampled allocation that had not been freed: row_ref, size_bytes, weight_x1024, born_cs, thread.
+# One sampled allocation that had not been freed: row_ref, size_bytes, weight_x1024, born_cs, thread, layer.
 # A plain tuple, because there are up to hundreds of thousands. `row_ref` leads to its row.
-LiveSample = tuple[int, int, int, int, int]
+LiveSample = tuple[int, int, int, int, int, int]
 
 
 class RecordedRow(NamedTuple):
@@ -235,7 +282,8 @@ class RecordedRow(NamedTuple):
     missing: bool  # stands for rows that live samples name and this copy does not hold
     stack: tuple[Frame, ...]  # innermost first
     truncated: bool
-    python_stack: int
+    python_stack: tuple[PythonFrame, ...]  # innermost first
+    python_truncated: bool
     label_set: int
     first_cs: int
     last_cs: int
@@ -262,6 +310,13 @@ def text(raw: bytes) -> str:
     """Decode a name from a recording for display: up to the first NUL, control characters replaced."""
     decoded = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
     return "".join(char if char.isprintable() else "?" for char in decoded)
+
+
+def version_name(version: int) -> str:
+    """Return PY_VERSION_HEX as people write it: 3.12.1, 3.14.0rc2."""
+    level = _RELEASE_LEVELS.get(version >> 4 & 15)
+    suffix = f"{level}{version & 15}" if level else ""
+    return f"{version >> 24}.{version >> 16 & 255}.{version >> 8 & 255}{suffix}"
 
 
 def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int], ...]:

@@ -5,16 +5,29 @@
 
 from typing import NamedTuple, Optional
 
-GROUPS = ("stack", "function", "file", "module", "mod_name", "thread")
+from .shown import ShownFrame
+
+GROUPS = (
+    "stack",
+    "function",
+    "file",
+    "module",
+    "python_function",
+    "python_file",
+    "python_line",
+    "mod_name",
+    "thread",
+)
+SIDES = ("mixed", "native", "python")
 
 
 class Row(NamedTuple):
     """One row of `malloc_sample_info`: a stack, or what `group_by` made one row of.
 
     `alloc_count` and `alloc_bytes` are the live samples as they are, `est_*` what they stand for.
-    A column is None where it has no meaning for the row. Two attributes are not columns: `group`
-    names the group (a function, a file, …) when the rows were grouped; `trace` is the stack in
-    lines, innermost first, as `addr2line -pCfi` prints it.
+    A column is None where it has no meaning for the row. Three attributes are not columns: `group`
+    names the group (a function, a file, …) when the rows were grouped; `frames` is the stack,
+    innermost first; `trace` is the same in lines, as `addr2line -pCfi` prints it.
     """
 
     svr_ip: Optional[str]
@@ -42,9 +55,12 @@ class Row(NamedTuple):
     host: Optional[str]
     samples: int
     exact: bool
+    python_trace: Optional[str]
     native_trace: Optional[str]
+    mixed_trace: Optional[str]
     group: Optional[str] = None
     trace: tuple[str, ...] = ()
+    frames: tuple[ShownFrame, ...] = ()
 
     @staticmethod
     def columns() -> tuple[str, ...]:
@@ -83,7 +99,9 @@ COLUMNS: dict[str, type] = {
     "host": str,
     "samples": int,
     "exact": bool,
+    "python_trace": str,
     "native_trace": str,
+    "mixed_trace": str,
 }
 NUMERIC = tuple(name for name, kind in COLUMNS.items() if kind in (int, float))
 
@@ -97,7 +115,9 @@ class DiffRow(NamedTuple):
 
     mod_name: Optional[str]
     back_trace: str
+    python_trace: Optional[str]
     native_trace: Optional[str]
+    mixed_trace: Optional[str]
     pid: Optional[int]
     process: Optional[str]
     host: Optional[str]

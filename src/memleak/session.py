@@ -36,8 +36,11 @@ def start(
     min_sample_interval: int | None = None,
     max_sample_interval: int | None = None,
     *,
+    python_min_sample_interval: int | None = None,
+    python_max_sample_interval: int | None = None,
     sample_bytes: int | None = None,
     max_frames: int = MAX_FRAMES,
+    python: bool | None = None,
     recording: PathLike | None = None,
     strict: bool = False,
 ) -> None:
@@ -50,9 +53,15 @@ def start(
         min_sample_interval: least number of allocations of a thread between two samples, 1 to 10000. None,
             here and below: what `MEMLEAK_MIN_SAMPLE_INTERVAL` or `MEMLEAK_MODE` says, else 16.
         max_sample_interval: greatest number; `MEMLEAK_MAX_SAMPLE_INTERVAL`, else 256.
+        python_min_sample_interval: the same for Python's small objects, which the interpreter counts on its own;
+            `MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL`, else 256. When the two intervals above are 1 and 1 or 10000 and
+            10000, so are these, unless given.
+        python_max_sample_interval: greatest number; `MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL`, else 4096.
         sample_bytes: mean bytes between byte samples, 0 (none) or at least 4096; `MEMLEAK_SAMPLE_BYTES`, else
             4 MiB.
         max_frames: most frames of a backtrace that are kept, 1 to 64.
+        python: whether Python's frames are read and its small objects sampled; None: unless `MEMLEAK_PYTHON=0`
+            says no. Decided once: a process in which they have been read goes on so.
         recording: where a copy of the recording is written at `stop()`, or when the interpreter ends: a
             file, replaced if it exists, or a directory, in which it gets a name of its own. A path that ends
             with "/" is a directory, which is made. Forked children write no copy.
@@ -65,10 +74,14 @@ def start(
         CoreError: only with *strict*: this process cannot be traced, and why.
     """
     knobs = config.given(
-        min_sample_interval=min_sample_interval, max_sample_interval=max_sample_interval, sample_bytes=sample_bytes
+        min_sample_interval=min_sample_interval,
+        max_sample_interval=max_sample_interval,
+        python_min_sample_interval=python_min_sample_interval,
+        python_max_sample_interval=python_max_sample_interval,
+        sample_bytes=sample_bytes,
     )
-    _check_frames(max_frames)
-    _start(knobs, max_frames, None if recording is None else _copy_target(recording), strict)
+    _check_others(max_frames, python)
+    _start(knobs, max_frames, python, None if recording is None else _copy_target(recording), strict)
 
 
 def stop() -> None:
@@ -88,11 +101,14 @@ def configure(
     *,
     min_sample_interval: int | None = None,
     max_sample_interval: int | None = None,
+    python_min_sample_interval: int | None = None,
+    python_max_sample_interval: int | None = None,
     sample_bytes: int | None = None,
 ) -> None:
     """Change the knobs while tracing. One that is not given keeps its requested value.
 
-    Each thread follows within 64 allocations. For the ranges see `start`.
+    Each thread follows within 64 allocations. For the ranges see `start`. Python's intervals, when not
+    given, go with the others into 1 and 1 or 10000 and 10000, and from there back to their defaults.
 
     Raises:
         ValueError: a bad value, or intervals that do not fit together; nothing was changed.
@@ -100,7 +116,11 @@ def configure(
         CoreError: the core is missing or of another build.
     """
     knobs = config.given(
-        min_sample_interval=min_sample_interval, max_sample_interval=max_sample_interval, sample_bytes=sample_bytes
+        min_sample_interval=min_sample_interval,
+        max_sample_interval=max_sample_interval,
+        python_min_sample_interval=python_min_sample_interval,
+        python_max_sample_interval=python_max_sample_interval,
+        sample_bytes=sample_bytes,
     )
     with own.lock:
         _change(knobs)
@@ -109,7 +129,7 @@ def configure(
 def mode(name: str | None = None) -> str:
     """Return the mode that is asked for: off, normal or full; with *name*, ask for that one first.
 
-    Normal means the default intervals. `sample_bytes` stays as it is.
+    Normal means the default intervals. A mode is of Python's small objects too. `sample_bytes` stays as it is.
 
     Raises:
         ValueError: there is no such mode.
@@ -119,7 +139,7 @@ def mode(name: str | None = None) -> str:
     if name is None:
         return own.requested().mode
     chosen = config.knobs_for_mode(name)
-    configure(min_sample_interval=chosen.min_sample_interval, max_sample_interval=chosen.max_sample_interval)
+    configure(**config.intervals(chosen))
     return chosen.mode
 
 
@@ -147,23 +167,32 @@ class tracing:
         min_sample_interval: int | None = None,
         max_sample_interval: int | None = None,
         *,
+        python_min_sample_interval: int | None = None,
+        python_max_sample_interval: int | None = None,
         sample_bytes: int | None = None,
         max_frames: int = MAX_FRAMES,
+        python: bool | None = None,
         recording: PathLike | None = None,
         strict: bool = False,
     ) -> None:
         """Note the arguments; nothing happens before entry."""
-        self._knobs = (min_sample_interval, max_sample_interval, sample_bytes)
-        self._others = (max_frames, recording, strict)
+        self._knobs = {
+            "min_sample_interval": min_sample_interval,
+            "max_sample_interval": max_sample_interval,
+            "python_min_sample_interval": python_min_sample_interval,
+            "python_max_sample_interval": python_max_sample_interval,
+            "sample_bytes": sample_bytes,
+        }
+        self._others = (max_frames, python, recording, strict)
         self._begun: list[Begun] = []
 
     def __enter__(self) -> None:
         """Switch tracing on."""
-        max_frames, recording, strict = self._others
-        knobs = config.given(**dict(zip(Knobs._fields, self._knobs)))
-        _check_frames(max_frames)
+        max_frames, python, recording, strict = self._others
+        knobs = config.given(**self._knobs)
+        _check_others(max_frames, python)
         target = None if recording is None else _copy_target(recording)
-        self._begun.append(_start(knobs, max_frames, target, strict))
+        self._begun.append(_start(knobs, max_frames, python, target, strict))
 
     def __exit__(self, *error: object) -> None:
         """Leave tracing as it was on entry."""
@@ -181,14 +210,12 @@ class tracing:
         """Return *function* wrapped: each of its calls is traced."""
         from functools import wraps
 
-        (least, greatest, sample_bytes), (max_frames, recording, strict) = self._knobs, self._others
+        max_frames, python, recording, strict = self._others
 
         @wraps(function)
         def traced(*args: Any, **kwargs: Any) -> Any:
             # One of its own for each call: several may run at a time.
-            with tracing(
-                least, greatest, sample_bytes=sample_bytes, max_frames=max_frames, recording=recording, strict=strict
-            ):
+            with tracing(**self._knobs, max_frames=max_frames, python=python, recording=recording, strict=strict):
                 return function(*args, **kwargs)
 
         return traced  # type: ignore[return-value]
@@ -197,7 +224,9 @@ class tracing:
 # -- starting and changing ---------------------------------------------------------------------------
 
 
-def _start(knobs: Mapping[str, int], max_frames: int, target: str | None, strict: bool) -> Begun:
+def _start(
+    knobs: Mapping[str, int], max_frames: int, python: bool | None, target: str | None, strict: bool
+) -> Begun:
     """Start with arguments that were checked; *knobs* are those that were given."""
     with own.lock:
         disabled = is_disabled()
@@ -210,7 +239,8 @@ def _start(knobs: Mapping[str, int], max_frames: int, target: str | None, strict
                 problem = str(error)
         wanted, warnings = config.at_start(os.environ, knobs)
         if not problem:
-            outcome = _native.start(*wanted, max_frames)
+            looked_at = config.python_wanted(os.environ) if python is None else python
+            outcome = _native.start(*wanted, max_frames, looked_at)
             if outcome > 0:  # since we looked, by a call from C
                 return _join(knobs, target)
             problem = _native.why()
@@ -258,7 +288,9 @@ def tell(words: str) -> None:
         pass  # there is none, or it is closed
 
 
-def _check_frames(max_frames: int) -> None:
+def _check_others(max_frames: int, python: bool | None) -> None:
+    if python is not None and not isinstance(python, bool):
+        raise ValueError(f"python must be True or False, not {python!r}")
     if isinstance(max_frames, bool) or not isinstance(max_frames, int) or not 1 <= max_frames <= MAX_FRAMES:
         raise ValueError(f"max_frames must be a whole number from 1 to {MAX_FRAMES}, not {max_frames!r}")
 

@@ -1,13 +1,16 @@
 """Stacks as text: OceanBase's `back_trace` tokens, and names when there is a symbolizer."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Optional
 
-from .records import Frame, Module
-from .symbolize.frames import is_plumbing
+from .mixing import Runs, mix
+from .records import Frame, Module, PythonFrame, RecordedRow
+from .shown import NATIVE, PYTHON, ShownFrame, file_name
+from .symbolize.frames import begins_stack, is_plumbing
 
 TOKENS = 16
-UNKNOWN = "??"
+MIXED = "mixed"
 
 
 class Tracer:
@@ -17,6 +20,7 @@ class Tracer:
         """Use *symbolizer* (see `memleak.query.Snapshot`) for names; None for none."""
         self._symbolizer = symbolizer
         self._named: dict[tuple[str, str, int, bool], tuple[Any, ...]] = {}
+        self._shown_at: dict[tuple[str, str, int, bool], tuple[ShownFrame, ...]] = {}
 
     @property
     def can_name(self) -> bool:
@@ -56,60 +60,71 @@ class Tracer:
             first += 1
         return places[first:]
 
+    def own_stack(self, places: list[tuple[Module, Frame]]) -> list[tuple[Module, Frame]]:
+        """Return the stack without plumbing, and no further out than where a greenlet begins.
+
+        A greenlet runs on a part of its thread's stack: unwinding goes on into frames that are not its own,
+        or are none any more. Only a symbol table tells where that is.
+        """
+        places = self.without_plumbing(places)
+        for index, place in enumerate(places):
+            named = self.named(*place)
+            if named and begins_stack(named[-1].function):
+                return places[: index + 1]
+        return places
+
     def native_trace(self, places: list[tuple[Module, Frame]]) -> Optional[str]:
         """Return the named stack, innermost first, joined by ` < `; None without a symbolizer."""
         if self._symbolizer is None:
             return None
         return " < ".join(
-            describe(found) or token(module, frame)
-            for module, frame in self.without_plumbing(places)
-            for found in self.named(module, frame) or (None,)
+            frame.brief if frame.function else token(module, recorded)
+            for module, recorded in self.own_stack(places)
+            for frame in self._shown(module, recorded)
         )
 
-    def lines(self, places: list[tuple[Module, Frame]]) -> tuple[str, ...]:
-        """Return the stack as `addr2line -pi` prints it, a line per frame; places where there is no name."""
-        lines = []
-        for module, frame in self.without_plumbing(places):
-            inlined = False
-            for found in self.named(module, frame) or (None,):
-                prefix = " (inlined by) " if inlined else ""
-                lines.append(prefix + _line(found, module, frame))
-                inlined = found is not None and found.inlined
-        return tuple(lines)
+    def frames(self, row: RecordedRow, places: list[tuple[Module, Frame]], side: str = MIXED) -> list[ShownFrame]:
+        """Return a row's stack as it is shown.
+
+        Args:
+            row: the row; of it, the Python stack is used.
+            places: its native stack.
+            side: `mixed`, or one of `native` and `python`.
+        """
+        native = [] if side == PYTHON else [self._shown(*place) for place in self.own_stack(places)]
+        recorded = () if side == NATIVE else row.python_stack
+        python = [_shown_python(frame) for frame in recorded]
+        whole = not (row.truncated or row.python_truncated)
+        runs = [Runs(frame.entry, frame.empty_runs) for frame in recorded]
+        return mix(native, python, runs, whole=whole)
+
+    def _shown(self, module: Module, frame: Frame) -> tuple[ShownFrame, ...]:
+        """Return what is shown for a place: a function and what it was inlined into, or the place alone."""
+        key = _key(module, frame)
+        found = self._shown_at.get(key)
+        if found is None:
+            path = module.path or None
+            found = self._shown_at[key] = tuple(
+                ShownFrame(NATIVE, each.function or None, each.file, each.line, path, frame.vaddr, each.inlined, True)
+                for each in self.named(module, frame)
+            ) or (ShownFrame(NATIVE, None, None, None, path, frame.vaddr, False, True),)
+        return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _shown_python(frame: PythonFrame) -> ShownFrame:
+    return ShownFrame(PYTHON, frame.name or None, frame.file or None, frame.line, None, None, False, True)
 
 
 def _key(module: Module, frame: Frame) -> tuple[str, str, int, bool]:
     return (module.path, module.build_id, frame.vaddr, frame.exact)
 
 
-def _line(found: Any, module: Module, frame: Frame) -> str:
-    if found is None or not found.function:
-        return f"{short_name(module)}+0x{frame.vaddr:x}"
-    if not found.file:
-        return f"{found.function} ({short_name(module)})"
-    return f"{found.function} at {found.file}:{found.line or '?'}"
-
-
-def describe(found: Any) -> str:
-    """Return `function (file:line)` of a symbolizer's frame, without what it does not know."""
-    if found is None or not found.function:
-        return ""
-    if not found.file:
-        return str(found.function)
-    return f"{found.function} ({found.file}:{found.line})" if found.line else f"{found.function} ({found.file})"
-
-
 def token(module: Module, frame: Frame) -> str:
     """Return one frame as `back_trace` has it: `0x1234` in the program itself, else `lib.so+0x1234`."""
     if module.is_main:
         return f"0x{frame.vaddr:x}"
-    return f"{short_name(module)}+0x{frame.vaddr:x}"
-
-
-def short_name(module: Module) -> str:
-    """Return a module's file name, safe in a list separated by blanks; `??` when it has no path."""
-    name = module.path.rsplit("/", 1)[-1]
-    return "".join(c if c.isprintable() and not c.isspace() else "?" for c in name) or UNKNOWN
+    return f"{file_name(module.path)}+0x{frame.vaddr:x}"
 
 
 def back_trace(places: list[tuple[Module, Frame]]) -> str:

@@ -27,7 +27,8 @@ def refused(function, *arguments, **named):
     return "nothing"
 
 def requested():
-    return tuple(memleak.status().requested)
+    from memleak import own
+    return tuple(own.requested())
 """
 
 
@@ -35,7 +36,7 @@ def python(code: str, *options: str, **variables: str) -> subprocess.CompletedPr
     """Run *code* in a fresh interpreter, with the preamble."""
     return subprocess.run(
         [sys.executable, *options, "-c", PREAMBLE + textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=60, env={**os.environ, **variables},
+        capture_output=True, text=True, timeout=150, env={**os.environ, **variables},
     )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ import resource
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 memleak.is_running()
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no descriptor for a directory
-memleak.start(1, 1{more})
+memleak.start(1, 1, python=False{more})
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 held = keep(700)
 """

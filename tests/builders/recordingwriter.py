@@ -17,6 +17,7 @@ COUNTERS = (
     "samples forgotten stack_full row_full live_full live_race region_full address_range history_full"
     " module_full thread_full lost nested truncated unwind_no_cfi unwind_bad_cfi unwind_bounds"
     " unwind_foreign_stack room_grown room_refused knobs_rejected unloads detached displaced"
+    " code_full python_full python_truncated python_unreadable"
 ).split()
 MASK = (1 << 64) - 1
 
@@ -24,6 +25,9 @@ MASK = (1 << 64) - 1
 def word(least, greatest, epoch=1):
     """Return a packed knob word."""
     return least | greatest << 16 | epoch << 32
+
+
+PYTHON_DEFAULT = word(256, 4096)
 
 
 def live_check(key, size, row, weight, born, thread):
@@ -63,6 +67,10 @@ class RecordingWriter:
         recording_id=1,
         history_unit_cs=400,
         door=0,
+        python_version=0,
+        python_state=0,
+        python_requested=PYTHON_DEFAULT,
+        python_effective=PYTHON_DEFAULT,
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -71,7 +79,8 @@ class RecordingWriter:
             requested=initial if requested is None else requested,
             effective=initial if effective is None else effective,
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
-            history_unit_cs=history_unit_cs, door=door,
+            history_unit_cs=history_unit_cs, door=door, python_version=python_version,
+            python_state=python_state, python_requested=python_requested, python_effective=python_effective,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
@@ -79,7 +88,7 @@ class RecordingWriter:
         self.arena = bytearray()  # records, addressed from arena_offset
         self.arena_offset = 1 << 20  # patched by bytes() only if the tables need more
         self.modules, self.threads, self.rows, self.lives = [], [], [], []
-        self.stacks = {}
+        self.stacks, self.strings = {}, {}
         self.overflow_row = 0
         self.extra_segments = []  # (kind, version, order, payload)
 
@@ -93,8 +102,11 @@ class RecordingWriter:
         return ref
 
     def string(self, text):
-        """Append a string; return its ref."""
-        return self.record(4, text if isinstance(text, bytes) else text.encode())
+        """Append a string, once; return its ref."""
+        raw = text if isinstance(text, bytes) else text.encode()
+        if raw not in self.strings:
+            self.strings[raw] = self.record(4, raw)
+        return self.strings[raw]
 
     def stack(self, frames, *, truncated=False):
         """Append a stack of (module id, vaddr) or (module id, vaddr, exact), once; return its ref."""
@@ -104,6 +116,20 @@ class RecordingWriter:
             payload = struct.pack("<QHHI", hash(key) & MASK, len(words), int(truncated), 0)
             self.stacks[key] = self.record(1, payload + struct.pack(f"<{len(words)}Q", *words))
         return self.stacks[key]
+
+    def code(self, file, name, *, first_line=1, kind=3, table=b"", flags=0, table_bytes=None, file_ref=None):
+        """Append a Python code object; *kind* is that of its line table. Returns its ref."""
+        payload = struct.pack(
+            "<QIIiHHII", len(self.arena) << 20 | 5, self.string(file) if file_ref is None else file_ref,
+            self.string(name), first_line, kind, flags, len(table) if table_bytes is None else table_bytes, 0,
+        )  # fmt: skip
+        return self.record(5, payload + table)
+
+    def python_stack(self, frames, *, truncated=False):
+        """Append a Python stack of (code ref, offset) or (code ref, offset, entry); return its ref."""
+        words = [code << 32 | int(entry == [True]) << 31 | offset for code, offset, *entry in frames]
+        payload = struct.pack("<QHHI", hash(tuple(words)) & MASK, len(words), int(truncated), 0)
+        return self.record(6, payload + struct.pack(f"<{len(words)}Q", *words))
 
     def history(self, words):
         """Append a history record of 6 x 16 words given as {(level, slot): word}; return its ref."""
@@ -152,15 +178,16 @@ class RecordingWriter:
         history=0,
         lost=0,
         stack_ref=None,
+        python=0,
         indexed=True,
     ):
-        """Add a row; counts and bytes are estimated totals. Returns its ref."""
+        """Add a row; counts and bytes are estimated totals, *python* the ref of a stack. Returns its ref."""
         if stack_ref is None:
             stack_ref = self.stack(list(frames), truncated=truncated) if frames else 0
         if key is None:
             key = (0x1000_0001 * (len(self.rows) + 1)) << 20 | 7
         payload = struct.pack(
-            "<QIIIBBHIIIIQQQQQQQII16x", key, stack_ref, 0, 0, domain, flags, 0, first_cs, last_cs, history,
+            "<QIIIBBHIIIIQQQQQQQII16x", key, stack_ref, python, 0, domain, flags, 0, first_cs, last_cs, history,
             0, samples, freed_samples, round(count * 1024), round(freed_count * 1024), bytes, freed_bytes, peak,
             last_cs, lost,
         )  # fmt: skip
@@ -240,4 +267,6 @@ class RecordingWriter:
         )  # fmt: skip
         page += struct.pack("<QQII", h["heartbeat_cs"], h["stopped_at_cs"], self.overflow_row, h["door"])
         page += struct.pack("<64Q", *(self.counters[name] for name in COUNTERS), *([0] * (64 - len(COUNTERS))))
+        python = h["python_version"], h["python_state"], h["python_requested"], h["python_effective"]
+        page += struct.pack("<IIQQ", *python)
         return page.ljust(4096, b"\0")

@@ -26,12 +26,14 @@ if sys.argv[2] == "fork" and os.fork():
     os.wait()
     os._exit(0)
 print(os.getpid(), flush=True)
-requested, effective, requested_bytes, effective_bytes = (int(a) // 8 for a in sys.argv[3:7])
+requested, effective, requested_bytes, effective_bytes, *python = (int(a) // 8 for a in sys.argv[3:])
 words = memoryview(view).cast("Q")
 while not select.select([0], [], [], 0.005)[0]:
     if sys.argv[2] == "adopt" and words[effective] != words[requested]:
         words[effective_bytes] = words[requested_bytes]
         words[effective] = words[requested]
+    if sys.argv[2] == "adopt" and any(python):
+        words[python[1]] = words[python[0]]
 """
 
 

@@ -61,6 +61,7 @@ def main():
             capture_output=True, text=True,
         )  # fmt: skip
         assert top.returncode == 0 and "SAMPLED" in top.stdout, top
+        os.environ["MEMLEAK_PYTHON"] = "0"  # frames and small objects: test_python_stacks.py, test_python_domains.py
         for options in ([], ["-W", "error"], ["-I"]):
             for switch in ("0", "1"):  # memleak.pth starts it with 1
                 os.environ["MEMLEAK"] = switch

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from memleak import locate
+from memleak.config import DEFAULTS
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+PYTHON_8_80 = {"python_min_sample_interval": 8, "python_max_sample_interval": 80}
 MEMLEAK = [sys.executable, "-m", "memleak"]
 
 
@@ -71,7 +73,7 @@ def test_reading_verbs_on_a_running_process(service, tmp_path, runtime_directory
     assert memleak("top", service, "--where", "mod_name=mmap").stdout.count("#1") == 0
 
     status = json.loads(memleak("status", service, "--json").stdout)[0]
-    assert status["effective"] == {"min_sample_interval": 16, "max_sample_interval": 256, "sample_bytes": 4 << 20}
+    assert status["effective"] == DEFAULTS._asdict() and not status["counts_python"]
     assert status["door"] == "preload"
     assert f"pid {service}" in memleak("status", service).stdout
 
@@ -110,6 +112,33 @@ def test_set_is_adopted_while_it_runs(service):
     status = json.loads(memleak("status", service, "--json").stdout)[0]
     assert status["requested"]["max_sample_interval"] == 1
     assert memleak("set", service, "min=10", "max=100").returncode == 0
+
+
+def test_python_adopts_what_is_set(runtime_directory, core_path):
+    """At the interpreter's next small objects; while it sleeps, `set` says that it has not."""
+    work_on_request = "held = [object() for _ in range(20000)]; print('done', flush=True)"
+    code = f"import sys\nfor line in sys.stdin: {work_on_request}"
+    variables = {**os.environ, "LD_PRELOAD": core_path, "MEMLEAK": "1"}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
+
+        def work():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+
+        work()
+        asked = memleak("set", process.pid, "--python-min", "8", "--python-max", "80")
+        assert asked.returncode == 0
+        assert "python_min 8 python_max 80" in asked.stdout and "not adopted yet for Python's" in asked.stdout
+        work()
+        status = json.loads(memleak("status", process.pid, "--json").stdout)[0]
+        assert status["adopted"] and status["effective"] == {**DEFAULTS._asdict(), **PYTHON_8_80}
+        samples = status["counters"]["samples"]
+        work()
+        after = json.loads(memleak("status", process.pid, "--json").stdout)[0]["counters"]["samples"]
+        assert after - samples >= 20000 / 80
+        process.stdin.close()
 
 
 def test_killed_process_is_read_by_the_same_verbs(service, runtime_directory):

@@ -341,9 +341,11 @@ class Info(ctypes.Structure):
         return self.uordblks + self.hblkhd
 c.mallinfo2.restype = Info
 memleak.stop()
+memleak.start(min_sample_interval=16, max_sample_interval=4096)
+memleak.status()  # so that it has loaded what it needs: one table of names is 400 KB, an error of its own if sampled
+memleak.stop()
 memleak.start(min_sample_interval=1, max_sample_interval=15)
 holders.make_a(20000); holders.make_b(5000); holders.drop_b(); holders.make_d(20000)
-memleak.status()  # so that it has loaded what it needs
 before, status, after = c.mallinfo2(), memleak.status(), c.mallinfo2()
 live = status.live_malloc
 print(before.in_use(), status.malloc_bytes, after.in_use(), live.value, live.se)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from memleak import locate
+from memleak import locate, recording
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 RUN = [sys.executable, "-m", "memleak", "run"]
@@ -347,3 +347,36 @@ def test_summary_that_fails_keeps_the_status(leaky, runtime_directory, tmp_path)
     done = run("sh", "-c", script)
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
+
+
+# ---- Python ------------------------------------------------------------------------------------------
+
+OBJECTS = "held = [object() for _ in range(5000)]"
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "intervals"),
+    [
+        ([], {}, (256, 4096)),
+        (["--python-min", "8", "--python-max", "80"], {}, (8, 80)),
+        (["--python-max", "300"], {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "16"}, (16, 300)),
+        (["--min", "1", "--max", "1"], {}, (1, 1)),
+        (["--mode", "off"], {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "16"}, (10_000, 10_000)),
+        (["--mode", "full", "--python-max", "64"], {}, (1, 64)),
+        (["--no-python"], {}, None),
+        ([], {"MEMLEAK_PYTHON": "0"}, None),
+    ],
+)
+def test_python_knobs_reach_the_program(runtime_directory, options, variables, intervals):
+    """Those of the command line, of the environment, of the mode; or Python is not looked at."""
+    done = run(*options, "--quiet", sys.executable, "-c", OBJECTS, env={**os.environ, **variables})
+    assert (done.returncode, done.stderr) == (0, "")
+    (path,) = runtime_directory.glob("*.mlrec")
+    found = recording.load(path)
+    assert found.header.counts_python == (intervals is not None)
+    if intervals is None:
+        assert found.header.python.endswith("switched off")
+    else:
+        assert found.header.python_requested[:2] == found.header.python_effective[:2] == intervals
+    taken = sum(row.alloc_samples for row in found.rows if row.mod_name == "pymalloc_obj")
+    assert (taken > 0) == (intervals not in (None, (10_000, 10_000)))

@@ -38,7 +38,7 @@ static uint64_t operations_each = 100000;
 static struct rows_stack stack_of(uint64_t *frame, uint64_t number)
 {
 	frame[0] = 0; // module 0: not known
-	return (struct rows_stack){frame, 1, number * MLF_CHECK_1, false};
+	return (struct rows_stack){.frame = frame, .frames = 1, .hash = number * MLF_CHECK_1};
 }
 
 static void *victim_address(void) { return aliasing(VICTIM_LOW, 60000); }

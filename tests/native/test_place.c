@@ -12,7 +12,7 @@
 
 static const char *directory;
 
-static void path_of(const char *name, char *out) { snprintf(out, 256, "%s/%s", directory, name); }
+static void path_of(const char *name, char *out) { CHECK(snprintf(out, 256, "%s/%s", directory, name) < 256); }
 
 static bool exists(const char *name)
 {
@@ -195,8 +195,8 @@ static void test_room(void)
 	CHECK(place_choose(directory, NULL, 1, 2, &place));
 	CHECK(place_has_room(place.directory_fd, 4096));
 	CHECK(!place_has_room(place.directory_fd, 1ULL << 60));
-	CHECK(!place_has_room(-1, 4096) && !place_has_room_at("/proc/none/x", 4096) && !place_has_room_at("x", 4096));
-	CHECK(place_has_room_at(place.path, 4096));
+	CHECK(!place_has_room(-1, 4096) && !place_may_grow("/proc/none/x", 4096, 4096) && !place_may_grow("x", 4096, 4096));
+	CHECK(place_may_grow(place.path, 4096, 4096) && !place_may_grow(place.path, 1ULL << 60, 4096));
 	uint64_t fair = place_fair_start(place.directory_fd, 3U << 20, 1U << 19);
 	CHECK(fair >= 1U << 19 && fair <= 3U << 20);
 	CHECK_EQUAL(place_fair_start(place.directory_fd, 1ULL << 60, 1U << 19) % PAGE_BYTES, 0);
@@ -204,8 +204,8 @@ static void test_room(void)
 	close(place.directory_fd);
 }
 
-// Another process took the place that was kept free for ours: the dead give way once more.
-static void test_room_is_made_again(void)
+// In a child with a file system of 64 MiB in our directory, 8 MiB of it for us.
+static void in_a_small_place(void (*test)(struct place *))
 {
 	fflush(NULL);
 	pid_t child = fork();
@@ -216,24 +216,53 @@ static void test_room_is_made_again(void)
 		if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
 		    mount("none", directory, "tmpfs", 0, "size=64m,mode=0700") != 0)
 			_exit(0); // not root: nothing to see here
-		enum { LEAST = 512 << 10 };
 		struct place place;
-		for (unsigned i = 0; i < 7; i++)
-			make(name_of(getppid(), true, i), LEAST, 50 - i, place_pid_namespace());
-		make(name_of(getppid(), false, 8), 4 << 20, 50, place_pid_namespace());
-		CHECK(place_choose(directory, NULL, 1, 2, &place));
-		CHECK(place_has_room(place.directory_fd, LEAST));
-		unsigned before = recordings();
-		make(name_of(getppid(), false, 9), LEAST, 0, place_pid_namespace());
-		CHECK(!place_has_room(place.directory_fd, LEAST));
-		CHECK(place_make_room(place.directory_fd, LEAST));
-		CHECK_EQUAL(recordings(), before); // one more lives, one of the dead has gone
-		CHECK(!place_make_room(place.directory_fd, 4 << 20));
-		CHECK(exists(name_of(getppid(), false, 8)) && exists(name_of(getppid(), false, 9)));
+		test(&place);
 		_exit(checks_failed ? 1 : 0);
 	}
 	int status;
 	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+#define LEAST (512U << 10)
+
+// Another process took the place that was kept free for ours: the dead give way once more.
+static void test_room_is_made_again(struct place *place)
+{
+	for (unsigned i = 0; i < 7; i++)
+		make(name_of(getppid(), true, i), LEAST, 50 - i, place_pid_namespace());
+	make(name_of(getppid(), false, 8), 4 << 20, 50, place_pid_namespace());
+	CHECK(place_choose(directory, NULL, 1, 2, place));
+	CHECK(place_has_room(place->directory_fd, LEAST));
+	unsigned before = recordings();
+	make(name_of(getppid(), false, 9), LEAST, 0, place_pid_namespace());
+	CHECK(!place_has_room(place->directory_fd, LEAST));
+	CHECK(place_make_room(place->directory_fd, LEAST));
+	CHECK_EQUAL(recordings(), before); // one more lives, one of the dead has gone
+	CHECK(!place_make_room(place->directory_fd, 4 << 20));
+	CHECK(exists(name_of(getppid(), false, 8)) && exists(name_of(getppid(), false, 9)));
+}
+
+// However early they begin and however much they want: those that grow leave room for one that comes.
+static void test_growth_leaves_room_for_others(struct place *place)
+{
+	enum { STEP = 1 << 18, GROWING = 4 };
+	CHECK(place_choose(directory, NULL, 1, 2, place));
+	uint64_t bytes[GROWING] = {0};
+	for (unsigned i = 0; i < GROWING; i++) {
+		const char *name = name_of(getppid(), false, i);
+		bytes[i] = LEAST;
+		make(name, bytes[i], 0, place_pid_namespace());
+		char path[256];
+		path_of(name, path);
+		int fd = open(path, O_RDWR);
+		while (place_may_grow(path, bytes[i], STEP) && bytes[i] < 64 << 20)
+			CHECK(posix_fallocate(fd, 0, (off_t)(bytes[i] += STEP)) == 0);
+		close(fd);
+		CHECK(place_has_room(place->directory_fd, LEAST));
+	}
+	CHECK_EQUAL(bytes[0], 4U << 20);
+	CHECK(bytes[1] > LEAST);
 }
 
 // Nobody has waited for it yet.
@@ -263,7 +292,8 @@ int main(void)
 	test_no_proc();
 	test_start_ticks();
 	test_room();
-	test_room_is_made_again();
+	in_a_small_place(test_room_is_made_again);
+	in_a_small_place(test_growth_leaves_room_for_others);
 	test_zombie_is_dead();
 	remove_directory(directory);
 	return harness_end();

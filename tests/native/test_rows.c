@@ -11,7 +11,7 @@
 
 static struct rows_stack stack_of(const uint64_t *frame, unsigned frames, uint64_t hash)
 {
-	return (struct rows_stack){frame, frames, hash, false};
+	return (struct rows_stack){.frame = frame, .frames = frames, .hash = hash};
 }
 
 static const uint64_t none[3] = {0};
@@ -179,7 +179,8 @@ static void test_plumbing(void)
 	const struct mlf_row *row = rows_of(&stack, MLF_DOMAIN_MALLOC, 1);
 	const struct mlf_stack *stored = recording_at(row->native_stack);
 	CHECK_EQUAL(row->domain, MLF_DOMAIN_OPERATOR_NEW);
-	CHECK(stored->frames == 3 && memcmp(stored->frame, frame + 2, 24) == 0); // only what leads is cut off
+	// Hooks of ours, which may stand in between, are no part of a stack wherever they are.
+	CHECK(stored->frames == 2 && stored->frame[0] == libc && stored->frame[1] == libc);
 	CHECK(row == rows_of(&stack, MLF_DOMAIN_MALLOC, 1));
 	struct rows_stack plain = stack_of(frame + 2, 3, 556);
 	CHECK_EQUAL(rows_of(&plain, MLF_DOMAIN_MALLOC, 1)->domain, MLF_DOMAIN_MALLOC);

@@ -88,26 +88,26 @@ static void test_realloc(void)
 {
 	struct tracer_moving moving, back;
 	struct totals before = totals_of();
-	tracer_moving(block(1), &moving);
+	tracer_moving(block(1), MLF_LAYER_MALLOC, &moving);
 	CHECK(moving.was_sampled && moving.size_bytes == 11 && moving.weight_x1024 == SAMPLER_WEIGHT_ONE);
 	CHECK_EQUAL(totals_of().live, before.live - 1); // while it is realloc's it is not in the set
-	tracer_move_failed(block(1), &moving);
+	tracer_move_failed(block(1), MLF_LAYER_MALLOC, &moving);
 	struct totals after = totals_of();
 	CHECK(memcmp(&before, &after, sizeof(before)) == 0);
-	tracer_moving(block(1), &back);
+	tracer_moving(block(1), MLF_LAYER_MALLOC, &back);
 	CHECK(back.was_sampled && back.born_cs == moving.born_cs && back.row == moving.row && back.thread == moving.thread &&
 	      back.size_bytes == moving.size_bytes);
 
 	usleep(40000); // the birth time must be the old one
-	tracer_moved(&back, block(3000), 7000, SAMPLER_WEIGHT_ONE, &caller);
-	tracer_moving(block(3000), &moving);
+	tracer_moved(&back, block(3000), 7000, SAMPLER_WEIGHT_ONE, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &caller);
+	tracer_moving(block(3000), MLF_LAYER_MALLOC, &moving);
 	CHECK(moving.was_sampled && moving.size_bytes == 7000 && moving.born_cs == back.born_cs);
-	tracer_moved(&moving, block(3001), 7000, 0, &caller); // not sampled at its new place
+	tracer_moved(&moving, block(3001), 7000, 0, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &caller); // not sampled at its new place
 	CHECK_EQUAL(totals_of().live, before.live - 1);
-	tracer_moving(block(3001), &moving);
+	tracer_moving(block(3001), MLF_LAYER_MALLOC, &moving);
 	CHECK(!moving.was_sampled);
-	tracer_move_failed(block(3001), &moving);
-	tracer_moved(&moving, block(3002), 50, SAMPLER_WEIGHT_ONE, &caller); // not sampled before
+	tracer_move_failed(block(3001), MLF_LAYER_MALLOC, &moving);
+	tracer_moved(&moving, block(3002), 50, SAMPLER_WEIGHT_ONE, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &caller); // not sampled before
 	CHECK_EQUAL(totals_of().live, before.live);
 	CHECK_EQUAL(totals_of().row_samples, before.live);
 	CHECK_EQUAL(totals_of().row_bytes, totals_of().live_bytes);
@@ -333,14 +333,14 @@ static void test_restarted_in_between(void)
 	struct tracer_moving moving[2];
 	hooked_malloc(block(700000), 20);
 	hooked_malloc(block(700001), 20);
-	tracer_moving(block(700000), &moving[0]);
-	tracer_moving(block(700001), &moving[1]);
+	tracer_moving(block(700000), MLF_LAYER_MALLOC, &moving[0]);
+	tracer_moving(block(700001), MLF_LAYER_MALLOC, &moving[1]);
 	CHECK(moving[0].was_sampled && moving[1].was_sampled);
 	tracer_stop(MLF_STATE_STOPPED);
 	start_tracing(directory, SAMPLER_FULL, false);
-	tracer_move_failed(block(700000), &moving[0]);
+	tracer_move_failed(block(700000), MLF_LAYER_MALLOC, &moving[0]);
 	CHECK_EQUAL(totals_of().live, 0);
-	tracer_moved(&moving[1], block(700002), 30, SAMPLER_WEIGHT_ONE, &caller);
+	tracer_moved(&moving[1], block(700002), 30, SAMPLER_WEIGHT_ONE, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &caller);
 	struct totals sum = totals_of();
 	CHECK(sum.live == 1 && sum.row_samples == 1 && sum.row_bytes == 30);
 	CHECK_EQUAL(stats_value(MLF_COUNTER_forgotten), 0);
@@ -402,10 +402,10 @@ static void *sample_all_the_time(void *argument)
 	while (load_relaxed(&restarting)) {
 		uint64_t n = base + random_below(&state, 500);
 		hooked_malloc(block(n), 100);
-		tracer_moving(block(n), &moving);
-		tracer_moved(&moving, block(n + 5000), 200, SAMPLER_WEIGHT_ONE, &caller);
-		tracer_moving(block(n + 5000), &moving);
-		tracer_move_failed(block(n + 5000), &moving);
+		tracer_moving(block(n), MLF_LAYER_MALLOC, &moving);
+		tracer_moved(&moving, block(n + 5000), 200, SAMPLER_WEIGHT_ONE, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &caller);
+		tracer_moving(block(n + 5000), MLF_LAYER_MALLOC, &moving);
+		tracer_move_failed(block(n + 5000), MLF_LAYER_MALLOC, &moving);
 		hooked_free(block(n + 5000));
 	}
 	return NULL;

@@ -20,6 +20,8 @@ from container import DEADLINE_S, RECORDINGS, Container, poll
 import memleak
 
 MEMLEAK = [sys.executable, "-m", "memleak"]
+# Every call of malloc's, for the ledger; all of Python's objects, of six processes, would not fit into 8 MiB.
+PYTHON_PAIR = {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "256", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "4096"}
 DOORS = ("run", "preload", "import")
 NOTHING = {"live_count": 0, "live_bytes": 0, "total_count": 0, "total_bytes": 0}
 
@@ -70,13 +72,14 @@ def environment(door: str | None, core: str) -> dict[str, str]:
     """Return the variables that a service is started with."""
     found = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
     if door in ("preload", "import"):
-        found |= {"MEMLEAK": "1", "MEMLEAK_MODE": "full"}
+        found |= {"MEMLEAK": "1", "MEMLEAK_MODE": "full", **PYTHON_PAIR}
     return {**found, "LD_PRELOAD": core} if door == "preload" else found
 
 
 def through(door: str | None, *command: str) -> list[str]:
     """Return the command that a service is started with."""
-    return [*MEMLEAK, "run", "--quiet", "--mode=full", *command] if door == "run" else [*command]
+    pair = "--python-min=256", "--python-max=4096"
+    return [*MEMLEAK, "run", "--quiet", "--mode=full", *pair, *command] if door == "run" else [*command]
 
 
 # ---- asking -------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ HERE = Path(__file__).resolve().parent
 SUMS = ("alloc_count", "alloc_bytes", "est_count", "est_bytes", "total_count", "total_bytes")
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for all services, each with several deadlines of 150 s
 every_service = pytest.mark.parametrize("name", list(SERVICES))
 every_door = pytest.mark.parametrize("door", DOORS)
 

@@ -14,7 +14,7 @@ EMPTY = dict.fromkeys(Row._fields)
 
 def row(**values) -> Row:
     """Return a row with the columns given; the others are as in a row about nothing."""
-    base = {**EMPTY, "trace": (), "est_bytes": 0, "est_count": 0, "samples": 0}
+    base = {**EMPTY, "trace": (), "frames": (), "est_bytes": 0, "est_count": 0, "samples": 0}
     return Row(**{**base, "alloc_bytes": 0, "alloc_count": 0, "exact": False, **values})
 
 

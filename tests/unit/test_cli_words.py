@@ -26,6 +26,9 @@ from memleak.errors import QueryError
         (["--mode", "full", "-mmod"], ["--mode", "full"], ["-mmod"]),
         (["--quiet", "--", "--odd"], ["--quiet"], ["--odd"]),
         (["--sample-bytes", "-m", "x"], ["--sample-bytes", "-m"], ["x"]),
+        (["--python-min", "4", "x", "--no-python"], ["--python-min", "4"], ["x", "--no-python"]),
+        (["--no-python", "--python-max-sample-interval", "9", "x"],
+         ["--no-python", "--python-max-sample-interval", "9"], ["x"]),
         ([], [], []),
     ],
 )
@@ -53,6 +56,12 @@ def test_run_command_for_scripts_modules_and_programs():
         ["run", "--min", "1.5", "true"],
         ["run", "--min", "300", "true"],
         ["run", "--min", "20", "--max", "10", "true"],
+        ["run", "--python-min", "0", "true"],
+        ["run", "--python-min", "4097", "true"],
+        ["run", "--python-max", "255", "true"],
+        ["run", "--python-min", "20", "--python-max", "10", "true"],
+        ["run", "--mode", "full", "--python-min", "5", "true"],
+        ["run", "--min", "1", "--max", "1", "--python-min", "5", "true"],
         ["run", "--mode", "fast", "true"],
         ["run", "--sample-bytes", "100", "true"],
         ["run", "--sample-bytes", "lots", "true"],
@@ -67,6 +76,10 @@ def test_run_command_for_scripts_modules_and_programs():
         ["set", "1", "min"],
         ["set", "1", "min=x"],
         ["set", "1", "depth=3"],
+        ["set", "1", "python_min=0"],
+        ["set", "1", "--python-min", "10001"],
+        ["set", "1", "python_min=5", "--python-min", "6"],
+        ["set", "1", "--mode", "loud"],
         ["set", "1", "min=1", "min=2"],
         ["sql", "."],
         ["save", "."],
@@ -110,6 +123,41 @@ def test_set_reads_knobs_by_all_their_names():
     assert set_verb.parse(["_min_malloc_sample_interval=2"]) == {"min": 2}
     assert set_verb.parse(["max_sample_interval=7", "sample_bytes=4M"]) == {"max": 7, "sample_bytes": 4 << 20}
     assert set_verb.parse(["mode=off"]) == {"mode": "off"}
+    assert set_verb.parse(["python_min=3", "python_max_sample_interval=9"]) == {"python_min": 3, "python_max": 9}
+
+
+def test_set_takes_options_too(monkeypatch):
+    """Between the words, before or after the target; --min and min= are the same."""
+    asked = []
+
+    def note(target, **knobs):
+        asked.append((target, knobs))
+        raise ValueError("noted")
+
+    monkeypatch.setattr(set_verb.control, "set_knobs", note)
+    for argv in (["7", "--python-min", "4", "max=9", "--json"], ["--python-min-sample-interval=4", "7", "--max", "9"]):
+        with pytest.raises(common.UsageError, match="noted"):
+            set_verb.main(argv)
+    assert asked == [("7", {"max": 9, "python_min": 4})] * 2
+
+
+def test_run_hands_its_knobs_to_the_core(monkeypatch):
+    """By the variables that anybody may set."""
+    words = ["--mode", "full", "--python-min", "1", "--python-max", "64", "--sample-bytes", "1M", "--no-python"]
+    assert run.knob_variables(run._parser().parse_args(words)) == {
+        "MEMLEAK_MODE": "full",
+        "MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "1",
+        "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "64",
+        "MEMLEAK_SAMPLE_BYTES": "1048576",
+        "MEMLEAK_PYTHON": "0",
+    }
+    assert run.knob_variables(run._parser().parse_args([])) == {}
+    # The environment decides what is not said here.
+    monkeypatch.setenv("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", "300")
+    options = run._parser().parse_args(["--python-min", "400"])
+    with pytest.raises(common.UsageError, match="300"):
+        run._check(options, ["true"])
+    run._check(run._parser().parse_args(["--python-min", "290"]), ["true"])
 
 
 def test_where_values_take_the_type_of_their_column():
@@ -127,6 +175,7 @@ def test_environment_prepends_and_keeps_what_was_there():
         b"LD_PRELOAD": b"/other.so",
         b"HOME": b"/h",
         b"MEMLEAK_MIN_SAMPLE_INTERVAL": b"3",
+        b"MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": b"5000",
         b"MEMLEAK_FOLLOW": b"1",
     }
     after = environment(before, "/core.so", "00ff", {"MEMLEAK_MODE": "full"}, follow=False)

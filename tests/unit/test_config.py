@@ -6,14 +6,14 @@ from memleak import config
 
 
 def test_defaults():
-    """As documented: 16, 256, 4 MiB, normal."""
-    assert config.knobs() == (16, 256, 4 << 20)
+    """As documented: 16, 256, Python's 256, 4096, 4 MiB, normal."""
+    assert config.knobs() == (16, 256, 256, 4096, 4 << 20)
     assert config.knobs().mode == "normal"
 
 
 def test_oceanbase_names_are_aliases():
     """The names with an underscore mean the same knobs."""
-    assert config.knobs(_min_malloc_sample_interval=2, _max_malloc_sample_interval=3) == (2, 3, 4 << 20)
+    assert config.knobs(_min_malloc_sample_interval=2, _max_malloc_sample_interval=3).native == (2, 3)
     with pytest.raises(ValueError, match="twice"):
         config.knobs(min_sample_interval=2, _min_malloc_sample_interval=2)
     with pytest.raises(ValueError, match="unknown knob 'min'"):
@@ -63,8 +63,9 @@ def test_bad_sample_bytes(value):
 def test_modes():
     """Each mode has its pair; off is decided by the least interval."""
     assert [config.knobs_for_mode(mode).mode for mode in config.MODES] == list(config.MODES)
-    assert config.knobs_for_mode("off")[:2] == (10_000, 10_000)
-    assert config.knobs_for_mode("full")[:2] == (1, 1)
+    assert config.knobs_for_mode("off")[:4] == (10_000,) * 4
+    assert config.knobs_for_mode("full")[:4] == (1,) * 4
+    assert config.knobs_for_mode("normal") == config.DEFAULTS
     assert config.mode_of(1, 10_000) == "normal"
     for bad in ("zero", "", None, 1, ["off"]):
         with pytest.raises(ValueError, match="unknown mode"):
@@ -108,13 +109,12 @@ def test_environment():
     environ = {
         "MEMLEAK_MIN_SAMPLE_INTERVAL": "4",
         "MEMLEAK_MAX_SAMPLE_INTERVAL": " 64 ",
+        "MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "40",
+        "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "640",
         "MEMLEAK_SAMPLE_BYTES": "1M",
         "MEMLEAK_MODE": "",
     }
-    assert config.from_environment(environ) == (
-        {"min_sample_interval": 4, "max_sample_interval": 64, "sample_bytes": 1 << 20},
-        [],
-    )
+    assert config.from_environment(environ) == (dict(zip(config.Knobs._fields, (4, 64, 40, 640, 1 << 20))), [])
     assert config.from_environment({}) == ({}, [])
 
 
@@ -131,6 +131,12 @@ def test_environment_mode_and_aliases():
         ({"MEMLEAK_MIN_SAMPLE_INTERVAL": "zero"}, {}),
         ({"MEMLEAK_MIN_SAMPLE_INTERVAL": "300"}, {}),
         ({"MEMLEAK_SAMPLE_BYTES": "12"}, {}),
+        ({"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "4097"}, {}),
+        ({"MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "-1", "MEMLEAK_SAMPLE_BYTES": "0"}, {"sample_bytes": 0}),
+        (
+            {"MEMLEAK_MODE": "full", "MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "5"},
+            {"min_sample_interval": 1, "max_sample_interval": 1},
+        ),
         ({"MEMLEAK_MODE": "loud", "MEMLEAK_SAMPLE_BYTES": "0"}, {"sample_bytes": 0}),
     ],
 )
@@ -144,22 +150,87 @@ def test_bad_environment_gives_one_warning_and_the_default(environ, kept):
 def test_given_and_changed():
     """Each value is checked by itself, a pair together; what is not given stays."""
     assert config.given(min_sample_interval=None, max_sample_interval=5) == {"max_sample_interval": 5}
-    assert config.changed(config.Knobs(20, 200, 0), {"min_sample_interval": 200}) == (200, 200, 0)
-    for bad in ({"min_sample_interval": 0}, {"min_sample_interval": 9, "max_sample_interval": 8}, {"sample_bytes": 1}):
+    assert config.changed(config.Knobs(20, 200, 30, 300, 0), {"min_sample_interval": 200}) == (200, 200, 30, 300, 0)
+    for bad in (
+        {"min_sample_interval": 0},
+        {"min_sample_interval": 9, "max_sample_interval": 8},
+        {"python_max_sample_interval": 10_001},
+        {"python_min_sample_interval": 9, "python_max_sample_interval": 8},
+        {"sample_bytes": 1},
+    ):
         with pytest.raises(ValueError):
             config.given(**bad)
         with pytest.raises(ValueError):
             config.changed(config.DEFAULTS, bad)
     with pytest.raises(ValueError):
-        config.changed(config.Knobs(20, 200, 0), {"max_sample_interval": 19})
+        config.changed(config.Knobs(20, 200), {"max_sample_interval": 19})
 
 
 def test_at_start():
     """What is given, else the environment, else the default; what is given wins where they do not fit."""
     at_start = config.at_start
     assert at_start({}, {}) == (config.DEFAULTS, [])
-    assert at_start({"MEMLEAK_MODE": "full"}, {"sample_bytes": 0}) == ((1, 1, 0), [])
+    assert at_start({"MEMLEAK_MODE": "full"}, {"sample_bytes": 0}) == ((1, 1, 1, 1, 0), [])
     knobs, warnings = at_start({"MEMLEAK_MAX_SAMPLE_INTERVAL": "20"}, {"min_sample_interval": 32})
-    assert (knobs, len(warnings)) == ((32, 256, 4 << 20), 1)
+    assert (knobs, len(warnings)) == ((32, 256, 256, 4096, 4 << 20), 1)
     with pytest.raises(ValueError, match="min_sample_interval"):
         at_start({"MEMLEAK_MODE": "full"}, {"min_sample_interval": 300})
+
+
+@pytest.mark.parametrize(
+    ("values", "python"),
+    [
+        ({"min_sample_interval": 1, "max_sample_interval": 1}, (1, 1)),
+        ({"min_sample_interval": 10_000, "max_sample_interval": 10_000}, (10_000, 10_000)),
+        ({"min_sample_interval": 7, "max_sample_interval": 7}, (256, 4096)),
+        ({"min_sample_interval": 1, "max_sample_interval": 10_000}, (256, 4096)),
+        ({"max_sample_interval": 16}, (256, 4096)),
+        ({"sample_bytes": 0}, (256, 4096)),
+        (dict(zip(config.Knobs._fields, (1, 1, 8, 80))), (8, 80)),
+        (dict(zip(config.Knobs._fields, (1, 1, 256, 4096))), (256, 4096)),
+        ({"min_sample_interval": 1, "max_sample_interval": 1, "python_max_sample_interval": 9}, (1, 9)),
+        ({"python_min_sample_interval": 5}, (5, 4096)),
+    ],
+)
+def test_off_and_full_are_pythons_too_unless_given(values, python):
+    """One interval of Python's that is given replaces that one."""
+    assert config.changed(config.DEFAULTS, values).python == python
+    assert config.at_start({}, values)[0].python == python
+    assert config.knobs(**values).python == python
+
+
+def test_python_leaves_off_and_full_with_the_others():
+    """What was the same goes back to the default; what was chosen apart stays."""
+    full, apart = config.knobs_for_mode("full"), config.Knobs(1, 1, 8, 80)
+    normal = {"min_sample_interval": 16, "max_sample_interval": 256}
+    assert config.changed(full, normal) == config.DEFAULTS
+    assert config.changed(full, {"max_sample_interval": 5}).python == (256, 4096)
+    assert config.changed(full, {**normal, "python_max_sample_interval": 300}).python == (256, 300)
+    assert config.changed(apart, normal).python == (8, 80)
+    assert config.changed(full, {"sample_bytes": 0}).python == (1, 1)
+    assert config.changed(full, config.intervals(config.knobs_for_mode("off"))).python == (10_000, 10_000)
+    assert config.changed(apart, {"min_sample_interval": 10_000, "max_sample_interval": 10_000}).python == (10_000,) * 2
+    with pytest.raises(ValueError, match="python_min_sample_interval"):
+        config.changed(full, {"python_min_sample_interval": 2})
+
+
+def test_python_intervals_at_start():
+    """They follow the mode of the environment, unless the environment or the program says otherwise."""
+    at_start = config.at_start
+    environ = {"MEMLEAK_MODE": "full", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "64"}
+    assert at_start(environ, {}) == ((1, 1, 1, 64, 4 << 20), [])
+    assert at_start(environ, {"python_max_sample_interval": 32})[0].python == (1, 32)
+    assert at_start({"MEMLEAK_MODE": "full"}, {"python_min_sample_interval": 5})[0] == (1, 1, 5, 4096, 4 << 20)
+    assert at_start({"MEMLEAK_MODE": "full"}, {"max_sample_interval": 20})[0] == (1, 20, 256, 4096, 4 << 20)
+    environ = {"MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "300"}
+    knobs, warnings = at_start(environ, {"python_min_sample_interval": 400})
+    assert knobs == (16, 256, 400, 4096, 4 << 20)
+    assert len(warnings) == 1 and warnings[0].startswith("python_max_sample_interval of the environment ignored: ")
+    with pytest.raises(ValueError, match="python_max_sample_interval"):
+        at_start(environ, {"python_min_sample_interval": 9, "python_max_sample_interval": 8})
+
+
+def test_python_wanted():
+    """Only 0 switches it off."""
+    assert [config.python_wanted({"MEMLEAK_PYTHON": word}) for word in ("0", "", "1")] == [False, True, True]
+    assert config.python_wanted({})

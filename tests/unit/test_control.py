@@ -16,8 +16,12 @@ from memleak.layout import HEADER
 
 OFFSETS = [
     HEADER.offsets[name]
-    for name in ("requested", "effective", "requested_sample_bytes", "effective_sample_bytes")
-]
+    for name in (
+        "requested", "effective", "requested_sample_bytes", "effective_sample_bytes", "python_requested",
+        "python_effective",
+    )
+]  # fmt: skip
+PYTHON = {"python_state": 1, "python_version": 0x030D0000}
 
 
 def words_of(path):
@@ -30,9 +34,48 @@ def test_adopted(tmp_path):
     with traced_process(tmp_path, how="adopt", offsets=OFFSETS) as (process, path):
         change = control.set_knobs(process.pid, min=2, max=32, sample_bytes=8192, timeout=20)
         assert change.adopted and change.note == "" and change.pid == process.pid
-        assert change.requested == change.effective == (2, 32, 8192)
-        assert words_of(path) == [word(2, 32, 2)] * 2 + [8192] * 2
-        assert control.read_knobs(process.pid).effective == (2, 32, 8192)
+        assert change.requested == change.effective == (2, 32, 256, 4096, 8192)
+        assert words_of(path) == [word(2, 32, 2)] * 2 + [8192] * 2 + [word(256, 4096)] * 2
+        assert control.read_knobs(process.pid).effective == (2, 32, 256, 4096, 8192)
+
+
+def test_python_is_adopted(tmp_path):
+    """Its pair alone, leaving the others as they were; with a mode, both."""
+    with traced_process(tmp_path, how="adopt", offsets=OFFSETS, **PYTHON) as (process, path):
+        change = control.set_knobs(process.pid, python_min=8, python_max=80, timeout=20)
+        assert change.adopted and change.note == "" and change.counts_python
+        assert change.requested == change.effective == (16, 256, 8, 80, 4 << 20)
+        assert words_of(path) == [word(16, 256)] * 2 + [4 << 20] * 2 + [word(8, 80, 2)] * 2
+        change = control.set_knobs(process.pid, mode="full", timeout=20)
+        assert change.adopted and change.effective == (1, 1, 1, 1, 4 << 20)
+        control.set_knobs(process.pid, min=20, max=200, timeout=20)
+        assert words_of(path)[0] == word(20, 200, 3) and words_of(path)[4] == word(256, 4096, 4)
+
+
+def test_python_that_has_not_adopted_is_told(tmp_path):
+    """The interpreter is asleep though others allocate; without an interpreter nobody waits for it."""
+    with traced_process(tmp_path, how="adopt", offsets=[*OFFSETS[:4], 0, 0], **PYTHON) as (process, path):
+        change = control.set_knobs(process.pid, mode="off", timeout=0.3)
+        assert not change.adopted and "not adopted yet for Python's small objects" in change.note
+        assert change.effective == (10_000, 10_000, 256, 4096, 4 << 20)
+        assert not control.read_knobs(path).adopted
+    (tmp_path / "native").mkdir()
+    with traced_process(tmp_path / "native", how="adopt", offsets=[*OFFSETS[:4], 0, 0]) as (process, path):
+        change = control.set_knobs(process.pid, mode="off", timeout=20)
+        assert change.adopted and change.note == "" and not change.counts_python
+        assert words_of(path)[4:] == [word(10_000, 10_000, 2), word(256, 4096)]
+
+
+def test_core_without_knobs_for_python(tmp_path):
+    """Its word is 0 and stays so; to ask for another is refused."""
+    early = {"python_requested": 0, "python_effective": 0}
+    with traced_process(tmp_path, how="adopt", offsets=OFFSETS, **early) as (process, path):
+        with pytest.raises(TargetError, match="without knobs for Python"):
+            control.set_knobs(process.pid, min=4, python_min=8)
+        assert words_of(path)[0] == word(16, 256)
+        change = control.set_knobs(process.pid, mode="full", timeout=20)
+        assert change.adopted and change.note == ""
+        assert words_of(path)[0] == word(1, 1, 2) and words_of(path)[4:] == [0, 0]
 
 
 def test_idle_process_has_not_adopted_yet(tmp_path):
@@ -75,6 +118,14 @@ def test_epoch_wraps_around(tmp_path):
         {"sample_bytes": 8192, "min": 0},
         {"mode": "loud"},
         {"mode": "full", "min": 1},
+        {"python_min": 0},
+        {"python_min": 4097},
+        {"python_max": 255},
+        {"python_max": True},
+        {"min": 1, "max": 1, "python_min": 2},
+        {"min": 20, "python_max": 10_001},
+        {"mode": "full", "python_max": 4096},
+        {"mode": "loud", "sample_bytes": 8192},
     ],
 )
 def test_bad_knobs_change_nothing(tmp_path, knobs):

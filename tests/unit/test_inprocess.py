@@ -50,7 +50,7 @@ def test_status_while_tracing():
     held = keep(20000)
     status = memleak.status()
     assert (status.state, status.door, status.pid, status.mode) == ("recording", "import", os.getpid(), "normal")
-    assert tuple(status.requested) == tuple(status.effective) == (2, 20, 8192)
+    assert tuple(status.requested) == tuple(status.effective) == (2, 20, 256, 4096, 8192)
     assert os.path.exists(status.recording) and not status.private and status.why == ""
     assert status.samples >= 1500 and status.live.samples >= 1500
     assert not status.exact and status.exact_reasons
@@ -76,7 +76,7 @@ def test_status_in_full_mode_counts_exactly():
     """Exact, and by the ledger; mappings are told apart."""
     code = """
     import mmap
-    memleak.start(1, 1)
+    memleak.start(1, 1, python=False)
     memleak.status()  # what it imports is there from now on
     before = memleak.status()
     held, area = keep(5000), mmap.mmap(-1, 8 << 20)
@@ -109,7 +109,7 @@ def test_a_request_that_is_not_adopted_is_shown():
 def test_to_look_changes_nothing(place):
     """The copy that is looked at is not in itself, and no sample is torn by the making of it."""
     code = """
-    memleak.start(1, 1)
+    memleak.start(1, 1, python=False)
     memleak.status()  # what it imports is there from now on
     held = keep(20000)
     memleak.status()
@@ -130,7 +130,7 @@ def test_to_look_changes_nothing(place):
 def test_snapshot_needs_no_file(place):
     """The recording is read from memory: its file may be gone, or out of reach."""
     code = """
-    memleak.start(1, 1)
+    memleak.start(1, 1, python=False)
     held = keep(800)
     os.unlink(memleak.status().recording)
     (found,) = memleak.snapshot().recordings
@@ -145,7 +145,7 @@ def test_snapshot_of_a_service_that_gave_up_its_rights(place):
     """Another user in another root: the directory cannot even be named."""
     code = """
     import memleak.inprocess
-    memleak.start(1, 1)
+    memleak.start(1, 1, python=False)
     held = keep(800)
     memleak.snapshot(), memleak.status()  # everything is imported
     os.chroot("/proc/self/fdinfo")
@@ -156,7 +156,9 @@ def test_snapshot_of_a_service_that_gave_up_its_rights(place):
     assert said(code) == "True None\n"
 
 
-@pytest.mark.parametrize("start", ["memleak.start(1, 1)\n", PRIVATE.format(more="")], ids=["file", "private"])
+@pytest.mark.parametrize(
+    "start", ["memleak.start(1, 1, python=False)\n", PRIVATE.format(more="")], ids=["file", "private"]
+)
 def test_snapshots_while_threads_allocate(start):
     """Each is consistent: whatever a live sample refers to is in it."""
     code = start + (

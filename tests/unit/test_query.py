@@ -258,6 +258,66 @@ def test_narrow_gaps_have_no_error():
     assert snapshot_of(two_stacks(effective=word(10_000, 10_000, 2))).rows()[0].est_bytes_se is not None
 
 
+PYTHON = {"python_state": 1, "python_version": 0x030D0000}
+
+
+def python_rows(**header):
+    """A row of malloc's domain, and one of each of Python's two."""
+    writer = RecordingWriter(**{**PYTHON, **header})
+    for domain in (1, 3, 4):
+        writer.live(writer.row((), key=(domain << 20) | 7, domain=domain), size=50, weight=20)
+    return writer
+
+
+def test_narrow_gaps_of_python():
+    """They take the error from rows of Python's domains, and from those only; the others' take it from all."""
+
+    def without_error(**header):
+        return {row.mod_name for row in snapshot_of(python_rows(**header)).rows() if row.est_bytes_se is None}
+
+    assert without_error() == set()
+    assert without_error(python_effective=word(100, 200)) == {"pymalloc_obj", "pymalloc_mem"}
+    assert without_error(python_effective=word(10_000, 10_000)) == set()
+    assert without_error(initial=word(100, 200)) == {"glibc_malloc", "pymalloc_obj", "pymalloc_mem"}
+    assert without_error(python_effective=word(100, 200), python_state=5) == set()
+    mixed = snapshot_of(python_rows(python_effective=word(100, 200))).top(group_by="module")
+    assert [row.est_bytes_se for row in mixed] == [None]
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"python_effective": FULL}, None),
+        ({}, "Python's small objects: they are not recorded in full mode"),
+        ({"python_effective": word(1, 2)}, "Python's small objects: they are not recorded in full mode"),
+        ({"python_effective": word(1, 1, 2)}, "Python's small objects: their knobs were changed after recording began"),
+        ({"python_state": 0, "python_version": 0}, None),
+        ({"python_state": 3}, None),
+        ({"python_state": 5}, None),
+        ({"python_effective": 0}, None),
+    ],
+)
+def test_exact_with_python(header, reason):
+    """Both pairs, where Python's small objects are sampled at all."""
+    snapshot = snapshot_of(python_rows(initial=FULL, **header))
+    assert snapshot.exact_reasons() == ([reason] if reason else [])
+    assert {row.exact for row in snapshot.rows()} == {reason is None}
+
+
+def test_python_row_without_live_samples():
+    """Small objects are not sampled by bytes: those bound nothing."""
+    for header, high in (
+        ({}, None),
+        ({"initial": FULL}, None),
+        ({"initial": FULL, "python_effective": FULL}, 0),
+        ({"python_state": 5}, 12_569_000),
+    ):
+        writer = RecordingWriter(**{**PYTHON, **header})
+        writer.row((), domain=3)
+        (row,) = snapshot_of(writer).rows()
+        assert row.est_bytes_high == (None if high is None else pytest.approx(high, rel=0.01)), header
+
+
 def test_row_without_live_samples():
     """Nothing left: 0, and what could have been missed when the knobs are known."""
     writer = RecordingWriter()
@@ -293,6 +353,15 @@ def test_footer():
     assert footer["cost"]["cpu_ns"] == 4000 * 1500
     assert footer["cost"]["share"] == pytest.approx(4000 * 1.5e-6 / 60)
     assert footer["exact"] is False and footer["incomplete"] == []
+
+
+def test_footer_tells_pythons_sampling():
+    """Where its small objects are sampled; else None."""
+    (law,) = snapshot_of(RecordingWriter()).footer()["sampling"]
+    assert law["python_min_sample_interval"] is law["python_max_sample_interval"] is law["python_requested"] is None
+    footer = snapshot_of(RecordingWriter(**PYTHON), RecordingWriter(pid=2, **PYTHON, python_requested=FULL)).footer()
+    laws = [(law["python_min_sample_interval"], law["python_requested"]) for law in footer["sampling"]]
+    assert laws == [(256, (256, 4096)), (256, (1, 1))]
 
 
 def test_coverage_begins_with_the_objects_out_of_reach():

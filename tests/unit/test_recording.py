@@ -22,7 +22,12 @@ def good():
     lib = writer.module("/usr/lib/libx.so.1", build_id=b"\x02" * 20)
     thread = writer.thread(4711, b"worker", samples=9)
     history = writer.history({(0, 14): (15 << 40) | 900, (1, 3): (4 << 40) | 700})
-    first = writer.row([(app, 0x10), (lib, 0x20, True)], samples=9, count=1000.5, bytes=64_000, history=history)
+    code = writer.code("/srv/app.py", "f", first_line=10, table=b"\x80\x05\xe1\0\0\xf8\xe8\x07\xf0\x42\1\0\1\1")
+    module = writer.code("/srv/app.py", "<module>", kind=1, table=b"\x04\x01\xff\x7f" * 9)
+    python = writer.python_stack([(code, 4), (code, 8, True), (module, 300, True), (0, 2, True)])
+    first = writer.row(
+        [(app, 0x10), (lib, 0x20, True)], samples=9, count=1000.5, bytes=64_000, history=history, python=python
+    )
     second = writer.row([(lib, 0x30)], domain=2, truncated=True, peak=99)
     overflow = writer.row((), domain=1, flags=1, samples=1)
     for born in (100, 200, 5000):
@@ -47,6 +52,8 @@ def test_header():
     assert header.counters["samples"] == 12 and header.counters["lost"] == 2
     assert header.core_build_id == b"\xab" * 20
     assert header.state_name == "recording" and not header.ended
+    header = recording.parse(RecordingWriter(python_requested=word(1, 9), python_effective=word(2, 8)).bytes()).header
+    assert header.python_requested == (1, 9, 1) and header.python_effective == (2, 8, 1)
 
 
 def test_modules_and_threads():
@@ -312,8 +319,11 @@ def test_random_damage_is_refused_or_read(data):
 
     snapshot = Snapshot(found)
     snapshot.top(5, group_by="module")
+    snapshot.top(5, group_by="python_line")
     snapshot.footer()
     snapshot.sql("SELECT * FROM malloc_sample_info")
+    snapshot.sql("SELECT * FROM malloc_sample_frames")
+    snapshot.diff(snapshot)
 
 
 @settings(max_examples=60, deadline=2000)

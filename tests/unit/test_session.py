@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ownprocess import python, recordings, said
 
-DEFAULTS = (16, 256, 4 << 20)
+DEFAULTS = (16, 256, 256, 4096, 4 << 20)
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +27,21 @@ BAD = [
     {"min_sample_interval": True},
     {"min_sample_interval": 4.0},
     {"max_sample_interval": "256"},
+    {"python_min_sample_interval": 0},
+    {"python_min_sample_interval": 4097},
+    {"python_max_sample_interval": 255},
+    {"python_min_sample_interval": 9, "python_max_sample_interval": 8},
+    {"python_max_sample_interval": True},
     {"sample_bytes": 4095},
     {"sample_bytes": -1},
     {"sample_bytes": "4M"},
 ]
-BAD_START = [*BAD, *({"max_frames": bad} for bad in (0, 65, None)), *({"recording": bad} for bad in ("", "a\0b"))]
+BAD_START = [
+    *BAD,
+    *({"max_frames": bad} for bad in (0, 65, None)),
+    *({"recording": bad} for bad in ("", "a\0b")),
+    *({"python": bad} for bad in (0, 1, "no")),
+]
 
 
 def test_bad_values_are_refused_before_anything_happens(place):
@@ -60,27 +70,31 @@ def test_a_bad_value_beside_good_ones_changes_nothing():
     assert refused(memleak.mode, "loud") == "ValueError"
     print(requested(), memleak.mode())
     """
-    assert said(code) == f"(20, 200, {4 << 20}) normal\n"
+    assert said(code) == f"(20, 200, 256, 4096, {4 << 20}) normal\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "environ", "expected"),
     [
         ("", {}, DEFAULTS),
-        ("", {"MEMLEAK_MODE": "full"}, (1, 1, 4 << 20)),
-        ("", {"MEMLEAK_MODE": "off", "MEMLEAK_SAMPLE_BYTES": "1M"}, (10_000, 10_000, 1 << 20)),
-        ("", {"_min_malloc_sample_interval": "3", "_max_malloc_sample_interval": "30"}, (3, 30, 4 << 20)),
-        ("", {"_min_malloc_sample_interval": "3", "MEMLEAK_MIN_SAMPLE_INTERVAL": "5"}, (5, 256, 4 << 20)),
-        ("16, 256", {"MEMLEAK_MODE": "full", "MEMLEAK_SAMPLE_BYTES": "8K"}, (16, 256, 8 << 10)),
-        ("8", {"MEMLEAK_MIN_SAMPLE_INTERVAL": "4", "MEMLEAK_MAX_SAMPLE_INTERVAL": "64"}, (8, 64, 4 << 20)),
-        ("sample_bytes=0", {"MEMLEAK_MODE": "full", "MEMLEAK_SAMPLE_BYTES": "8K"}, (1, 1, 0)),
-        ("max_sample_interval=20", {"MEMLEAK_MIN_SAMPLE_INTERVAL": "10"}, (10, 20, 4 << 20)),
+        ("", {"MEMLEAK_MODE": "full"}, (1, 1, 1, 1, 4 << 20)),
+        ("", {"MEMLEAK_MODE": "off", "MEMLEAK_SAMPLE_BYTES": "1M"}, (10_000, 10_000, 10_000, 10_000, 1 << 20)),
+        ("", {"_min_malloc_sample_interval": "3", "_max_malloc_sample_interval": "30"}, (3, 30, 256, 4096, 4 << 20)),
+        ("", {"_min_malloc_sample_interval": "3", "MEMLEAK_MIN_SAMPLE_INTERVAL": "5"}, (5, 256, 256, 4096, 4 << 20)),
+        ("16, 256", {"MEMLEAK_MODE": "full", "MEMLEAK_SAMPLE_BYTES": "8K"}, (16, 256, 256, 4096, 8 << 10)),
+        ("8", {"MEMLEAK_MIN_SAMPLE_INTERVAL": "4", "MEMLEAK_MAX_SAMPLE_INTERVAL": "64"}, (8, 64, 256, 4096, 4 << 20)),
+        ("sample_bytes=0", {"MEMLEAK_MODE": "full", "MEMLEAK_SAMPLE_BYTES": "8K"}, (1, 1, 1, 1, 0)),
+        ("max_sample_interval=20", {"MEMLEAK_MIN_SAMPLE_INTERVAL": "10"}, (10, 20, 256, 4096, 4 << 20)),
+        ("1, 1", {}, (1, 1, 1, 1, 4 << 20)),
+        ("1, 1, python_min_sample_interval=8, python_max_sample_interval=80", {}, (1, 1, 8, 80, 4 << 20)),
+        ("", {"MEMLEAK_MODE": "full", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "9"}, (1, 1, 1, 9, 4 << 20)),
+        ("python_min_sample_interval=5", {"MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "500"}, (16, 256, 5, 500, 4 << 20)),
     ],
 )
 def test_arguments_win_over_the_environment(arguments, environ, expected):
     """What is not given comes from the environment, and else is the default."""
     code = f"memleak.start({arguments}); s = memleak.status(); print(s.requested == s.effective, requested())"
-    assert said(code, **environ) == f"True {expected}\n"
+    assert said(code, MEMLEAK_PYTHON="0", **environ) == f"True {expected}\n"
 
 
 def test_an_environment_that_does_not_fit_gives_way():
@@ -89,7 +103,7 @@ def test_an_environment_that_does_not_fit_gives_way():
         "memleak.start(min_sample_interval=32); print(requested())",
         MEMLEAK_MODE="full", MEMLEAK_SAMPLE_BYTES="few",
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, f"(32, 256, {4 << 20})\n")
+    assert (done.returncode, done.stdout) == (0, f"(32, 256, 256, 4096, {4 << 20})\n")
     lines = done.stderr.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("memleak: MEMLEAK_SAMPLE_BYTES ignored: ")
@@ -114,13 +128,14 @@ def test_starting_again_changes_only_what_is_given(place):
     path = memleak.status().recording
     memleak.start()
     memleak.start(max_sample_interval=100)
-    memleak.start(sample_bytes=0, max_frames=5)
+    memleak.start(sample_bytes=0, max_frames=5, python=False)
     assert memleak.status().recording == path
     print(requested())
     """
-    assert said(code, MEMLEAK_MIN_SAMPLE_INTERVAL="7") == "(20, 100, 0)\n"
+    assert said(code, MEMLEAK_MIN_SAMPLE_INTERVAL="7") == "(20, 100, 256, 4096, 0)\n"
     (found,) = recordings(place)
     assert found.header.max_frames == 64
+    assert found.header.counts_python
 
 
 def test_many_threads_start_one_recording(place):
@@ -177,12 +192,59 @@ def test_configure_and_mode(place):
     assert refused(memleak.configure, max_sample_interval=99) == "ValueError"
     memleak.configure(); print(requested())
     memleak.configure(min_sample_interval=2, max_sample_interval=3, sample_bytes=1 << 20)
-    held = keep(200)
-    assert tuple(memleak.status().effective) == requested() == (2, 3, 1 << 20)
-    print([memleak.mode(name) for name in ("full", "off", "normal")], memleak.mode(), requested())
+    memleak.configure(python_min_sample_interval=20, python_max_sample_interval=30)
+    held, objects = keep(200), [object() for _ in range(200)]
+    assert tuple(memleak.status().effective) == requested() == (2, 3, 20, 30, 1 << 20)
+    assert refused(memleak.configure, sample_bytes=0, python_max_sample_interval=19) == "ValueError"
+    def change(name):
+        return memleak.mode(name), requested()[:4]
+    print([change(name) for name in ("full", "off", "normal")], memleak.mode(), requested())
     """
-    first = (100, 256, 4 << 20)
-    assert said(code) == f"{first}\n{first}\n['full', 'off', 'normal'] normal (16, 256, {1 << 20})\n"
+    first = (100, 256, 256, 4096, 4 << 20)
+    modes = [("full", (1,) * 4), ("off", (10_000,) * 4), ("normal", (16, 256, 256, 4096))]
+    assert said(code) == f"{first}\n{first}\n{modes} normal (16, 256, 256, 4096, {1 << 20})\n"
+
+
+def test_python_goes_with_the_others_into_full_and_back():
+    """configure(1, 1) is of Python too, unless it says something else of Python."""
+    code = """
+    memleak.start()
+    memleak.configure(min_sample_interval=1, max_sample_interval=1); print(requested()[:4])
+    memleak.configure(min_sample_interval=20, max_sample_interval=200); print(requested()[:4])
+    memleak.configure(
+        min_sample_interval=1, max_sample_interval=1, python_min_sample_interval=64, python_max_sample_interval=640
+    )
+    print(requested()[:4], memleak.mode())
+    """
+    assert said(code) == "(1, 1, 1, 1)\n(20, 200, 256, 4096)\n(1, 1, 64, 640) full\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "looked_at"),
+    [
+        ("", {}, True),
+        ("", {"MEMLEAK_PYTHON": "1"}, True),
+        ("", {"MEMLEAK_PYTHON": "0"}, False),
+        ("python=False", {}, False),
+        ("python=True", {"MEMLEAK_PYTHON": "0"}, True),
+    ],
+)
+def test_python_is_looked_at_unless_told_not_to(place, arguments, environ, looked_at):
+    """Frames and small objects both; native allocations are sampled all the same."""
+    code = f"""
+    memleak.start(1, 1{", " * bool(arguments)}{arguments})
+    held, objects = keep(100), [object() for _ in range(1000)]
+    memleak.stop()
+    status = memleak.status()
+    text = str(status)
+    assert ("python_min_sample_interval 1" in text) == status.counts_python
+    print(status.counts_python, status.python.endswith(": frames read"))
+    """
+    assert said(code, **environ) == f"{looked_at} {looked_at}\n"
+    (found,) = recordings(place)
+    names = {row.mod_name for row in found.rows if row.alloc_samples}
+    assert "glibc_malloc" in names and ("pymalloc_obj" in names) == looked_at
+    assert any(row.python_stack for row in found.rows) == looked_at
 
 
 def test_knobs_changed_from_outside_are_kept():
@@ -195,7 +257,7 @@ def test_knobs_changed_from_outside_are_kept():
     memleak.configure(min_sample_interval=50)
     print(requested())
     """
-    assert said(code) == f"(50, 99, {4 << 20})\n"
+    assert said(code) == f"(50, 99, 256, 4096, {4 << 20})\n"
 
 
 # ---- tracing() -------------------------------------------------------------------------------------------
@@ -233,9 +295,11 @@ def test_tracing_inside_tracing_restores_the_knobs(place):
     with narrow:
         assert requested()[:2] == (1, 1)
         with memleak.tracing(sample_bytes=0):
-            assert requested() == (1, 1, 0)
+            assert requested() == (1, 1, 1, 1, 0)
             with narrow: pass
-            assert requested() == (1, 1, 0)
+            assert requested() == (1, 1, 1, 1, 0)
+        with memleak.tracing(python_min_sample_interval=2, python_max_sample_interval=20):
+            assert requested()[:4] == (1, 1, 2, 20)
         memleak.configure(max_sample_interval=5)
     print(requested())
     with memleak.tracing(): memleak.configure(max_sample_interval=150)
@@ -243,5 +307,5 @@ def test_tracing_inside_tracing_restores_the_knobs(place):
     with memleak.tracing(1): memleak.stop()
     print(memleak.is_running())
     """
-    assert said(code) == f"(20, 200, {4 << 20})\n(20, 150, {4 << 20})\nFalse\n"
+    assert said(code) == f"(20, 200, 256, 4096, {4 << 20})\n(20, 150, 256, 4096, {4 << 20})\nFalse\n"
     assert len(recordings(place)) == 1

@@ -131,7 +131,7 @@ def test_private_memory_is_recorded_said_and_readable(place, tmp_path):
         "assert 'private memory' in str(status)\n"
     )
     done = python(code)
-    assert (done.returncode, done.stdout) == (0, "True None (1, 1, 0)\nTrue\n")
+    assert (done.returncode, done.stdout) == (0, "True None (1, 1, 1, 1, 0)\nTrue\n")
     assert done.stderr.startswith("memleak: recording in private memory") and done.stderr.count("\n") == 1
     assert list(place.iterdir()) == []
     assert sum(1 for sample in recording.load(target).live if sample[1] == 1000) >= 700

@@ -94,13 +94,14 @@ def test_in_a_preloaded_process(core_path, place):
     code = """
     assert memleak.is_running() and memleak.status().door == "preload"
     memleak.start()
-    assert requested() == (1, 1, 4 << 20)
+    assert requested() == (1, 1, 1, 1, 4 << 20)
     memleak.start(4, 40)
     memleak.stop()
     memleak.start(5, 50)
     print(memleak.status().door, requested())
     """
-    assert said(code, LD_PRELOAD=core_path, MEMLEAK="1", MEMLEAK_MODE="full") == f"preload (5, 50, {4 << 20})\n"
+    variables = {"LD_PRELOAD": core_path, "MEMLEAK": "1", "MEMLEAK_MODE": "full", "MEMLEAK_PYTHON": "0"}
+    assert said(code, **variables) == f"preload (5, 50, 256, 4096, {4 << 20})\n"
     first, _ = recordings(place)
     assert first.header.requested[:2] == (4, 40)
     # Without MEMLEAK=1 a preloaded core is off, until it is asked for.
@@ -119,7 +120,7 @@ def test_a_forked_child_has_its_own(place):
             ask()
             status = memleak.status()
             assert (status.state, status.pid) == ("recording", os.getpid()) != ("recording", mine.pid)
-            assert status.recording != mine.recording and requested() == (3, 30, 4 << 20)
+            assert status.recording != mine.recording and requested() == (3, 30, 256, 4096, 4 << 20)
             memleak.stop()
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

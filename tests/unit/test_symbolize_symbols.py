@@ -37,6 +37,15 @@ def test_a_function_with_a_size_wins_over_a_label_inside_of_it():
     assert table.find(0x1020) == "function"
 
 
+def test_what_lies_in_a_function_with_a_size_ends_with_it():
+    """A linker script that gives a function a second version leaves the first one's symbol without a size."""
+    sized = ElfSymbol("function", 0x1000, 0x40)
+    for inside in (ElfSymbol("function", 0x1000, 0), ElfSymbol("label", 0x1010, 0, kind="notype", bind="local")):
+        for symbols in ([sized, inside], [inside, sized]):
+            table = table_of(*symbols)
+            assert [table.find(a) for a in (0x1020, 0x103F, 0x1040, 0x1200)] == ["function", "function", None, None]
+
+
 def test_the_innermost_of_nested_functions_wins_and_the_outer_comes_back_after_it():
     table = table_of(ElfSymbol("outer", 0x1000, 0x100), ElfSymbol("inner", 0x1010, 0x10))
     assert [table.find(a) for a in (0x1008, 0x1018, 0x1028)] == ["outer", "inner", "outer"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from .. import _native, coverage, linkmaps, loaded, locate, recording
+from .. import _native, coverage, layout, linkmaps, loaded, locate, recording
 from ..errors import MemleakError
 from ..names import LIBRARY
 from . import program
@@ -13,6 +13,7 @@ from .common import DOORS
 from .doctor import Finding
 
 SANITIZERS = ("libasan", "libtsan", "libmsan", "liblsan", "libhwasan", "libclang_rt")
+LOST = ("room_refused", "knobs_rejected", "code_full", "python_full", "python_unreadable")
 _START = "start it with memleak run, or with the core in LD_PRELOAD and MEMLEAK=1"
 _START_PYTHON = "start it with memleak run or with MEMLEAK=1, or let it call memleak.start() after import memleak"
 
@@ -84,7 +85,10 @@ def _recording(pid: int, subject: str, paths: list[str], is_loaded: bool) -> Ite
     header = found.header
     door = f", door {DOORS[header.door_name]}" if header.door_name in DOORS else ""
     yield Finding("ok", subject, f"recording {path}: {header.state_name}, mode {header.mode}{door}")
-    lost = {name: header.counters[name] for name in ("room_refused", "knobs_rejected") if header.counters.get(name)}
+    if header.python:
+        level = "ok" if header.python_state in (layout.PYTHON_FRAMES, layout.PYTHON_OFF) else "warn"
+        yield Finding(level, subject, f"Python {header.python}")
+    lost = {name: header.counters[name] for name in LOST if header.counters.get(name)}
     for name, count in lost.items():
         yield Finding("warn", subject, f"counter {name} = {count}")
     yield from _coverage(coverage.of(found, pid), subject)

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 
-from .. import _native, locate
+from .. import _native, config, locate
 from ..errors import CoreError
 
 
@@ -57,10 +57,8 @@ def environment(
         changed[b"MEMLEAK_FOLLOW"] = b"1"
     if "MEMLEAK_MODE" in knobs:
         # A mode given here must not be overruled by intervals that the environment brings along.
-        for name in (b"MEMLEAK_MIN_SAMPLE_INTERVAL", b"MEMLEAK_MAX_SAMPLE_INTERVAL"):
-            changed.pop(name, None)
-        for name in (b"_min_malloc_sample_interval", b"_max_malloc_sample_interval"):
-            changed.pop(name, None)
+        for name in config.INTERVAL_VARIABLES:
+            changed.pop(name.encode(), None)
     changed.update({name.encode(): value.encode() for name, value in knobs.items()})
     return changed
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..config import mode_of
+from ..mixing import summary
 from ..units import size as size
 
 if TYPE_CHECKING:
@@ -81,9 +83,15 @@ def holding(rows: Sequence[Row]) -> list[Row]:
 
 
 def name_of(row: Row) -> str:
-    """Return what a row is called in one line: its group, or its innermost frame."""
+    """Return what a row is called in one line: its group, or its innermost frame.
+
+    With Python frames that is the innermost of those, and the native function it called.
+    """
     if row.group is not None:
         return row.group
+    python = summary(row.frames)
+    if python is not None:
+        return python
     return row.trace[0] if row.trace else row.back_trace or "(no stack)"
 
 
@@ -114,6 +122,7 @@ def footer(snapshot: Snapshot) -> list[str]:
         elif law["mode"] == "normal":
             words += f", every {law['min_sample_interval']}…{law['max_sample_interval']} allocations"
             words += f" and every {size(law['sample_bytes'])}" if law["sample_bytes"] else ""
+        words += _python_law(law)
         if law["recordings"] > 1:
             words += f" ({law['recordings']} recordings)"
         lines.append(f"sampling: {words}")
@@ -124,12 +133,23 @@ def footer(snapshot: Snapshot) -> list[str]:
     dropped = ", ".join(f"{name} {count(number)}" for name, number in facts["dropped"].items())
     lines.append(f"dropped: {dropped or 'nothing'}" + (f"; torn entries {facts['torn']}" if facts["torn"] else ""))
     lines.append(f"coverage: {facts['coverage']}")
+    for words, number in facts["python"].items():
+        lines.append(f"python: {words}" + (f" ({number} recordings)" if number > 1 else ""))
     cost = facts["cost"]
     share = cost.get("share")
     cpu = f"{cost['cpu_ns'] / 1e6:.1f} ms of CPU"
     lines.append(f"own cost: {cpu}" + (f", {100 * share:.3f} % of a CPU while recording" if share is not None else ""))
     notes = [*facts["incomplete"], *facts["problems"]]
     return [printable(line) for line in [*lines, *(f"note: {note}" for note in notes)]]
+
+
+def _python_law(law: dict[str, Any]) -> str:
+    """Say how Python's small objects are sampled; nothing when that goes without saying."""
+    pair = law["python_min_sample_interval"], law["python_max_sample_interval"]
+    if None in pair or pair == (law["min_sample_interval"], law["max_sample_interval"]):
+        return ""
+    ways = {"off": "not sampled", "full": "each", "normal": f"every {pair[0]}…{pair[1]}"}
+    return f"; Python's small objects: {ways[mode_of(*pair)]}"
 
 
 def write(lines: Iterable[str], stream: TextIO) -> None:

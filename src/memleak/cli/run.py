@@ -11,11 +11,11 @@ import secrets
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import config
-from . import launch, program
+from . import knobs, launch, program
 from .common import Parser, UsageError, complain, positive
 from .preload import environment, loadable_core
 
@@ -61,8 +61,8 @@ def main(argv: Sequence[str]) -> int:
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate our options from the program's words, which we never look into."""
-    takes_value = {"--min", "--min-sample-interval", "--max", "--max-sample-interval", "--mode"}
-    takes_value |= {"--sample-bytes", "-o", "--output", "-n", "--top"}
+    takes_value = {"--mode", "-o", "--output", "-n", "--top"}
+    takes_value.update(word for name in knobs.KNOBS for word in knobs.spellings(name))
     position = 0
     while position < len(argv):
         word = argv[position]
@@ -88,18 +88,17 @@ def command(words: Sequence[str]) -> list[str]:
 
 
 def knob_variables(options: Namespace) -> dict[str, str]:
-    """Return the environment variables that hand the given knobs to the core."""
-    found = {}
-    if options.mode is not None:
-        found["MEMLEAK_MODE"] = options.mode
-    for variable, value in (
-        ("MEMLEAK_MIN_SAMPLE_INTERVAL", options.min),
-        ("MEMLEAK_MAX_SAMPLE_INTERVAL", options.max),
-        ("MEMLEAK_SAMPLE_BYTES", options.sample_bytes),
-    ):
-        if value is not None:
-            found[variable] = str(value)
+    """Return the environment variables that hand the given options to the core."""
+    found = mode_variable(options)
+    found.update((f"MEMLEAK_{knob.upper()}", str(value)) for knob, value in knobs.given(options).items())
+    if not options.python:
+        found["MEMLEAK_PYTHON"] = "0"
     return found
+
+
+def mode_variable(options: Namespace) -> dict[str, str]:
+    """Return the environment variable that hands the given mode to the core."""
+    return {} if options.mode is None else {"MEMLEAK_MODE": options.mode}
 
 
 def _parser() -> Parser:
@@ -109,24 +108,12 @@ def _parser() -> Parser:
         usage="memleak run [OPTIONS] [-m MODULE | SCRIPT.py | PROGRAM] ARGS…",
         epilog=EPILOG,
     )
-    interval = config.parse_interval
+    knobs.add_options(parser)
     parser.add_argument(
-        "--min",
-        "--min-sample-interval",
-        dest="min",
-        type=_checked(interval),
-        metavar="N",
-        help="least number of allocations between two samples (16)",
-    )
-    parser.add_argument(
-        "--max", "--max-sample-interval", dest="max", type=_checked(interval), metavar="N", help="greatest number (256)"
-    )
-    parser.add_argument("--mode", choices=config.MODES, help="off: no samples; full: every allocation; normal")
-    parser.add_argument(
-        "--sample-bytes",
-        type=_checked(lambda text: config.validate_sample_bytes(config.parse_bytes(text))),
-        metavar="SIZE",
-        help="mean bytes between byte samples (4M)",
+        "--no-python",
+        dest="python",
+        action="store_false",
+        help="do not read Python's frames, do not sample its small objects",
     )
     parser.add_argument(
         "-o",
@@ -142,35 +129,18 @@ def _parser() -> Parser:
     return parser
 
 
-def _checked(parse: Callable[[str], int]) -> Callable[[str], int]:
-    """Let a parser's own words reach the user: argparse drops those of a ValueError."""
-    from argparse import ArgumentTypeError
-
-    def checked(text: str) -> int:
-        try:
-            return int(parse(text))
-        except ValueError as error:
-            raise ArgumentTypeError(str(error)) from None
-
-    return checked
-
-
 def _check(options: Namespace, words: Sequence[str]) -> None:
     """Find every usage error before anything is started."""
     if not words:
         raise UsageError("what shall be started? memleak run PROGRAM ARGS…")
-    knobs, _ = config.from_environment({**os.environ, **knob_variables(options)})
-    least = options.min if options.min is not None else knobs.get("min_sample_interval")
-    greatest = options.max if options.max is not None else knobs.get("max_sample_interval")
-    defaults = config.DEFAULTS
-    if options.min is not None or options.max is not None:
+    given = knobs.given(options)
+    if given:
+        surroundings = environment(os.environb, "", "", mode_variable(options), follow=False)
+        found, _ = config.from_environment({os.fsdecode(k): os.fsdecode(v) for k, v in surroundings.items()})
         try:
-            config.validate_pair(
-                defaults.min_sample_interval if least is None else least,
-                defaults.max_sample_interval if greatest is None else greatest,
-            )
+            config.changed(config.DEFAULTS, {**found, **given})
         except ValueError as error:
-            raise UsageError(f"--min, --max: {error}") from None
+            raise UsageError(str(error)) from None
     if options.output is not None:
         _check_output(options.output)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from .. import config, control
+from . import knobs
 from .common import Parser, UsageError, add_target
 
-_SHORT = {"min": "min", "max": "max", "min_sample_interval": "min", "max_sample_interval": "max"}
+# What a knob may be called -> the argument of `control.set_knobs`.
+_ARGUMENTS = {**{name: name for name in knobs.KNOBS}, **{knob: name for name, knob in knobs.KNOBS.items()}}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,19 +22,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "knobs",
         metavar="KNOB=VALUE",
-        nargs="+",
-        help="min=16 max=256 (allocations), mode=off|normal|full, sample_bytes=4M or 0",
+        nargs="*",
+        help="min=16 max=256 python_min=256 python_max=4096 (allocations), mode=off|normal|full,"
+        " sample_bytes=4M or 0; or as options",
     )
+    knobs.add_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     try:
-        change = control.set_knobs(options.target, **parse(options.knobs))
+        asked = parse([*options.knobs, *_words(options)])
+        if not asked:
+            raise ValueError("nothing to change: which knob? memleak set PID mode=full")
+        change = control.set_knobs(options.target, **asked)
     except ValueError as error:
         raise UsageError(str(error)) from None
     if options.json:
         print(json.dumps(as_json(change), indent=2))
         return 0
-    print(f"pid {change.pid}: {describe(change.requested)}")
+    print(f"pid {change.pid}: {describe(change.requested, python=change.counts_python)}")
     if change.note:
         print(change.note)
     return 0
@@ -51,24 +59,35 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{word!r}: expected KNOB=VALUE, for example mode=full")
         if key == "mode":
             name, value = "mode", text
-        elif config.ALIASES.get(key, key) == "sample_bytes":
-            name, value = "sample_bytes", config.parse_bytes(text)
+        elif key == "sample_bytes":
+            name, value = key, config.parse_bytes(text)
         else:
             full = config.ALIASES.get(key, key)
-            if full not in _SHORT:
-                raise ValueError(f"unknown knob {key!r}: the knobs are min, max, mode and sample_bytes")
-            name, value = _SHORT[full], config.parse_interval(text)
+            if full not in _ARGUMENTS:
+                raise ValueError(f"unknown knob {key!r}: the knobs are {', '.join(knobs.KNOBS)} and mode")
+            name, value = _ARGUMENTS[full], config.parse_interval(text)
         if name in found:
             raise ValueError(f"{name} is given twice")
         found[name] = value
     return found
 
 
-def describe(knobs: config.Knobs) -> str:
-    """Return knobs in words: normal, min 16 max 256, sample_bytes 4194304."""
+def _words(options: Namespace) -> list[str]:
+    """Return the options as KNOB=VALUE words."""
+    found = [f"{knob}={value}" for knob, value in knobs.given(options).items()]
+    return found if options.mode is None else [*found, f"mode={options.mode}"]
+
+
+def describe(values: config.Knobs, *, python: bool) -> str:
+    """Return knobs in words, Python's if asked to: normal, min 16 max 256, sample_bytes 4194304."""
+    of_python = (
+        f" python_min {values.python_min_sample_interval} python_max {values.python_max_sample_interval},"
+        if python
+        else ""
+    )
     return (
-        f"{knobs.mode}, min {knobs.min_sample_interval} max {knobs.max_sample_interval},"
-        f" sample_bytes {knobs.sample_bytes}"
+        f"{values.mode}, min {values.min_sample_interval} max {values.max_sample_interval},{of_python}"
+        f" sample_bytes {values.sample_bytes}"
     )
 
 

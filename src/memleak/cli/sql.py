@@ -12,10 +12,16 @@ from . import render
 from .common import Parser, add_symbol_options, add_target
 from .top import named
 
+TABLES = """Query a target with SQL.
+
+malloc_sample_info has the columns of top --json.
+malloc_sample_frames has their frames: sample_row (its rowid), position (0 is the innermost),
+kind, function, file, line, module, vaddr, inlined, placed."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Run one query and print its result."""
-    parser = Parser("sql", "Query a target with SQL: the table malloc_sample_info has the columns of top --json.")
+    parser = Parser("sql", TABLES)
     add_target(parser)
     example = "SELECT mod_name, sum(est_bytes) FROM malloc_sample_info GROUP BY 1"
     parser.add_argument("query", metavar="QUERY", help=f"for example: {example}")
@@ -23,7 +29,9 @@ def main(argv: Sequence[str]) -> int:
     form.add_argument("--csv", action="store_true", help="comma-separated values with a header line")
     form.add_argument("--json", action="store_true", help="one JSON list of objects")
     form.add_argument("--vertical", action="store_true", help="one column per line")
-    parser.add_argument("--no-symbols", action="store_true", help="native_trace is NULL; reads no binaries")
+    parser.add_argument(
+        "--no-symbols", action="store_true", help="native_trace and mixed_trace are NULL; reads no binaries"
+    )
     add_symbol_options(parser)
     options = parser.parse_args(argv)
 

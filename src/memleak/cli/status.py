@@ -35,10 +35,11 @@ def look(path: Any) -> dict[str, Any]:
     held = recording.load(path)
     header = held.header
     alive = locate.is_alive(header, path)
-    knobs = as_json(control.read_knobs(str(path)))
+    knobs = control.read_knobs(str(path))
     state = "running" if alive else header.state_name if header.ended else "killed"
     return {
-        **knobs,
+        **as_json(knobs),
+        "counts_python": knobs.counts_python,
         "command": header.command,
         "host": header.host_name,
         "state": "unknown" if alive is None else state,
@@ -50,6 +51,7 @@ def look(path: Any) -> dict[str, Any]:
         "counters": dict(header.counters),
         "footer": query.Snapshot(held, alive=[bool(alive)]).footer(),
         "door": header.door_name,
+        "python": header.python or None,
         "core_build_id": header.core_build_id.hex(),
     }
 
@@ -64,8 +66,9 @@ def _words(one: dict[str, Any]) -> list[str]:
         f" recorded {render.age(one['recorded_s'])}",
         f"recording  {one['path']}",
         *([f"door       {DOORS[one['door']]}"] if one["door"] in DOORS else []),
-        f"requested  {describe(Knobs(**one['requested']))}",
-        f"effective  {describe(Knobs(**one['effective']))}",
+        *([f"python     {one['python']}"] if one["python"] else []),
+        f"requested  {describe(Knobs(**one['requested']), python=one['counts_python'])}",
+        f"effective  {describe(Knobs(**one['effective']), python=one['counts_python'])}",
         *([f"           {one['note']}"] if one["note"] and one["state"] == "running" else []),
         f"room       {render.size(one['room_used'])} used, {render.size(one['room_backed'])} backed,"
         f" {render.size(one['file_bytes'])} at most",

@@ -12,6 +12,7 @@ from . import render
 from .common import Parser, add_symbol_options, add_target, conditions, positive
 
 SHOWN_FRAMES = 20
+GROUPS_HELP = "stack, function, file, module, python_function, python_file, python_line, mod_name or thread"
 LIVE = ("est_bytes", "est_count", "alloc_bytes", "alloc_count", "samples")  # sorted by these, empty rows say nothing
 
 
@@ -22,7 +23,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-n", type=positive, default=10, metavar="N", help="rows to show (10)")
     parser.add_argument("--by", default="est_bytes", metavar="COLUMN", help="sort by this column (est_bytes)")
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only these rows")
-    parser.add_argument("--group-by", metavar="KEY", help="stack, function, file, module, mod_name or thread")
+    parser.add_argument("--group-by", metavar="KEY", help=GROUPS_HELP)
+    side = parser.add_mutually_exclusive_group()
+    side.add_argument(
+        "--native", action="store_const", dest="side", const="native", default="mixed", help="native frames only"
+    )
+    side.add_argument("--python", action="store_const", dest="side", const="python", help="Python frames only")
     parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
     add_symbol_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: rows and footer")
@@ -31,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
     where = {name: typed(name, value) for name, value in conditions(options.where).items()}
     symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir, options.target)
     snapshot = query.open(options.target, symbolizer=symbolizer)
-    rows = snapshot.top(options.n, by=options.by, where=where or None, group_by=options.group_by)
+    rows = snapshot.top(
+        options.n, by=options.by, where=where or None, group_by=options.group_by, side=options.side
+    )
     if options.by in LIVE:
         rows = render.holding(rows)
     if options.json:
@@ -72,10 +80,12 @@ def typed(name: str, text: str) -> Any:
 
 
 def as_json(row: Any, group_by: str | None) -> dict[str, Any]:
-    """Return a row by column name; grouped rows also say their group."""
+    """Return a row by column name; one stack also has its frames, grouped rows say their group."""
     found = dict(zip(row.columns(), row.values()))
     if group_by is not None:
         found["group"] = row.group
+    if group_by in (None, "stack"):
+        found["frames"] = [frame._asdict() for frame in row.frames]
     return found
 
 

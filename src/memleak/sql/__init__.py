@@ -1,6 +1,6 @@
-"""Answer SQL over a snapshot: the table `malloc_sample_info` in an in-memory sqlite3 database."""
+"""Answer SQL over a snapshot: `malloc_sample_info` and its frames in an in-memory sqlite3 database."""
 
 from .engine import Result, connect, run
-from .tables import TABLE, VIEW
+from .tables import FRAMES, TABLE, VIEW
 
-__all__ = ["TABLE", "VIEW", "Result", "connect", "run"]
+__all__ = ["FRAMES", "TABLE", "VIEW", "Result", "connect", "run"]

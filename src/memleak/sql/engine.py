@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from ..errors import QueryError
-from .tables import fill
+from .tables import FRAMES, fill
 
 if TYPE_CHECKING:
     from ..query import Snapshot
@@ -28,10 +28,10 @@ class Result(NamedTuple):
     rows: list[tuple[Any, ...]]
 
 
-def connect(snapshot: "Snapshot") -> sqlite3.Connection:
-    """Return a database in memory that holds *snapshot* and allows nothing but reading."""
+def connect(snapshot: "Snapshot", *, frames: bool = True) -> sqlite3.Connection:
+    """Return a database in memory that holds *snapshot* and allows nothing but reading; *frames*: with its frames."""
     connection = sqlite3.connect(":memory:")
-    fill(connection, snapshot)
+    fill(connection, snapshot, frames=frames)
     connection.execute("PRAGMA query_only = ON")
     if hasattr(connection, "setlimit"):  # Python 3.11
         connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
@@ -47,9 +47,9 @@ def run(
     timeout_s: float = TIMEOUT_S,
     rows_most: int = ROWS_MOST,
 ) -> Result:
-    """Answer one SELECT statement over the table `malloc_sample_info`.
+    """Answer one SELECT statement over the tables `malloc_sample_info` and `malloc_sample_frames`.
 
-    `__all_virtual_malloc_sample_info` is another name of the same table.
+    `__all_virtual_malloc_sample_info` is another name of the first.
 
     Args:
         snapshot: what to ask.
@@ -63,7 +63,7 @@ def run(
     """
     if not isinstance(query, str) or not query.strip():
         raise QueryError("an SQL statement is needed, such as SELECT * FROM malloc_sample_info")
-    connection = connect(snapshot)
+    connection = connect(snapshot, frames=FRAMES in query.lower())
     deadline = time.monotonic() + timeout_s
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
     try:
@@ -96,5 +96,5 @@ def _explain(error: Exception, timeout_s: float) -> str:
     if words == "interrupted":
         return f"given up after {timeout_s:g} s: narrow the query"
     if words.startswith("not authorized"):
-        return f"only SELECT is allowed, over malloc_sample_info ({words})"
+        return f"only SELECT is allowed, over malloc_sample_info and {FRAMES} ({words})"
     return f"SQL: {words}"

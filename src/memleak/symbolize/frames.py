@@ -38,6 +38,14 @@ def is_plumbing(function: str | None) -> bool:
     return function is not None and _PLUMBING.match(function) is not None
 
 
+def begins_stack(function: str | None) -> bool:
+    """Tell whether *function* is where a greenlet begins.
+
+    Further out on its stack lies what ran there before, or another greenlet.
+    """
+    return function is not None and function.startswith("greenlet::UserGreenlet::inner_bootstrap(")
+
+
 def format_frame(frame: Frame, *, inlined_by: bool = False) -> str:
     """Print one frame as `addr2line -pCfi` does: "func at file:line".
 

@@ -84,7 +84,8 @@ class SymbolTable:
         """Return all names (mangled, without @version) of the function at *address*, best first.
 
         The function is the nearest before it whose size covers it; else the nearest symbol, if
-        that has no size (hand-written assembly) and its section reaches so far.
+        that has no size (hand-written assembly) and its section reaches so far. One that lies in a
+        function of known size (a label, a second name) reaches no further than that function.
 
         Of several names: one that programs can link to now before one kept for old programs
         (free, not cfree), global before local, a function before a bare label, then the plainer
@@ -100,7 +101,9 @@ class SymbolTable:
                     return found
                 index = bisect_left(self._starts, self._starts[index])  # none of them has a name
             index -= 1
-        return self._names_at(last, address, sized=False) if last >= 0 else []
+        if last < 0 or self._starts[last] < self._highest[last] <= address:
+            return []
+        return self._names_at(last, address, sized=False)
 
     def _names_at(self, index: int, address: int, *, sized: bool) -> list[str]:
         """Return the names of the symbols that start where *index* does, and cover *address*.

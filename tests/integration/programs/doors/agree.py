@@ -104,7 +104,8 @@ import zlib  # noqa: E402
 import numpy  # noqa: E402
 
 memleak.stop()
-memleak.start(min_sample_interval=low, max_sample_interval=high)
+of_python = {"python_min_sample_interval": low, "python_max_sample_interval": high}
+memleak.start(min_sample_interval=low, max_sample_interval=high, **of_python)
 
 from lxml import etree  # noqa: E402 - loaded after the start
 

@@ -108,10 +108,10 @@ static int descriptors(void)
 
 static void toggle(int i)
 {
-	CHECK(api_start(i % 2 ? 1 : 16, i % 2 ? 1 : 256, 4 << 20, 64) == 0);
-	CHECK(api_state() == 1 && api_start(1, 1, 0, 64) == 1);
+	CHECK(api_start(i % 2 ? 1 : 16, i % 2 ? 1 : 256, 256, 4096, 4 << 20, 64, 1) == 0);
+	CHECK(api_state() == 1 && api_start(1, 1, 1, 1, 0, 64, 1) == 1);
 	if (i % 3 == 0)
-		CHECK(api_configure(1, 1, 0) == 0);
+		CHECK(api_configure(1, 1, 1, 1, 0) == 0);
 	if (i % 5 == 0)
 		api_poll();
 	CHECK(api_stop() == 1 && api_stop() == 0 && api_state() == 2);
@@ -167,7 +167,7 @@ int main(int argc, char **argv)
 	if (running == 0) // with threads beside, stacks and files come and go
 		printf("growth %ld %d\n", space_after - space, open_after - open);
 
-	CHECK(api_start(1, 1, 0, 64) == 0);
+	CHECK(api_start(1, 1, 1, 1, 0, 64, 1) == 0);
 	for (int i = 0; i < 500; i++)
 		keep_last(100);
 	for (int i = 0; i < plug_count; i++) {

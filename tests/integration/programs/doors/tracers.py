@@ -64,7 +64,8 @@ def work():
 for action in actions:
     word, _, name = action.partition(":")
     if action == "memleak+":
-        memleak.start(min_sample_interval=1, max_sample_interval=1)
+        # Every call of malloc's, and so many objects of Python's that the reader's own do not fill the recording.
+        memleak.start(1, 1, python_min_sample_interval=16, python_max_sample_interval=256)
     elif action == "memleak-":
         memleak.stop()
     elif action == "other+":

@@ -1,0 +1,123 @@
+"""Programs that bring CPython with them: interpreters that begin and end, allocators of the application's own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import compatenv
+import pytest
+from tracing import assert_consistent, run
+
+from memleak import recording
+
+
+@pytest.fixture
+def embedding(program):
+    """Compile embedding.c with a CPython in it: ``embedding(version)`` returns the executable's path."""
+
+    def build(version: str) -> str:
+        python = compatenv.interpreter(version)
+        if python is None:
+            pytest.skip(f"no CPython {version} on this machine")
+        config = f"{os.path.realpath(python)}-config"
+        if not os.path.exists(config):
+            pytest.skip("Python's headers are not installed")
+        words = run(config, "--embed", "--includes", "--ldflags").stdout.replace("\n", " ")
+        return program("embedding.c", *shlex.split(words), name=f"embedding{version}")
+
+    return build
+
+
+class Kept:
+    """The application's own blocks in the recording of a program that has ended, each told by its size."""
+
+    def __init__(self, found: recording.Recording) -> None:
+        """Sort them by size."""
+        self.found = found
+        self.rows: dict[int, list[recording.RecordedRow]] = {}
+        for row in found.rows:
+            each = row.live.bytes // row.live.samples if row.live.samples else 0
+            if row.mod_name == "glibc_malloc" and each and each % 111_111 == 0:
+                self.rows.setdefault(each, []).append(row)
+
+    def count(self, size: int) -> int:
+        """Return how many there are of a size."""
+        return sum(row.live.samples for row in self.rows.get(size, []))
+
+    def frames(self, size: int) -> set[tuple]:
+        """Return the Python frames, innermost first, that blocks of a size were asked for in."""
+        return {tuple((one.name, one.file, one.line) for one in row.python_stack) for row in self.rows.get(size, [])}
+
+
+def called(name: str) -> set[tuple]:
+    """Return the frames of a block that the function *name* of a script asked for."""
+    return {((name, "<string>", 4), ("<module>", "<string>", 6))}
+
+
+# ---- what the recording of each case must show --------------------------------------------------------
+
+
+def check_again(kept: Kept, version: str) -> None:
+    """Each life of the interpreter has its frames; what it cuts from arenas is never counted twice."""
+    arena = (256 if version == "3.9" else 1024) << 10
+    mapped = [row for row in kept.found.rows if row.mod_name == "mmap" and row.alloc_bytes == row.alloc_count * arena]
+    assert not [row.python_stack for row in mapped if any(frame.file == "<string>" for frame in row.python_stack)]
+    for number, name in enumerate(("first", "second", "third"), 1):
+        assert kept.count(111_111 * number) == 1
+        assert kept.frames(111_111 * number) == called(name)
+
+
+def check_released(kept: Kept, version: str) -> None:
+    """What is run in the next life has frames, whatever thread of the former one is still there."""
+    assert kept.frames(777_777) == called("afterwards")
+
+
+def check_interpreters(kept: Kept, version: str) -> None:
+    """Blocks of sub-interpreters are counted, without Python's lines; those of the main one keep theirs."""
+    assert [kept.count(size) for size in (222_222, 333_333, 444_444, 555_555)] == [1, 3, 1, 3]
+    assert (kept.frames(222_222), kept.frames(555_555)) == (called("in_main"), called("in_main_again"))
+    for size in (333_333, 444_444):
+        assert kept.frames(size) == {()}
+        assert all(row.stack for row in kept.rows[size])
+
+
+def check_own_gil(kept: Kept, version: str) -> None:
+    """Nothing of interpreters that run at the same time is taken for the main one's."""
+    assert (kept.frames(222_222), kept.frames(555_555)) == (called("in_main"), called("in_main_again"))
+    if version not in ("3.9", "3.10", "3.11"):
+        assert kept.count(666_666) == 2
+        assert kept.frames(666_666) == {()}
+
+
+def check_in_front(kept: Kept, version: str) -> None:
+    """Whoever stands in front of our hooks, the lines stay right."""
+    for size, name, count in ((111_111, "behind", 1), (222_222, "meanwhile", 2), (333_333, "after", 2)):
+        assert kept.count(size) == count
+        assert kept.frames(size) == called(name)
+
+
+CASES = {
+    "again": check_again,
+    "daemons": None,
+    "released": check_released,
+    "interpreters": check_interpreters,
+    "own_gil": check_own_gil,
+    "in_front": check_in_front,
+    "replaced": None,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_application_does_not_notice(tracer, embedding, version, case):
+    """Status and output are the same; the recording was closed as the program ended and says who asked for what."""
+    binary = embedding(version)
+    assert tracer.same(binary, case).returncode == 3
+    found = tracer.only()
+    assert found.header.state_name == "exited"
+    assert found.header.python.endswith(": frames read")
+    assert_consistent(found)
+    assert found.samples_lost.keys() <= {"displaced"}  # 3.12 and later forget hooks when they are begun again
+    if CASES[case]:
+        CASES[case](Kept(found), version)

@@ -1,0 +1,103 @@
+"""Python frames: code objects that die and whose memory is used again never lend a name to another."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import compatenv
+import pytest
+from tracing import LONG, PROGRAMS
+
+from memleak import query, recording
+from memleak.symbolize import Symbolizer
+
+INIT = """
+import os, sys
+class Block:
+    def __init__(self):
+        self.held = bytes(100_000)
+def make():
+    return [Block() for _ in range(50)] + [Block(), Block()]
+kept = [make() for _ in range(20)]
+print("ready", flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+START = """
+import ctypes, sys
+core = ctypes.PyDLL(sys.argv[1])
+class Service:
+    def __init__(self, begin):
+        if begin:
+            assert core.memleak_start(1, 1, 1, 1, ctypes.c_ulonglong(0), 64, 1) == 0
+def begin():
+    for n in range(100):
+        Service(n == 99)
+begin()
+"""
+
+CODES = 1_000_000 if LONG else 6_000
+# Of each code object the block it keeps is sampled, and in the long form one in so many of the small objects it makes.
+GAP = {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "200", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "200"} if LONG else {}
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_no_wrong_name_among_short_lived_code(tracer, version):
+    """File, function and line of each kept block are those of the code that made it, which its size tells."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with tracer.start(python, PROGRAMS / "python_codes.py", CODES, env=GAP, **pipes) as started:
+        assert started.stdout.readline() == "ready\n", started.wait()
+        with Symbolizer(engine="none") as symbolizer:
+            rows = query.open(started.pid, symbolizer=symbolizer).top(100_000, by="alloc_bytes")
+        started.stdin.close()
+    right = 0
+    for row in rows:
+        found = re.match(r"f(\d+) at <made (\d+)>:(\d+)", row.python_trace or "")
+        if found is None or row.alloc_count != 1:
+            continue
+        name, number, line = map(int, found.groups())
+        header = row.alloc_bytes - (600 + number % 5003)
+        assert (name, line) == (number % 101, number % 7 + 2), row.python_trace
+        assert 0 < header <= 64, (row.python_trace, row.alloc_bytes)
+        right += 1
+    assert right >= (CODES // 20 if not LONG else 1000)
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_no_frame_that_the_interpreter_hides(tracer, version):
+    """A call of __init__ that 3.12 and later shorten goes through a frame that is nobody's function."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with tracer.start(python, "-c", INIT, **pipes) as started:
+        assert started.stdout.readline() == "ready\n", started.wait()
+        with Symbolizer(engine="none") as symbolizer:
+            rows = query.open(started.pid, symbolizer=symbolizer).top(20, by="alloc_bytes")
+        started.stdin.close()
+    plain = version in ("3.9", "3.10")
+    init, comprehension = ("__init__", "<listcomp>") if plain else ("Block.__init__", "make.<locals>.<listcomp>")
+    inside = [] if version in ("3.12", "3.13") else [f"{comprehension} at <string>:7"]  # PEP 709
+    outer = ["<listcomp> at <string>:8"] if inside else []
+    tail = ["make at <string>:7", *outer, "<module> at <string>:8"]
+    chains = {" < ".join([f"{init} at <string>:5", *between, *tail]) for between in ([], inside)}
+    blocks = [row for row in rows if (row.python_trace or "").startswith(f"{init} at <string>:5")]
+    blocks = [row for row in blocks if row.alloc_count and row.alloc_bytes / row.alloc_count >= 100_000]
+    assert {row.python_trace for row in blocks} == chains
+    assert sum(row.alloc_count for row in blocks) == 20 * 52
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_tracing_begins_below_such_a_frame(core_path, runtime_directory, version):
+    """The walk is held against the interpreter's own where tracing begins: there too what it hides is no difference."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    subprocess.run([python, "-c", START, core_path], check=True)
+    (path,) = runtime_directory.glob("*.mlrec")
+    assert recording.load_header(path).python.endswith(": frames read")
