@@ -136,7 +136,7 @@ MUTANTS = {
     "freed late": Mutant("tracer", "forget(address, layer, true);", ";", "test_tracer"),
     "a failed realloc forgets": Mutant(
         "tracer",
-        "if (is_of_now(moving) && !liveset_insert(address, MLF_LAYER_MALLOC, &sample)) // counted",
+        "if (is_of_now(moving) && !liveset_insert(address, layer, &sample)) // counted",
         "if (1) // counted",
         "test_tracer",
     ),

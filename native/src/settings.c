@@ -1,7 +1,7 @@
 // settings.c -- what the environment asks for
 //
 // Context:   cold, inside the library's constructor or memleak_start().
-// Invariant: a malformed value is told of and replaced by the default.
+// Invariant: a malformed value is told of, once for a program and those it executes, and replaced by the default.
 // Why:       strings are copied: the program may overwrite that memory (setproctitle) before a forked child
 //            needs them.
 // Proof:     tests/integration/test_environment.py
@@ -40,73 +40,153 @@ bool settings_has(const char *name)
 	return found && *found && !text_equal(found, "0");
 }
 
+// ---- one setting ---------------------------------------------------------------------------------
+
+static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+static const char *past_blanks(const char *s)
+{
+	while (is_blank(*s))
+		s++;
+	return s;
+}
+
+// What a variable says, NULL if nothing: unset, empty or blank.
+static const char *setting(const char *name)
+{
+	const char *value = getenv(name);
+	value = value ? past_blanks(value) : "";
+	return *value ? value : NULL;
+}
+
+static bool says(const char *value, const char *word)
+{
+	while (*word && *value == *word)
+		value++, word++;
+	return !*word && !*past_blanks(value);
+}
+
+static bool may_write; // the environment is as the kernel laid it out, not what putenv() was given
+
+void settings_environment_is_new(bool is_new) { may_write = is_new; }
+
+// In place, because setenv() would move the program's environment.
+static void make_empty(const char *name)
+{
+	char *value = getenv(name);
+	if (value && may_write)
+		value[0] = 0;
+}
+
+// One line. Programs executed from here do not say it again: the setting is then empty.
+static void ignore(const char *name, const char *why)
+{
+	const char *value = getenv(name);
+	settings_say(name, why, value ? value : "");
+	make_empty(name);
+}
+
+bool settings_flag(const char *name, bool otherwise)
+{
+	const char *value = setting(name);
+	if (!value)
+		return otherwise;
+	if (says(value, "1") || says(value, "0"))
+		return says(value, "1");
+	ignore(name, otherwise ? " is not 0 or 1, using 1: " : " is not 0 or 1, using 0: ");
+	return otherwise;
+}
+
+// ---- numbers -------------------------------------------------------------------------------------
+
+// The same rules as src/memleak/config.py: blanks around it do not matter, a size may end in K, M or G, "i" and "B".
+static bool parse_count(const char *s, uint64_t *out) { return text_parse_decimal(&s, out) && !*past_blanks(s); }
+
 static bool parse_size(const char *s, uint64_t *out)
 {
 	if (!text_parse_decimal(&s, out))
 		return false;
-	unsigned shift = *s == 'K' || *s == 'k' ? 10 : *s == 'M' || *s == 'm' ? 20 : *s == 'G' || *s == 'g' ? 30 : 0;
+	s = past_blanks(s);
+	char unit = *s | 0x20;
+	unsigned shift = unit == 'k' ? 10 : unit == 'm' ? 20 : unit == 'g' ? 30 : 0;
 	s += shift != 0;
-	s += shift != 0 && *s == 'i';
-	s += *s == 'B';
-	if (*s || *out > UINT64_MAX >> shift)
+	s += shift != 0 && (*s | 0x20) == 'i';
+	s += (*s | 0x20) == 'b';
+	if (*past_blanks(s) || *out > UINT64_MAX >> shift)
 		return false;
 	*out <<= shift;
 	return true;
 }
 
-// A numeric setting; the default and one line if it is malformed.
-static uint64_t number(const char *name, uint64_t low, uint64_t high, uint64_t otherwise)
+// The default and one line if it is malformed or out of range.
+static uint64_t number(const char *name, bool (*parse)(const char *, uint64_t *), uint64_t low, uint64_t high,
+		       uint64_t otherwise)
 {
-	const char *value = getenv(name);
+	const char *value = setting(name);
 	uint64_t v;
-	if (!value || !*value)
+	if (!value)
 		return otherwise;
-	if (parse_size(value, &v) && v >= low && v <= high)
+	if (parse(value, &v) && v >= low && v <= high)
 		return v;
-	settings_say(name, " is out of range or not a number, using the default: ", value);
+	ignore(name, " is out of range or not a number, using the default: ");
 	return otherwise;
 }
+
+static uint64_t interval(const char *name, uint64_t otherwise)
+{
+	return number(name, parse_count, 1, MLF_INTERVAL_MAX, otherwise);
+}
+
+// Both or, if they are out of order, neither.
+static uint64_t pair(const char *least, uint64_t min, const char *greatest, uint64_t max, uint64_t otherwise)
+{
+	if (min <= max)
+		return max << 16 | min;
+	char words[128];
+	struct text t = text_in(words, sizeof(words));
+	text_add(&t, " is greater than ");
+	text_add(&t, greatest);
+	text_add(&t, ", using the defaults: ");
+	ignore(least, words);
+	make_empty(greatest);
+	return otherwise;
+}
+
+// ---- knobs ---------------------------------------------------------------------------------------
 
 static uint64_t python_interval_from_environment(uint64_t native)
 {
 	// Off and full mean Python's objects too.
 	uint64_t otherwise = (uint32_t)native == SAMPLER_OFF || (uint32_t)native == SAMPLER_FULL ? native : SAMPLER_PYTHON;
-	uint64_t min = number("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, (uint16_t)otherwise);
-	uint64_t max = number("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, (uint16_t)(otherwise >> 16));
-	if (min <= max)
-		return max << 16 | min;
-	settings_say("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL is greater than MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL, using the defaults", "", "");
-	return otherwise;
+	uint64_t min = interval("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", (uint16_t)otherwise);
+	uint64_t max = interval("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", (uint16_t)(otherwise >> 16));
+	return pair("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", min, "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", max, otherwise);
 }
 
 static uint64_t interval_from_environment(void)
 {
 	uint64_t low = 16, high = 256;
-	const char *mode = getenv("MEMLEAK_MODE");
-	if (mode && text_equal(mode, "off"))
+	const char *mode = setting("MEMLEAK_MODE");
+	if (mode && says(mode, "off"))
 		low = high = MLF_INTERVAL_OFF;
-	else if (mode && text_equal(mode, "full"))
+	else if (mode && says(mode, "full"))
 		low = high = 1;
-	else if (mode && *mode && !text_equal(mode, "normal"))
-		settings_say("MEMLEAK_MODE is not off, normal or full, using normal: ", mode, "");
+	else if (mode && !says(mode, "normal"))
+		ignore("MEMLEAK_MODE", " is not off, normal or full, using normal: ");
 	// OceanBase's names first, so that ours win.
-	uint64_t min = number("_min_malloc_sample_interval", 1, MLF_INTERVAL_MAX, low);
-	uint64_t max = number("_max_malloc_sample_interval", 1, MLF_INTERVAL_MAX, high);
-	min = number("MEMLEAK_MIN_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, min);
-	max = number("MEMLEAK_MAX_SAMPLE_INTERVAL", 1, MLF_INTERVAL_MAX, max);
-	if (min > max) {
-		settings_say("MEMLEAK_MIN_SAMPLE_INTERVAL is greater than MEMLEAK_MAX_SAMPLE_INTERVAL, using the defaults", "", "");
-		min = low, max = high;
-	}
-	return max << 16 | min;
+	uint64_t min = interval("_min_malloc_sample_interval", low);
+	uint64_t max = interval("_max_malloc_sample_interval", high);
+	min = interval("MEMLEAK_MIN_SAMPLE_INTERVAL", min);
+	max = interval("MEMLEAK_MAX_SAMPLE_INTERVAL", max);
+	return pair("MEMLEAK_MIN_SAMPLE_INTERVAL", min, "MEMLEAK_MAX_SAMPLE_INTERVAL", max, high << 16 | low);
 }
 
 static uint64_t sample_bytes_from_environment(void)
 {
-	uint64_t bytes = number("MEMLEAK_SAMPLE_BYTES", 0, 1ULL << 40, SAMPLER_DEFAULT_BYTES);
+	uint64_t bytes = number("MEMLEAK_SAMPLE_BYTES", parse_size, 0, 1ULL << 40, SAMPLER_DEFAULT_BYTES);
 	if (bytes == 0 || bytes >= 4096)
 		return bytes;
-	settings_say("MEMLEAK_SAMPLE_BYTES is neither 0 nor at least 4096, using the default", "", "");
+	ignore("MEMLEAK_SAMPLE_BYTES", " is neither 0 nor at least 4096, using the default: ");
 	return SAMPLER_DEFAULT_BYTES;
 }
 
@@ -125,7 +205,7 @@ static void copy_setting(char *to, size_t room, const char *name)
 	struct text t = text_in(to, room);
 	text_add(&t, value ? value : "");
 	if (t.full) {
-		settings_say(name, " is too long, not used", "");
+		ignore(name, " is too long, not used: ");
 		to[0] = 0;
 	}
 }
@@ -134,9 +214,9 @@ void settings_read_places(struct recording_options *out)
 {
 	copy_setting(directory, sizeof(directory), "MEMLEAK_DIR");
 	copy_setting(runtime_directory, sizeof(runtime_directory), "XDG_RUNTIME_DIR");
-	uint64_t cap = number("MEMLEAK_ROOM", 1U << 20, 1U << 30, RECORDING_CAP_DEFAULT);
+	uint64_t cap = number("MEMLEAK_ROOM", parse_size, 1U << 20, 1U << 30, RECORDING_CAP_DEFAULT);
 	out->run_id = hex_setting("MEMLEAK_RUN_ID");
-	out->seed = number("MEMLEAK_SEED", 0, UINT64_MAX, 0);
+	out->seed = number("MEMLEAK_SEED", parse_count, 0, UINT64_MAX, 0);
 	out->cap_bytes = (uint32_t)cap;
 	out->start_bytes = cap < RECORDING_START_BYTES ? (uint32_t)cap : RECORDING_START_BYTES;
 	out->directory = directory;

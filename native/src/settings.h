@@ -11,6 +11,9 @@ struct recording_options;
 // One line on standard error: "memleak: " and the three parts.
 void settings_say(const char *a, const char *b, const char *c);
 
+// While true, bad settings are made empty where they stand, so that a program tells of them once for all it executes.
+void settings_environment_is_new(bool is_new);
+
 // Where recordings go and how large they may be; run id and seed.
 void settings_read_places(struct recording_options *out);
 
@@ -19,5 +22,6 @@ void settings_read_knobs(struct recording_options *out);
 
 bool settings_is(const char *name, const char *value);
 bool settings_has(const char *name); // set, and neither "" nor "0"
+bool settings_flag(const char *name, bool otherwise); // 1 or 0
 
 #endif

@@ -100,7 +100,7 @@ static bool open_recording(struct recording_options *options, bool preloaded, bo
 	if (!tracer_start(options, follow_fork, why))
 		return false;
 	register_hooks();
-	chores_begin((struct chores_rules){.thread_allowed = !settings_is("MEMLEAK_THREAD", "0"), .preloaded = preloaded});
+	chores_begin((struct chores_rules){.thread_allowed = settings_flag("MEMLEAK_THREAD", true), .preloaded = preloaded});
 	if (program_has_threads())
 		chores_thread_created();
 	return true;
@@ -130,7 +130,8 @@ static void __attribute__((constructor)) open_door(void)
 	boot();
 	if (!boot_is_preloaded())
 		return;
-	bool follow_exec = settings_is("MEMLEAK_FOLLOW", "1"), follow_fork = !settings_is("MEMLEAK_FOLLOW", "0");
+	settings_environment_is_new(true);
+	bool follow_exec = settings_flag("MEMLEAK_FOLLOW", false), follow_fork = !settings_is("MEMLEAK_FOLLOW", "0");
 	if (!follow_exec)
 		do_not_follow_exec();
 	const char *why = obstacle(true);
@@ -138,12 +139,13 @@ static void __attribute__((constructor)) open_door(void)
 	if (!why) {
 		settings_read_places(&options);
 		settings_read_knobs(&options);
-		pyframes_allow(!settings_is("MEMLEAK_PYTHON", "0"));
+		pyframes_allow(settings_flag("MEMLEAK_PYTHON", true));
 		if (!open_recording(&options, true, follow_fork, &why) && !why)
 			why = "could not start";
 		else if (tracer_is_recording())
 			why = NULL;
 	}
+	settings_environment_is_new(false);
 	if (why)
 		settings_say("not tracing: ", why, "");
 	else if (recording.is_private)

@@ -56,6 +56,7 @@ _ENVIRONMENT = (
 )
 # The variables that set an interval.
 INTERVAL_VARIABLES = tuple(variable for variable, knob in _ENVIRONMENT if knob != "sample_bytes")
+_BLANKS = " \t\n\v\f\r"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -250,7 +251,7 @@ def parse_interval(text: str) -> int:
     Raises:
         ValueError: not a whole number from 1 to 10000.
     """
-    stripped = text.strip()
+    stripped = text.strip(_BLANKS)
     if not _is_number(stripped):
         raise ValueError(f"{text!r} is not a whole number from {INTERVAL_MIN} to {INTERVAL_MAX}")
     value = int(stripped)
@@ -261,19 +262,18 @@ def parse_interval(text: str) -> int:
 def parse_bytes(text: str) -> int:
     """Read a size such as `4194304`, `512K`, `4M` or `4MiB`; units are powers of 1024.
 
+    The core reads the environment by the same rules (native/src/settings.c).
+
     Raises:
         ValueError: not a size.
     """
-    number = text.strip().lower()
-    for suffix in ("ib", "b"):
-        if number.endswith(suffix):
-            number = number[: -len(suffix)]
-            break
-    unit = number[-1:] if number[-1:] in _UNITS else ""
-    number = number[: len(number) - len(unit)].rstrip()
-    if not _is_number(number):
+    number = text.strip(_BLANKS).lower()
+    digits = number.rstrip("kmgib")
+    suffix = number[len(digits) :]
+    unit = suffix[:1] if suffix[:1] in _UNITS else ""
+    if suffix not in (unit, f"{unit}b", unit and f"{unit}i", unit and f"{unit}ib") or not _is_number(digits.rstrip(_BLANKS)):
         raise ValueError(f"{text!r} is not a size: write bytes or a number with K, M or G, as in 4M")
-    return int(number) * _UNITS[unit]
+    return int(digits) * _UNITS[unit]
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
@@ -324,7 +324,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, int], list[s
 
 def python_wanted(environ: Mapping[str, str]) -> bool:
     """Tell whether *environ* leaves Python's frames and allocators to be looked at: `MEMLEAK_PYTHON=0` does not."""
-    return environ.get("MEMLEAK_PYTHON", "") != "0"
+    return environ.get("MEMLEAK_PYTHON", "").strip(_BLANKS) != "0"
 
 
 def _is_number(text: str) -> bool:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from settingcases import INTERVALS, SIZES
 from tracing import Functions, Sum, assert_consistent, outcome, private_tmpfs, run
 
 from memleak import recording
@@ -39,7 +40,9 @@ BAD = [
     ("MEMLEAK_MIN_SAMPLE_INTERVAL", "-1"), ("MEMLEAK_MIN_SAMPLE_INTERVAL", "many"), ("MEMLEAK_MIN_SAMPLE_INTERVAL", "300"),
     ("MEMLEAK_MAX_SAMPLE_INTERVAL", "1e3"), ("MEMLEAK_MAX_SAMPLE_INTERVAL", "15"), ("MEMLEAK_MAX_SAMPLE_INTERVAL", "99999999999999999999999"),
     ("MEMLEAK_SAMPLE_BYTES", "4095"), ("MEMLEAK_SAMPLE_BYTES", "x"), ("MEMLEAK_SAMPLE_BYTES", "9999999999G"),
-    ("MEMLEAK_ROOM", "1"), ("MEMLEAK_ROOM", "64T"), ("MEMLEAK_SEED", "abc"),
+    ("MEMLEAK_ROOM", "1"), ("MEMLEAK_ROOM", "64T"), ("MEMLEAK_SEED", "abc"), ("MEMLEAK_SEED", "1K"), ("MEMLEAK_THREAD", "no"),
+    ("MEMLEAK_PYTHON", "off"), ("MEMLEAK_FOLLOW", "yes"), ("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", "0"),
+    ("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", "5000"), ("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", "255"), ("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", "1K"),
 ]  # fmt: skip
 
 
@@ -53,6 +56,32 @@ def test_bad_setting_gives_one_line_and_the_default(tracer, settings, name, valu
     assert header.effective[:2] == (16, 256)
     assert header.effective_sample_bytes == 4 << 20
     assert header.file_bytes == 32 << 20
+
+
+def test_settings_are_read_as_the_package_reads_them(tracer, settings):
+    """Intervals and sizes, however they are written."""
+    names = {"MEMLEAK_MIN_SAMPLE_INTERVAL": INTERVALS, "MEMLEAK_SAMPLE_BYTES": SIZES}
+    for name, cases in names.items():
+        for text, value in cases.items():
+            greatest = {"MEMLEAK_MAX_SAMPLE_INTERVAL": "10000"}
+            done = tracer.run(settings, mode="normal", env={**greatest, name: text})
+            header = tracer.only(settings).header
+            if value is None:
+                one_line(done.stderr, name)
+            else:
+                assert done.stderr == "", text
+            got = header.effective[0] if cases is INTERVALS else header.effective_sample_bytes
+            assert got == ((16 if cases is INTERVALS else 4 << 20) if value is None else value), text
+            tracer.forget()
+
+
+@pytest.mark.parametrize("name", ["MEMLEAK_MODE", "MEMLEAK_MIN_SAMPLE_INTERVAL", "MEMLEAK_THREAD"])
+def test_bad_setting_is_told_once_for_all_that_is_executed(tracer, name):
+    """A shell that starts many programs has one line, not one for each."""
+    done = tracer.run("sh", "-c", "/bin/true; (/bin/true; exec /bin/true); exec /bin/true", mode="normal", env={name: "bad"})
+    assert done.returncode == 0
+    one_line(done.stderr, name)
+    assert len(tracer.recordings()) >= 3
 
 
 def test_each_bad_setting_has_its_line(tracer, settings):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -320,6 +322,29 @@ def test_set_user_id_program_runs_untraced_with_one_line(compiled):
     assert (done.returncode, done.stdout) == (4, "out\n")
     assert done.stderr.count("\n") == 1
     assert "set-user-id" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "mib"), [("RLIMIT_DATA", 17), ("RLIMIT_DATA", 20), ("RLIMIT_DATA", 48), ("RLIMIT_AS", 48)]
+)
+def test_little_address_space_runs_untraced_with_one_line(name, mib):
+    """With the core preloaded the loader would have no room left for the program's own libraries."""
+    number = getattr(resource, name)
+
+    def restrict() -> None:
+        resource.setrlimit(number, (mib << 20, resource.getrlimit(number)[1]))
+
+    words = ("sh", "-c", "echo hi; exit 3")
+    done = run("--quiet", *words, preexec_fn=restrict)
+    assert (done.returncode, done.stdout) == (3, "hi\n")
+    assert done.stderr.count("\n") == 1
+    assert f"{mib} MiB" in done.stderr and "ulimit" in done.stderr and "without tracing" in done.stderr
+
+
+def test_enough_address_space_is_no_obstacle(leaky):
+    """A limit by itself does not stop tracing."""
+    restrict = functools.partial(resource.setrlimit, resource.RLIMIT_DATA, (64 << 20, resource.RLIM_INFINITY))
+    assert "\n#1 " in run(leaky, "5000", preexec_fn=restrict).stderr
 
 
 def test_disabled_by_the_environment(leaky, runtime_directory):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from .. import _native, locate
 from ..errors import MemleakError
 from . import render
 from .common import Parser
-from .preload import loadable_core
+from .preload import limit_obstacle, loadable_core
 
 GLIBC_LEAST = (2, 28)
 KERNEL_GROWING = (5, 14)  # MADV_POPULATE_WRITE
@@ -179,9 +178,9 @@ def _environment() -> Iterator[Finding]:
 
     for warning in config.from_environment(os.environ)[1]:
         yield Finding("warn", "environment", warning)
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < 256 << 20:
-        yield Finding("warn", "environment", f"address space is limited to {limit >> 20} MiB; the core takes less room")
+    limited = limit_obstacle()
+    if limited is not None:
+        yield Finding("fail", "environment", f"{limited}; memleak run starts programs untraced")
 
 
 def _proc() -> Finding:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from collections.abc import Mapping
 
 from .. import _native, config, locate
 from ..errors import CoreError
+
+LEAST_LIMIT = 64 << 20  # RLIMIT_AS and RLIMIT_DATA of a program that is preloaded
 
 
 def loadable_core() -> tuple[str | None, str | None]:
@@ -39,6 +42,22 @@ def loadable_core() -> tuple[str | None, str | None]:
         except OSError:
             continue
     return None, f"{path}: LD_PRELOAD cannot carry this path, and no runtime directory can hold a link to it"
+
+
+def limit_obstacle() -> str | None:
+    """Return why a program with the resource limits of this process must do without the core, None if it need not.
+
+    The core takes 16 MiB of address space when it is loaded and as much as `MEMLEAK_ROOM` says for its recording. With less
+    left the loader cannot bring in the program's own libraries, or the program runs into its limit earlier than without us.
+    """
+    for limit, name, option in ((resource.RLIMIT_AS, "address space", "-v"), (resource.RLIMIT_DATA, "data segment", "-d")):
+        size, _ = resource.getrlimit(limit)
+        if size != resource.RLIM_INFINITY and size < LEAST_LIMIT:
+            return (
+                f"the {name} is limited to {size >> 20} MiB (ulimit {option}), and the core needs a limit of"
+                f" {LEAST_LIMIT >> 20} MiB or more"
+            )
+    return None
 
 
 def environment(

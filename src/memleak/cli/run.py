@@ -17,7 +17,7 @@ from typing import NoReturn
 from .. import config
 from . import knobs, launch, program
 from .common import Parser, UsageError, complain, positive
-from .preload import environment, loadable_core
+from .preload import environment, limit_obstacle, loadable_core
 
 EPILOG = """\
 The program is a module (-m MOD), a file that ends in .py, or anything found as a shell finds it.
@@ -170,7 +170,7 @@ def _traceable(path: str, options: Namespace) -> str | None:
         return None
     core, reason = loadable_core()
     if core is not None:
-        reason = program.obstacle(shutil.which(path) or path, core)
+        reason = program.obstacle(shutil.which(path) or path, core) or limit_obstacle()
     if reason is None:
         return core
     complain("run", f"{reason}; it runs without tracing")
