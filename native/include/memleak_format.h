@@ -265,6 +265,7 @@ enum mlf_domain {
 };
 
 #define MLF_ROW_OVERFLOW 1U // the row of everything that found no room; it has no stack
+#define MLF_ROW_PYTHON_LOST 2U // there was no room for its Python stack at first; lost while python_stack is 0
 
 // Counters only grow. Read the `freed_*` before the `alloc_*` and clamp: the difference is then
 // never negative. Live figures of an answer come from the live set, not from these.

@@ -78,8 +78,12 @@ struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, 
 {
 	uint64_t key = mix_key(stack->hash, stack->python_hash, domain);
 	uint32_t ref = index_find(MLF_KIND_ROW_INDEX, key);
-	if (likely(ref))
-		return recording_at(ref);
+	if (likely(ref)) {
+		struct mlf_row *row = recording_at(ref);
+		if (unlikely(stack->python && !row->python_stack)) // there is room by now
+			store_release(&row->python_stack, stack->python); // pairs with readers of the file
+		return row;
+	}
 
 	const uint64_t *frame = stack->frame;
 	unsigned frames = stack->frames, plumbing = 0;
@@ -99,6 +103,7 @@ struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, 
 	if (row) {
 		row->native_stack = stack_ref;
 		row->python_stack = stack->python;
+		row->flags = stack->python_lost ? MLF_ROW_PYTHON_LOST : 0;
 		ref = index_insert(MLF_KIND_ROW_INDEX, key, recording_ref(row));
 	}
 	if (!ref) {

@@ -14,6 +14,7 @@ struct rows_stack {
 	uint64_t hash;
 	bool truncated;
 	uint32_t python; // ref of its Python half, 0 = none
+	bool python_lost; // it has one that found no room
 	uint64_t python_hash;
 };
 

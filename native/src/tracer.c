@@ -253,6 +253,7 @@ static NOINLINE void add_python(struct rows_stack *stack)
 	unsigned n = pyframes_walk(frames, recording.header->max_frames, &stack->python_hash, &truncated);
 	if (n)
 		stack->python = pyframes_store(frames, n, stack->python_hash, truncated);
+	stack->python_lost = n && !stack->python;
 }
 
 static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs)

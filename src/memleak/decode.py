@@ -12,7 +12,7 @@ from typing import Any, Optional
 from . import layout
 from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 from .errors import NewerFormatError, RecordingError
-from .pystacks import PythonStacks
+from .pystacks import LOST_STACK, PythonStacks
 from .records import (
     UNKNOWN_MODULE,
     Frame,
@@ -306,8 +306,9 @@ class Decoder:
         merged: dict[tuple[Any, ...], list[int]] = {}
         python_stack = self._python.stack
         for ref, fields in self._raw_rows.items():
-            stacks = *self._stack(fields[2]), python_stack(fields[3])
-            merged.setdefault((fields[1], fields[5], fields[4], fields[6] & 1, *stacks), []).append(ref)
+            lost = fields[6] & layout.ROW_PYTHON_LOST and not fields[3]
+            stacks = *self._stack(fields[2]), LOST_STACK if lost else python_stack(fields[3])
+            merged.setdefault((fields[1], fields[5], fields[4], fields[6] & layout.ROW_OVERFLOW, *stacks), []).append(ref)
         for (key, domain, label_set, overflow, frames, truncated, python), refs in merged.items():
             for ref in refs:
                 self.row_of_ref[ref] = len(self.rows)
@@ -323,7 +324,7 @@ class Decoder:
                     ref=refs[0],
                     key=key,
                     domain=domain,
-                    overflow=bool(overflow & layout.ROW_OVERFLOW),
+                    overflow=bool(overflow),
                     missing=False,
                     stack=frames,
                     truncated=truncated,

@@ -11,7 +11,7 @@ from .estimate import estimate_bytes, estimate_count, is_narrow
 from .recording import Recording
 from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
 from .rows import Row
-from .shown import PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
+from .shown import LOST_PYTHON, PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
 from .stacks import MIXED, Tracer, back_trace, token
 
 TENANT_ID = 500  # OceanBase's number for memory of the server itself
@@ -225,7 +225,7 @@ class Group:
     ) -> tuple[Optional[str], Optional[str], Optional[str]]:
         """Return the stack as the columns have it: Python, native, mixed; *mixed* if that is known already."""
         row = self.recorded[0]
-        python = joined(tracer.frames(row, [], PYTHON)) if row.python_stack else None
+        python = joined(tracer.frames(row, [], PYTHON)) or None
         native = tracer.native_trace(places) if places else None
         if python is None or not tracer.can_name:
             return python, native, native
@@ -322,7 +322,7 @@ def _identify(sources: tuple[Source, ...], stack: Group, group_by: str, tracer: 
 
 def _identify_python(row: RecordedRow, group_by: str) -> tuple[Any, str]:
     if not row.python_stack:
-        label = MISSING if row.missing else OVERFLOW if row.overflow else NO_PYTHON
+        label = MISSING if row.missing else OVERFLOW if row.overflow else LOST_PYTHON if row.python_lost else NO_PYTHON
         return (label,), label
     file, name, line = row.python_stack[0][:3]
     if group_by == "python_file":

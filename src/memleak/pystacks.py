@@ -26,6 +26,7 @@ class _Code(NamedTuple):
 
 
 NO_STACK = PythonStack()
+LOST_STACK = PythonStack((), True)
 
 
 class PythonStacks:
@@ -38,6 +39,7 @@ class PythonStacks:
         self._stacks: dict[int, PythonStack] = {0: NO_STACK}
         self._frames: dict[int, PythonFrame] = {}
         self._codes: dict[int, Optional[_Code]] = {0: None}
+        self._names: dict[int, str] = {}  # thousands of code objects share a file's name
 
     def stack(self, ref: int) -> PythonStack:
         """Return the stack at *ref*; one that is not there is empty, truncated, and counted as lost.
@@ -59,7 +61,7 @@ class PythonStacks:
                 raise Damage
         except (Damage, BeyondEnd):
             self._arena.lose("Python stacks that are not in this copy")
-            return PythonStack((), True)
+            return LOST_STACK
         words = struct.unpack_from(f"<{count}Q", raw, at + shape.bytes)
         known = self._frames.get
         frames, empty_runs = [], 0
@@ -97,8 +99,14 @@ class PythonStacks:
         except (Damage, BeyondEnd):
             arena.lose("Python code objects that are not in this copy")
             return None
-        what = "names of Python code that are not in this copy"
         table = arena.raw[at + shape.bytes : at + shape.bytes + table_bytes]
         lines = LineTable(kind, table, first_line, cut=bool(flags & layout.CODE_CUT))
         known_line = first_line if first_line > 0 else None
-        return _Code(text(arena.string(file, what)), text(arena.string(name, what)), known_line, lines)
+        return _Code(self._text(file), self._text(name), known_line, lines)
+
+    def _text(self, ref: int) -> str:
+        found = self._names.get(ref)
+        if found is None:
+            raw = self._arena.string(ref, "names of Python code that are not in this copy")
+            found = self._names[ref] = text(raw)
+        return found

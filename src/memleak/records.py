@@ -301,6 +301,11 @@ class RecordedRow(NamedTuple):
     age_median_cs: Optional[int]  # at `Header.end_cs`, each sample counted with its weight
 
     @property
+    def python_lost(self) -> bool:
+        """Whether there is a Python stack of which nothing is in the recording."""
+        return self.python_truncated and not self.python_stack
+
+    @property
     def mod_name(self) -> str:
         """What the program asked through, in OceanBase's column: glibc_malloc, operator_new, …."""
         return layout.DOMAINS[self.domain] if self.domain < len(layout.DOMAINS) else f"domain_{self.domain}"

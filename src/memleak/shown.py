@@ -11,6 +11,7 @@ NATIVE = "native"
 PYTHON = "python"
 UNKNOWN = "??"
 UNPLACED = "(Python frames whose place among the native ones is not known:)"
+LOST_PYTHON = "(Python frames: no room for them in the recording)"
 
 
 class ShownFrame(NamedTuple):
@@ -57,6 +58,10 @@ class ShownFrame(NamedTuple):
         if not self.file:
             return self.function
         return f"{self.function} ({self.file}:{self.line})" if self.line else f"{self.function} ({self.file})"
+
+
+# Stands for Python frames that there were.
+LOST_FRAME = ShownFrame(PYTHON, LOST_PYTHON, None, None, None, None, False, True)
 
 
 @lru_cache(maxsize=4096)

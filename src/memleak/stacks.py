@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from .mixing import Runs, mix
 from .records import Frame, Module, PythonFrame, RecordedRow
-from .shown import NATIVE, PYTHON, ShownFrame, file_name
+from .shown import LOST_FRAME, NATIVE, PYTHON, ShownFrame, file_name
 from .symbolize.frames import begins_stack, is_plumbing
 
 TOKENS = 16
@@ -92,6 +92,8 @@ class Tracer:
             side: `mixed`, or one of `native` and `python`.
         """
         native = [] if side == PYTHON else [self._shown(*place) for place in self.own_stack(places)]
+        if side != NATIVE and row.python_lost:
+            return [*(frame for place in native for frame in place), LOST_FRAME]
         recorded = () if side == NATIVE else row.python_stack
         python = [_shown_python(frame) for frame in recorded]
         whole = not (row.truncated or row.python_truncated)

@@ -44,6 +44,20 @@ static void test_one_row_each(void)
 	CHECK(rows_of(&empty, MLF_DOMAIN_MALLOC, 9) == rows_of(&empty, MLF_DOMAIN_MALLOC, 9));
 }
 
+static void test_python_half_that_finds_room_later(void)
+{
+	struct rows_stack stack = stack_of(none, 3, 777);
+	stack.python_hash = 778;
+	stack.python_lost = true;
+	struct mlf_row *row = rows_of(&stack, MLF_DOMAIN_MALLOC, 5);
+	CHECK(row->flags == MLF_ROW_PYTHON_LOST && row->python_stack == 0);
+	stack.python_lost = false;
+	stack.python = 12345;
+	CHECK(rows_of(&stack, MLF_DOMAIN_MALLOC, 6) == row && row->python_stack == 12345);
+	stack.python = 0; // no room again: what is known stays
+	CHECK(rows_of(&stack, MLF_DOMAIN_MALLOC, 7) == row && row->python_stack == 12345);
+}
+
 static void test_counters(void)
 {
 	struct mlf_row *row = numbered_row(1);
@@ -216,6 +230,7 @@ int main(void)
 {
 	open_private(8U << 20);
 	test_one_row_each();
+	test_python_half_that_finds_room_later();
 	test_counters();
 	test_counters_of_many_threads();
 	test_history();

@@ -65,6 +65,18 @@ def test_cut_stack():
     assert only_row(writer).python_truncated
 
 
+def test_a_stack_that_found_no_room():
+    """The row has none, and says that there was one; one that found room later is as any other."""
+    writer = RecordingWriter()
+    writer.row((), flags=2)
+    row = only_row(writer)
+    assert (row.python_stack, row.python_truncated, row.python_lost, row.overflow) == ((), True, True, False)
+    writer = RecordingWriter()
+    writer.row((), flags=2, python=writer.python_stack([(writer.code("a.py", "f"), 0)]))
+    row = only_row(writer)
+    assert len(row.python_stack) == 1 and not row.python_truncated and not row.python_lost
+
+
 def test_a_recording_without_python():
     """Older recordings have none of it."""
     writer = RecordingWriter()

@@ -8,7 +8,7 @@ from recordingwriter import RecordingWriter
 from memleak import errors, recording
 from memleak.query import Snapshot
 from memleak.rows import COLUMNS
-from memleak.shown import UNPLACED
+from memleak.shown import LOST_PYTHON, UNPLACED
 
 LOOP = "_PyEval_EvalFrameDefault"
 NAMES = {0x10: "list_resize", 0x20: LOOP, 0x30: "list_sort", 0x40: LOOP, 0x50: "main"}
@@ -170,6 +170,23 @@ def test_two_instructions_of_a_line_are_one_place():
     assert [(row.samples, row.total_bytes, row.python_trace) for row in rows] == [
         (2, 200, "f at a.py:11"), (1, 100, "f at a.py:12"),
     ]  # fmt: skip
+
+
+def test_python_stack_that_found_no_room_is_said_to_be_missing():
+    """Not the row of a program without Python: every side, column and group says so."""
+    writer = RecordingWriter(python_version=0x030A0DF0, python_state=1)
+    module = writer.module("/usr/bin/python3.10", build_id=b"\x01" * 20, main=True)
+    writer.live(writer.row([(module, 0x10), (module, 0x20)], flags=2), size=9)
+    snapshot = snapshot_of(writer)
+    (row,) = snapshot.rows()
+    assert (row.python_trace, row.native_trace) == (LOST_PYTHON, f"list_resize < {LOOP}")
+    assert row.mixed_trace == f"list_resize < {LOOP} < {LOST_PYTHON}"
+    assert row.trace == ("list_resize (python3.10)", f"{LOOP} (python3.10)", LOST_PYTHON)
+    assert snapshot.top(side="python")[0].trace == (LOST_PYTHON,)
+    assert LOST_PYTHON not in snapshot.top(side="native")[0].trace
+    for group in ("python_function", "python_file", "python_line"):
+        assert [found.group for found in snapshot.top(group_by=group)] == [LOST_PYTHON]
+    assert "1 with a Python stack that was cut" in snapshot.footer()["coverage"]
 
 
 def test_diff_tells_python_stacks_apart():
