@@ -152,17 +152,17 @@ MUTANTS = {
     "maps are read to the first line only": Mutant("pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"),
     "knob words are believed": Mutant("tracer", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
     "the dead of a living pid are kept": Mutant(
-        "place", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_place"
+        "siblings", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_siblings"
     ),
     "the newest is removed": Mutant(
-        "place",
+        "siblings",
         "found[i].modified_ns < oldest->modified_ns",
         "found[i].modified_ns > oldest->modified_ns",
-        "test_place",
+        "test_siblings",
     ),
-    "a zombie lives": Mutant("place", "return zombie ? 0 :", "return zombie && 0 ? 0 :", "test_place"),
-    "room is made once": Mutant("place", "\t\tprune(directory_fd);\n\t}", "\t}", "test_place"),
-    "no limit to the bytes of the dead": Mutant("place", " || dead_bytes > kept || (dead", " || (dead", "test_place"),
+    "a zombie lives": Mutant("siblings", "return zombie ? 0 :", "return zombie && 0 ? 0 :", "test_siblings"),
+    "room is made once": Mutant("siblings", "\t\tprune(directory_fd, 0);\n\t}", "\t}", "test_siblings"),
+    "no limit to the bytes of the dead": Mutant("siblings", " || dead_bytes > kept || (dead", " || (dead", "test_siblings"),
 }
 
 

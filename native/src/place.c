@@ -2,72 +2,44 @@
 //
 // Context:   cold; may run inside malloc (forked child), so direct system calls and static buffers:
 //            one opener at a time, guarded by the caller.
-// Invariant: nothing is written or removed outside a directory that is ours and 0700; a living
-//            process's recording is never removed.
+// Invariant: nothing is written or removed outside a directory that is ours and 0700.
 // Why:       only tmpfs is mapped: a page that cannot be had there fails at MADV_POPULATE_WRITE, in
 //            cold code, and not as SIGBUS in a hook.
 // Proof:     tests/native/test_place.c; tests/integration/test_environment.py
 #include "place.h"
 
-#include "memleak_format.h"
 #include "sys.h"
 #include "text.h"
 
 #include <linux/magic.h>
 #include <sys/statfs.h>
 
-#define DEAD_KEPT 16
-#define DEAD_BYTES_KEPT (64UL << 20)
-#define ROOM_KEPT_FREE (3UL << 20) // what a recording starts with
-#define SHARE_OF_FILE_SYSTEM 8
-#define NAMES_MAX 512 // recordings looked at in one directory
-
-static bool read_stat(uint32_t pid, char *stat, size_t bytes)
-{
-	char path[32];
-	struct text t = text_in(path, sizeof(path));
-	text_add(&t, "/proc/");
-	text_decimal(&t, pid);
-	text_add(&t, "/stat");
-	return sys_read_file(path, stat, bytes) > 0;
-}
-
-uint64_t place_process_start_ticks(uint32_t pid)
-{
-	char stat[512];
-	return read_stat(pid, stat, sizeof(stat)) ? text_stat_field(stat, 22) : 0;
-}
-
-// The same, but 0 for one that has ended and waits for its parent to notice. (A main thread alone may have ended, too.)
-static NOINLINE uint64_t living_since(uint32_t pid)
-{
-	char stat[512];
-	if (!read_stat(pid, stat, sizeof(stat)))
-		return 0;
-	bool zombie = text_stat_letter(stat) == 'Z' && text_stat_field(stat, 20) <= 1;
-	return zombie ? 0 : text_stat_field(stat, 22);
-}
-
 // ---- the directory -----------------------------------------------------------------------------
 
 static const char *check_directory(int fd)
 {
 	struct stat about;
-	struct statfs system;
 	if (sys_fstat(fd, &about) < 0 || !S_ISDIR(about.st_mode))
 		return "is not a directory";
 	if (about.st_uid != (uid_t)sys_getuid())
 		return "belongs to another user";
 	if (about.st_mode & 0077)
 		return "is open to others (want mode 0700)";
-	if (sys_fstatfs(fd, &system) < 0 || (unsigned long)system.f_type != TMPFS_MAGIC)
-		return "is not on tmpfs";
 	return NULL;
 }
 
-// Opens `path`, making it 0700 if it is missing. -1 and *why if it will not do.
-static int open_directory(const char *path, const char **why)
+static bool is_tmpfs(int fd)
 {
+	struct statfs system;
+	return sys_fstatfs(fd, &system) == 0 && (unsigned long)system.f_type == TMPFS_MAGIC;
+}
+
+int place_open_directory(const char *path, const char **why)
+{
+	if (path[0] != '/') {
+		*why = "is not an absolute path";
+		return -1;
+	}
 	sys_mkdir(path, 0700); // umask can only take bits away; an existing one is checked below
 	int fd = (int)sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0) {
@@ -82,294 +54,43 @@ static int open_directory(const char *path, const char **why)
 	return fd;
 }
 
-// ---- the recordings already there --------------------------------------------------------------
-
-struct found {
-	uint64_t bytes, modified_ns;
-	char name[64];
-	bool dead;
-};
-static struct found found[NAMES_MAX];
-static char entries[4096];
-
-static uint64_t own_pid_namespace;
-
-// Is this name PID-START-RANDOM.mlrec, and is its process gone?
-static bool parse_name(const char *name, uint32_t *pid, uint64_t *start_ticks)
-{
-	uint64_t number, random;
-	if (!text_parse_decimal(&name, &number) || number > INT32_MAX || *name++ != '-' ||
-	    !text_parse_decimal(&name, start_ticks) || *name++ != '-' || !text_parse_hex(&name, 16, &random))
-		return false;
-	*pid = (uint32_t)number;
-	return text_equal(name, ".mlrec");
-}
-
-static uint64_t pid_namespace(void)
-{
-	char link[64] = {0};
-	uint64_t inode = 0;
-	long n = sys_readlink("/proc/self/ns/pid", link, sizeof(link) - 1);
-	for (const char *s = link; n > 0 && *s; s++)
-		if (*s == '[') {
-			s++;
-			text_parse_decimal(&s, &inode);
-			break;
-		}
-	return inode;
-}
-
-// Is this recording finished: its process gone, or stopped by it?
-static bool is_dead(int directory_fd, const char *name, uint32_t pid, uint64_t start_ticks)
-{
-	// A process of another pid namespace cannot be judged from here: take it for alive.
-	enum { WANTED = offsetof(struct mlf_header, pid_namespace) + sizeof(uint64_t) };
-	struct mlf_header head;
-	int fd = (int)sys_openat(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	long n = sys_read(fd, &head, WANTED);
-	sys_close(fd);
-	if (n == WANTED && head.magic == MLF_MAGIC && head.state == MLF_STATE_STOPPED)
-		return true;
-	if (!own_pid_namespace)
-		return false; // no /proc here: nothing could be told
-	uint64_t namespace = n == WANTED ? head.pid_namespace : 0;
-	if (namespace && namespace != own_pid_namespace)
-		return false;
-	return living_since(pid) != start_ticks;
-}
-
-struct linux_dirent64 {
-	uint64_t inode;
-	int64_t offset;
-	uint16_t length;
-	uint8_t type;
-	char name[];
-};
-
-// Fills found[]; returns how many, and the bytes they use in *total.
-static unsigned list(int directory_fd, bool judge, uint64_t *total)
-{
-	unsigned n = 0;
-	*total = 0;
-	int fd = (int)sys_openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return 0;
-	for (long got; (got = sys_getdents(fd, entries, sizeof(entries))) > 0;) {
-		for (long at = 0; at < got;) {
-			struct linux_dirent64 *entry = (struct linux_dirent64 *)(void *)(entries + at);
-			at += entry->length;
-			uint32_t pid;
-			uint64_t start_ticks;
-			struct stat about;
-			if (n == NAMES_MAX || text_length(entry->name) >= sizeof(found[0].name) ||
-			    !parse_name(entry->name, &pid, &start_ticks))
-				continue;
-			if (sys_call6(SYS_newfstatat, directory_fd, (long)entry->name, (long)&about,
-				      AT_SYMLINK_NOFOLLOW, 0, 0) < 0 ||
-			    !S_ISREG(about.st_mode))
-				continue;
-			struct found *f = &found[n++];
-			struct text t = text_in(f->name, sizeof(f->name));
-			text_add(&t, entry->name);
-			f->bytes = (uint64_t)about.st_blocks * 512;
-			f->modified_ns = (uint64_t)about.st_mtim.tv_sec * 1000000000u + (uint64_t)about.st_mtim.tv_nsec;
-			f->dead = judge && is_dead(directory_fd, entry->name, pid, start_ticks);
-			*total += f->bytes;
-		}
-	}
-	sys_close(fd);
-	return n;
-}
-
-// Gives back what a dead recording had backed and never used (all but 1 % of a short full-mode run). A hole and not
-// a truncation: a forked child may still have the file mapped, and must not meet its end.
-static void trim(int directory_fd, struct found *f)
-{
-	uint64_t words[offsetof(struct mlf_header, room_used) / 8 + 1];
-	struct stat about;
-	int fd = (int)sys_openat(directory_fd, f->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	if (sys_read(fd, words, sizeof(words)) == sizeof(words) && sys_fstat(fd, &about) == 0) {
-		uint64_t used = round_up(words[ARRAY_LEN(words) - 1], PAGE_BYTES), size = (uint64_t)about.st_size;
-		struct timespec times[2] = {about.st_atim, about.st_mtim}; // its age decides what is pruned next
-		if (used >= MLF_ROOM_OFFSET && used < size &&
-		    sys_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, used, size - used) == 0) {
-			sys_call6(SYS_utimensat, fd, 0, (long)times, 0, 0, 0);
-			if (sys_fstat(fd, &about) == 0)
-				f->bytes = (uint64_t)about.st_blocks * 512;
-		}
-	}
-	sys_close(fd);
-}
-
-static uint64_t trim_dead(int directory_fd, unsigned n)
-{
-	uint64_t dead_bytes = 0;
-	for (unsigned i = 0; i < n; i++)
-		if (found[i].dead) {
-			trim(directory_fd, &found[i]);
-			dead_bytes += found[i].bytes;
-		}
-	return dead_bytes;
-}
-
-static uint64_t share_of_file_system(int directory_fd)
-{
-	struct statfs system;
-	if (sys_fstatfs(directory_fd, &system) < 0 || system.f_blocks == 0) // 0: a tmpfs without limit
-		return UINT64_MAX;
-	return system.f_blocks * (uint64_t)system.f_bsize / SHARE_OF_FILE_SYSTEM;
-}
-
-// Keeps the newest DEAD_KEPT dead recordings within DEAD_BYTES_KEPT and half of our share, one place kept free for us:
-// the dead never stand in the way of the living.
-static void prune(int directory_fd)
-{
-	uint64_t share = share_of_file_system(directory_fd);
-	uint64_t kept = share / 2 < DEAD_BYTES_KEPT ? share / 2 : DEAD_BYTES_KEPT;
-	uint64_t room = share / 16 < ROOM_KEPT_FREE ? share / 16 : ROOM_KEPT_FREE;
-	uint64_t total, dead_bytes = 0;
-	unsigned n = list(directory_fd, true, &total), dead = 0;
-	for (unsigned i = 0; i < n; i++)
-		if (found[i].dead) {
-			dead++;
-			dead_bytes += found[i].bytes;
-		}
-	uint64_t living_bytes = total - dead_bytes;
-	if (dead_bytes > kept || total + room > share)
-		dead_bytes = trim_dead(directory_fd, n);
-	while (dead >= DEAD_KEPT || dead_bytes > kept || (dead && living_bytes + dead_bytes + room > share)) {
-		struct found *oldest = NULL;
-		for (unsigned i = 0; i < n; i++)
-			if (found[i].dead && (!oldest || found[i].modified_ns < oldest->modified_ns))
-				oldest = &found[i];
-		if (!oldest)
-			return;
-		sys_unlinkat(directory_fd, oldest->name);
-		oldest->dead = false;
-		dead--;
-		dead_bytes -= oldest->bytes;
-	}
-}
-
-// ---- room --------------------------------------------------------------------------------------
-
-static uint64_t read_number(const char *path)
-{
-	char text[32];
-	uint64_t v = 0;
-	const char *at = text;
-	if (sys_read_file(path, text, sizeof(text)) <= 0 || !text_parse_decimal(&at, &v))
-		return 0; // "max", or no such file
-	return v;
-}
-
-// `file` of this process's cgroup v2, or of the root that a container sees.
-static uint64_t cgroup_number(const char *file)
-{
-	char cgroup[256], path[384];
-	const char *own = "";
-	if (sys_read_file("/proc/self/cgroup", cgroup, sizeof(cgroup)) > 0)
-		for (char *s = cgroup; *s; s++) {
-			if (s[0] == '0' && s[1] == ':' && s[2] == ':' && (s == cgroup || s[-1] == 0))
-				own = s + 3;
-			if (*s == '\n')
-				*s = 0;
-		}
-	struct text t = text_in(path, sizeof(path));
-	text_add(&t, "/sys/fs/cgroup");
-	text_add(&t, own);
-	text_add(&t, "/");
-	text_add(&t, file);
-	uint64_t value = t.full ? 0 : read_number(path);
-	if (value)
-		return value;
-	t = text_in(path, sizeof(path));
-	text_add(&t, "/sys/fs/cgroup/");
-	text_add(&t, file);
-	return read_number(path);
-}
-
-static bool cgroup_nearly_full(uint64_t more)
-{
-	uint64_t limit = cgroup_number("memory.max");
-	uint64_t used = cgroup_number("memory.current");
-	if (!limit) {
-		limit = read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-		used = read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes");
-	}
-	return limit && used + more > limit / 10 * 9;
-}
-
-// At least `left` of our share must be free afterwards.
-static bool has_room(int directory_fd, uint64_t more, uint64_t left)
-{
-	struct statfs system;
-	uint64_t ours;
-	if (sys_fstatfs(directory_fd, &system) < 0)
-		return false;
-	list(directory_fd, false, &ours);
-	if (ours + more + left > share_of_file_system(directory_fd) ||
-	    (system.f_blocks && system.f_bavail * (uint64_t)system.f_bsize < more)) // 0: a tmpfs without limit
-		return false;
-	return !cgroup_nearly_full(more);
-}
-
-bool place_has_room(int directory_fd, uint64_t more) { return has_room(directory_fd, more, 0); }
-
-bool place_make_room(int directory_fd, uint64_t more)
-{
-	enum { TRIES = 16 }; // workers that are replaced together open together: each try gives one of them its place
-	for (unsigned i = 0; i < TRIES; i++) {
-		if (place_has_room(directory_fd, more))
-			return true;
-		prune(directory_fd);
-	}
-	return place_has_room(directory_fd, more);
-}
-
-bool place_may_grow(const char *file_path, uint64_t bytes, uint64_t more)
-{
-	char directory[512];
-	size_t length = text_length(file_path);
-	while (length && file_path[length - 1] != '/')
-		length--;
-	if (length < 2 || length >= sizeof(directory))
-		return false;
-	for (size_t i = 0; i < length - 1; i++)
-		directory[i] = file_path[i];
-	directory[length - 1] = 0;
-	int fd = (int)sys_openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	bool room = has_room(fd, more, bytes + more);
-	sys_close(fd);
-	return room;
-}
-
-uint64_t place_fair_start(int directory_fd, uint64_t wanted, uint64_t least)
-{
-	uint64_t share = share_of_file_system(directory_fd) / 16;
-	return share >= wanted ? wanted : share < least ? least : round_down(share, PAGE_BYTES);
-}
-
 // ---- choosing ----------------------------------------------------------------------------------
 
 static bool try_directory(const char *path, struct place *out)
 {
-	if (path[0] != '/') {
-		out->why = "is not an absolute path";
-		return false;
-	}
-	out->directory_fd = open_directory(path, &out->why);
+	out->directory_fd = place_open_directory(path, &out->why);
 	if (out->directory_fd < 0)
 		return false;
+	if (!is_tmpfs(out->directory_fd)) {
+		sys_close(out->directory_fd);
+		out->directory_fd = -1;
+		out->why = "is not on tmpfs";
+		return false;
+	}
 	struct text t = text_in(out->path, sizeof(out->path));
 	text_add(&t, path);
 	return !t.full;
+}
+
+// Ours alone, and a disk: recordings are copied there.
+static bool is_good_for_copies(const char *directory)
+{
+	const char *why;
+	int fd = place_open_directory(directory, &why);
+	if (fd < 0)
+		return false;
+	sys_close(fd);
+	return true;
+}
+
+void place_name(struct text *t, uint32_t pid, uint64_t start_ticks, uint64_t random)
+{
+	text_decimal(t, pid);
+	text_char(t, '-');
+	text_decimal(t, start_ticks);
+	text_char(t, '-');
+	text_hex16(t, random);
+	text_add(t, ".mlrec");
 }
 
 bool place_choose(const char *directory, const char *runtime, uint64_t random, uint64_t start_ticks,
@@ -379,7 +100,8 @@ bool place_choose(const char *directory, const char *runtime, uint64_t random, u
 	out->directory_fd = -1;
 	out->why = out->asked_why = NULL;
 	bool chosen = directory && *directory && try_directory(directory, out);
-	if (directory && *directory && !chosen)
+	out->takes_copies = directory && *directory && !chosen && is_good_for_copies(directory);
+	if (directory && *directory && !chosen && !out->takes_copies)
 		out->asked_why = out->why;
 	if (!chosen && runtime && *runtime) {
 		struct text t = text_in(path, sizeof(path));
@@ -396,18 +118,10 @@ bool place_choose(const char *directory, const char *runtime, uint64_t random, u
 	if (!chosen)
 		return false;
 
-	own_pid_namespace = pid_namespace();
-	prune(out->directory_fd);
-
 	size_t directory_length = text_length(out->path);
 	struct text t = text_in(out->path + directory_length, sizeof(out->path) - directory_length);
 	text_char(&t, '/');
-	text_decimal(&t, (uint64_t)sys_getpid());
-	text_char(&t, '-');
-	text_decimal(&t, start_ticks);
-	text_char(&t, '-');
-	text_hex16(&t, random);
-	text_add(&t, ".mlrec");
+	place_name(&t, (uint32_t)sys_getpid(), start_ticks, random);
 	if (t.full) {
 		sys_close(out->directory_fd);
 		out->directory_fd = -1;
@@ -417,5 +131,3 @@ bool place_choose(const char *directory, const char *runtime, uint64_t random, u
 	out->name = out->path + directory_length + 1;
 	return true;
 }
-
-uint64_t place_pid_namespace(void) { return pid_namespace(); }

@@ -13,11 +13,11 @@
 #include "clock.h"
 #include "place.h"
 #include "sampler.h"
+#include "siblings.h"
 #include "stats.h"
 #include "sys.h"
 #include "text.h"
 
-#include <sys/resource.h>
 #include <sys/utsname.h>
 
 #define LEAST_BYTES (512U << 10)
@@ -96,7 +96,7 @@ bool recording_grow(void)
 	bool grown = false;
 	// Tables double, so the next segment may want as much as everything used so far.
 	if (backed + step <= header->file_bytes && used + used + step > backed) {
-		grown = place_may_grow(recording.path, backed, step) &&
+		grown = siblings_may_grow(recording.path, backed, step) &&
 			sys_madvise(recording.base + backed, step, MADV_POPULATE_WRITE) == 0;
 		if (grown) {
 			store_release(&header->room_backed, backed + step); // pairs with recording_take()
@@ -123,7 +123,7 @@ static void fill_identity(struct mlf_header *header, const struct recording_opti
 	header->parent_pid = (uint32_t)sys_getppid();
 	header->start_ticks = start_ticks;
 	header->parent_recording_id = options->parent_recording_id;
-	header->pid_namespace = place_pid_namespace();
+	header->pid_namespace = siblings_pid_namespace();
 	header->uid = (uint32_t)sys_getuid();
 	header->clock_ticks_per_s = 100; // USER_HZ, the same on every Linux we run on
 	header->start_realtime_ns = clock_realtime_ns();
@@ -167,15 +167,6 @@ static void fill_identity(struct mlf_header *header, const struct recording_opti
 	header->mmap_always_bytes = options->mmap_always_bytes;
 }
 
-static uint64_t file_size_limit(void)
-{
-	struct rlimit limit;
-	// Beyond RLIMIT_FSIZE ftruncate() would raise SIGXFSZ in the program.
-	if (sys_call6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0) < 0)
-		return UINT64_MAX;
-	return limit.rlim_cur;
-}
-
 // Maps the file and backs its first *start bytes. NULL and *why if that cannot be.
 static unsigned char *map_file(const struct place *place, uint32_t *cap, uint32_t *start, const char **why)
 {
@@ -185,8 +176,8 @@ static unsigned char *map_file(const struct place *place, uint32_t *cap, uint32_
 		return NULL;
 	}
 	unsigned char *base = NULL;
-	if (file_size_limit() < *cap)
-		*cap = (uint32_t)round_down(file_size_limit(), PAGE_BYTES);
+	if (sys_file_size_limit() < *cap)
+		*cap = (uint32_t)round_down(sys_file_size_limit(), PAGE_BYTES);
 	if (*cap < LEAST_BYTES || sys_ftruncate(fd, *cap) < 0) {
 		*why = "the file size limit is too small";
 		goto fail;
@@ -201,7 +192,7 @@ static unsigned char *map_file(const struct place *place, uint32_t *cap, uint32_
 	if (*start > *cap)
 		*start = *cap;
 	for (;; *start /= 2) {
-		long backed = *start < LEAST_BYTES || !place_make_room(place->directory_fd, *start)
+		long backed = *start < LEAST_BYTES || !siblings_make_room(place->directory_fd, *start)
 				  ? -12 // ENOMEM
 				  : sys_madvise(base, *start, MADV_POPULATE_WRITE);
 		if (backed == -22) // EINVAL: older than Linux 5.14; this much for good
@@ -252,7 +243,7 @@ bool recording_open(const struct recording_options *options, const char **why)
 	uint64_t random[2] = {0, 0};
 	if (sys_getrandom(random, sizeof(random)) != sizeof(random))
 		random[0] = clock_monotonic_precise_ns() * MLF_CHECK_1, random[1] = random[0] ^ (uintptr_t)&place;
-	uint64_t start_ticks = place_process_start_ticks((uint32_t)sys_getpid());
+	uint64_t start_ticks = siblings_process_start_ticks((uint32_t)sys_getpid());
 	uint32_t cap = options->cap_bytes, start = options->start_bytes;
 	if (start > cap)
 		start = cap;
@@ -261,13 +252,15 @@ bool recording_open(const struct recording_options *options, const char **why)
 	recording.asked_why = NULL;
 
 	if (place_choose(options->directory, options->runtime_directory, random[0], start_ticks, &place)) {
-		start = (uint32_t)place_fair_start(place.directory_fd, start, LEAST_BYTES);
+		siblings_prune(place.directory_fd);
+		start = (uint32_t)siblings_fair_start(place.directory_fd, start, LEAST_BYTES);
 		base = map_file(&place, &cap, &start, why);
 		sys_close(place.directory_fd);
 	} else {
 		*why = place.why;
 	}
 	recording.asked_why = place.asked_why;
+	recording.copies_directory = place.takes_copies ? options->directory : NULL;
 	bool is_private = !base;
 	if (is_private) {
 		cap = start;

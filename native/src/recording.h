@@ -25,6 +25,7 @@ struct recording {
 	bool is_private;     // in private memory: no file could be had
 	const char *private_why; // what is wrong with the last directory tried; never NULL
 	const char *asked_why; // what is wrong with the directory that was asked for; NULL: nothing
+	const char *copies_directory; // not on tmpfs: it gets copies (copies.h); NULL: none
 	char path[RECORDING_PATH_MAX];
 };
 extern struct recording recording HIDDEN;

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -47,6 +48,14 @@ static inline long sys_read(int fd, void *to, size_t bytes) { return sys_call(SY
 static inline long sys_write(int fd, const void *from, size_t bytes) { return sys_call(SYS_write, fd, from, bytes); }
 static inline long sys_fstat(int fd, struct stat *out) { return sys_call(SYS_fstat, fd, out, 0); }
 static inline long sys_mkdir(const char *path, int mode) { return sys_call(SYS_mkdirat, AT_FDCWD, path, mode); }
+static inline long sys_renameat(int dir, const char *from, const char *to)
+{
+	return sys_call6(SYS_renameat, dir, (long)from, dir, (long)to, 0, 0);
+}
+static inline long sys_pwrite(int fd, const void *from, size_t bytes, uint64_t offset)
+{
+	return sys_call6(SYS_pwrite64, fd, (long)from, (long)bytes, (long)offset, 0, 0);
+}
 static inline long sys_unlinkat(int dir, const char *name) { return sys_call(SYS_unlinkat, dir, name, 0); }
 static inline long sys_ftruncate(int fd, uint64_t bytes) { return sys_call(SYS_ftruncate, fd, bytes, 0); }
 static inline long sys_fstatfs(int fd, void *out) { return sys_call(SYS_fstatfs, fd, out, 0); }
@@ -66,6 +75,13 @@ static inline long sys_getuid(void) { return sys_call(SYS_geteuid, 0, 0, 0); }
 static inline long sys_getrandom(void *to, size_t bytes) { return sys_call(SYS_getrandom, to, bytes, 1 /* GRND_NONBLOCK */); }
 static inline long sys_madvise(void *at, size_t bytes, int advice) { return sys_call(SYS_madvise, at, bytes, advice); }
 static inline long sys_munmap(void *at, size_t bytes) { return sys_call(SYS_munmap, at, bytes, 0); }
+
+// Writing or truncating beyond it would raise SIGXFSZ in the program.
+static inline uint64_t sys_file_size_limit(void)
+{
+	struct rlimit limit;
+	return sys_call6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0) < 0 ? UINT64_MAX : limit.rlim_cur;
+}
 
 // NULL on failure.
 static inline void *sys_mmap(size_t bytes, int protection, int flags, int fd)

@@ -12,6 +12,7 @@
 #include "bitmap.h"
 #include "catalog.h"
 #include "clock.h"
+#include "copies.h"
 #include "counter.h"
 #include "liveset.h"
 #include "modules.h"
@@ -579,6 +580,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 		return false;
 	}
 	rows_open();
+	copies_begin();
 	reopen_options = *options;
 	follow_fork = follow;
 	recording.header->sample_cost_ns = calibrate();
@@ -601,8 +603,10 @@ void tracer_stop(enum mlf_state state)
 		if (was_recording)
 			all_left(STOP_WAITS); // then it is frozen; a thread that stays in there may still finish its one sample
 	}
-	if (was_recording)
+	if (was_recording) {
 		recording_close(state);
+		copies_write_last();
+	}
 }
 
 // The epoch goes up, so that the same pair asked for anew is a change, as it is from outside.
@@ -640,6 +644,7 @@ void tracer_poll(void)
 	tracer_note_python();
 	catalog_name_threads();
 	tracer_make_room();
+	copies_write_when_due();
 }
 
 void tracer_make_room(void)

@@ -131,6 +131,7 @@ COUNTERS = (
     ("python_full", False),
     ("python_truncated", False),
     ("python_unreadable", False),
+    ("copies_failed", False),
 )
 
 

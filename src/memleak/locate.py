@@ -96,7 +96,10 @@ def find(target: Target, *, environ: Optional[Mapping[str, str]] = None, dead: b
 
 
 def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Found]:
-    """Return the recordings in *places* that can be read; directories that are not ours are passed over."""
+    """Return the recordings in *places* that can be read; directories that are not ours are passed over.
+
+    Of a recording and its copies one is returned: the one in use, else the latest.
+    """
     result = []
     others = _Processes()
     for place in places:
@@ -115,7 +118,16 @@ def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Fo
                 continue
             alive, pid_here = _look(header, path, others)
             result.append(Found(path, header.pid, header.start_ticks, alive, header, pid_here))
-    return result
+    best: dict[int, Found] = {}
+    for found in result:
+        other = best.get(found.header.recording_id)
+        if other is None or _precedence(found) > _precedence(other):
+            best[found.header.recording_id] = found
+    return [found for found in result if best[found.header.recording_id] is found]
+
+
+def _precedence(found: Found) -> tuple[bool, int, int]:
+    return found.alive is not False, found.header.state, found.header.heartbeat_cs
 
 
 def is_alive(header: Header, path: Union[str, "os.PathLike[str]"]) -> Optional[bool]:

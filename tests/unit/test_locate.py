@@ -11,7 +11,7 @@ import pytest
 from recordingwriter import RecordingWriter
 from tracedprocess import boot_id, start_ticks, traced_process
 
-from memleak import locate
+from memleak import locate, recording
 from memleak.errors import TargetError
 
 
@@ -133,16 +133,20 @@ def test_copy_is_not_alive(tmp_path):
     with traced_process(tmp_path) as (_, path):
         copy = tmp_path / "copy.mlrec"
         shutil.copy(path, copy)
-        assert {found.path: found.alive for found in locate.list_recordings([tmp_path])} == {path: True, copy: False}
+        assert locate.is_alive(recording.load_header(path), path) is True
+        assert locate.is_alive(recording.load_header(copy), copy) is False
+        assert [found.path for found in locate.list_recordings([tmp_path])] == [path]
+        path.unlink()
+        assert [(found.path, found.alive) for found in locate.list_recordings([tmp_path])] == [(copy, False)]
 
 
 def test_reused_pid_is_not_alive(tmp_path):
     """The start time tells two processes of one pid apart; so does the boot."""
     mine = os.getpid()
     for name, header in {
-        "ticks": {"start_ticks": 1, "boot_id": boot_id()},
-        "boot": {"start_ticks": start_ticks(mine), "boot_id": b"\x01" * 16},
-        "closed": {"start_ticks": start_ticks(mine), "boot_id": boot_id(), "state": 2},
+        "ticks": {"start_ticks": 1, "boot_id": boot_id(), "recording_id": 1},
+        "boot": {"start_ticks": start_ticks(mine), "boot_id": b"\x01" * 16, "recording_id": 2},
+        "closed": {"start_ticks": start_ticks(mine), "boot_id": boot_id(), "state": 2, "recording_id": 3},
     }.items():
         (tmp_path / f"{name}.mlrec").write_bytes(RecordingWriter(pid=mine, **header).bytes())
     assert [found.alive for found in locate.list_recordings([tmp_path])] == [False] * 3

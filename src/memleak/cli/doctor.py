@@ -115,7 +115,7 @@ def _directory_problem(directory: str | os.PathLike[str]) -> str | None:
             return f"{existing} is not writable"
         kind = _filesystem(existing)
         if kind not in ("tmpfs", "ramfs", "hugetlbfs"):
-            return f"on {kind}, not on a tmpfs; recordings are not mapped there"
+            return f"on {kind}, not on a tmpfs; it gets copies, recordings are not mapped there"
         room = os.statvfs(existing)
     except OSError as error:
         return str(error.strerror)
