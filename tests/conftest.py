@@ -74,6 +74,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory):
 
 # ---- C tests ---------------------------------------------------------------------------------------
 
+NATIVE_S = 3000 if os.environ.get("MEMLEAK_TEST_LONG") == "1" else 170  # the long form: 200 s of an idle machine
+
 
 def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> pytest.Collector | None:
     """Collect each tests/native/test_NAME.c as a test."""
@@ -99,12 +101,13 @@ class NativeItem(pytest.Item):
     def __init__(self, *, arguments: list[str] | None = None, **options) -> None:
         super().__init__(**options)
         self.arguments = arguments or []
+        self.add_marker(pytest.mark.timeout(NATIVE_S + 60))
 
     def runtest(self) -> None:
         import nativebuild
 
         command = [str(nativebuild.test_program(self.path)), *self.arguments]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=NATIVE_S, cwd=ROOT)
         output = f"{done.stdout}{done.stderr}".strip()
         if done.returncode == 77:
             pytest.skip(output.splitlines()[-1] if output else "skipped by the C test")

@@ -12,7 +12,7 @@ SANITIZERS = {
     "thread": ["-fsanitize=thread"],
     "address,undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-# Each is run with --short: a tenth of the operations, a hundredth of the speed.
+# Each is run with --short, in the long form of ./test too: a tenth of the operations, a hundredth of the speed.
 PROGRAMS = ["test_liveset", "test_index", "test_regions"]
 # What a runtime says that cannot live with this kernel's address space layout.
 NO_RUNTIME = ("unexpected memory mapping", "Shadow memory range interleaves", "failed to intercept")

@@ -45,13 +45,6 @@ static inline double chi_squared_z(double value, double freedom)
 	return (cbrt(value / freedom) - (1 - 2 / (9 * freedom))) / sqrt(2 / (9 * freedom));
 }
 
-// ./test keeps each program short; MEMLEAK_TEST_LONG=1 or --long asks for the whole figure.
-static inline bool long_run(int argc, char **argv)
-{
-	const char *asked = getenv("MEMLEAK_TEST_LONG");
-	return (argc > 1 && strcmp(argv[1], "--long") == 0) || (asked && strcmp(asked, "1") == 0);
-}
-
 // ---- recordings ----------------------------------------------------------------------------------
 
 static inline struct recording_options fixture_options(const char *directory, uint32_t start_bytes)

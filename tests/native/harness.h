@@ -1,9 +1,11 @@
-// harness.h -- what a C test needs: CHECK, and a count at the end
+// harness.h -- what a C test needs: CHECK, how much to do, and a count at the end
 #ifndef HARNESS_H
 #define HARNESS_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static unsigned checks_passed, checks_failed;
 
@@ -26,6 +28,28 @@ static unsigned checks_passed, checks_failed;
 				#left, left_, #right, right_);                                     \
 		}                                                                                  \
 	} while (0)
+
+static inline bool argument_given(int argc, char **argv, const char *word)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], word) == 0)
+			return true;
+	return false;
+}
+
+// --short asks for the least that still tests something: for sanitizers, where an operation takes a hundred times as long.
+static inline bool short_run(int argc, char **argv)
+{
+	return argument_given(argc, argv, "--short");
+}
+
+// MEMLEAK_TEST_LONG=1 or --long asks for the whole figure. --short wins: it is said to one program, the variable to all.
+static inline bool long_run(int argc, char **argv)
+{
+	const char *asked = getenv("MEMLEAK_TEST_LONG");
+	return !short_run(argc, argv) &&
+	       (argument_given(argc, argv, "--long") || (asked && strcmp(asked, "1") == 0));
+}
 
 static inline int harness_end(void)
 {

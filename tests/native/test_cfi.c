@@ -179,7 +179,7 @@ static void test_operations(void)
 
 int main(int argc, char **argv)
 {
-	unsigned rounds = argc > 1 && strcmp(argv[1], "--long") == 0 ? 1000000 : 50000;
+	unsigned rounds = long_run(argc, argv) ? 1000000 : 50000;
 	Dl_info info;
 	dladdr(dlsym(RTLD_DEFAULT, "qsort"), &info);
 	test_operations();

@@ -225,6 +225,6 @@ int main(int argc, char **argv)
 	test_all_symbols();
 	test_search_order();
 	test_layouts();
-	test_damaged(argc > 1 && strcmp(argv[1], "--long") == 0 ? 1000000 : 20000);
+	test_damaged(long_run(argc, argv) ? 1000000 : 20000);
 	return harness_end();
 }

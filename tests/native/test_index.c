@@ -148,7 +148,7 @@ static void test_one_of_two_wins(void)
 
 int main(int argc, char **argv)
 {
-	bool less = argc > 1 && strcmp(argv[1], "--short") == 0;
+	bool less = short_run(argc, argv);
 	open_private(8U << 20);
 	test_alike_keys();
 	test_growth_and_no_room();

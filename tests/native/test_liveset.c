@@ -1,6 +1,6 @@
 // test_liveset.c -- a live sample is found, keeps its bit, and is removed once
 //
-//     test_liveset [--long]
+//     test_liveset [--long | --short]
 #include "liveset_check.h"
 
 #define LAYER MLF_LAYER_MALLOC
@@ -237,8 +237,7 @@ static void test_one_remover_wins(void)
 
 int main(int argc, char **argv)
 {
-	bool more = long_run(argc, argv), less = argc > 1 && strcmp(argv[1], "--short") == 0;
-	uint64_t operations = more ? 200000000 : less ? 300000 : 10000000;
+	uint64_t operations = long_run(argc, argv) ? 200000000 : short_run(argc, argv) ? 300000 : 10000000;
 	open_private(8U << 20);
 	test_insert_and_remove();
 	test_aliases_share_a_bit();

@@ -1,6 +1,6 @@
 // test_lockfree.c -- a thread stopped at any atomic step of the tables stops no other
 //
-//     test_lockfree [--long]
+//     test_lockfree [--long | --short]
 //
 // A victim thread is single-stepped (ptrace) through one table operation, in a process of its own, and
 // left standing right after its Nth locked instruction, for every N. Seven others must then finish
@@ -29,7 +29,7 @@ static struct shared { // between this process and the one under test
 	uint64_t operations, dropped, done[OTHERS];
 } *shared;
 
-static uint64_t operations_each = 100000;
+static uint64_t operations_each;
 
 // ---- the victim's operations ---------------------------------------------------------------------------
 
@@ -260,8 +260,7 @@ static bool stop_after(const struct operation *operation, unsigned n)
 
 int main(int argc, char **argv)
 {
-	if (long_run(argc, argv))
-		operations_each = 1000000;
+	operations_each = long_run(argc, argv) ? 1000000 : short_run(argc, argv) ? 10000 : 100000;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (unsigned o = 0; o < ARRAY_LEN(operations) && !checks_failed; o++) {
 		unsigned n = 0;

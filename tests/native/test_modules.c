@@ -305,7 +305,7 @@ int main(int argc, char **argv)
 	if (argc == 1)
 		run_own_snapshot(argv[0]);
 
-	own_snapshot = argc > 1 && strcmp(argv[1], "--own-snapshot") == 0;
+	own_snapshot = argument_given(argc, argv, "--own-snapshot");
 	CHECK(mkdtemp(directory) != NULL);
 	CHECK_EQUAL(chdir(directory), 0);
 	modules_init(own_snapshot);

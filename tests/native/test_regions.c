@@ -228,7 +228,7 @@ static void test_full_table(void)
 
 int main(int argc, char **argv)
 {
-	bool less = argc > 1 && strcmp(argv[1], "--short") == 0;
+	bool less = short_run(argc, argv);
 	if (less)
 		storm_steps = 3000;
 	test_borders();

@@ -658,12 +658,7 @@ int main(int argc, char **argv)
 	if (argc == 1)
 		run_own_snapshot(argv[0]);
 
-	unsigned long rounds = 100000;
-	for (int i = 1; i < argc; i++) {
-		own_snapshot |= strcmp(argv[i], "--own-snapshot") == 0;
-		if (strcmp(argv[i], "--long") == 0)
-			rounds = 1000000;
-	}
+	own_snapshot = argument_given(argc, argv, "--own-snapshot");
 	test_start_in_thread();
 	modules_init(own_snapshot);
 	unwind_init();
@@ -687,6 +682,6 @@ int main(int argc, char **argv)
 	pthread_create(&thread, NULL, fork_in_thread, NULL);
 	pthread_join(thread, NULL);
 	find_restorer();
-	test_garbage(rounds);
+	test_garbage(long_run(argc, argv) ? 1000000 : 100000);
 	return harness_end();
 }
