@@ -32,7 +32,8 @@ def meson_list(name: str) -> list[str]:
 
 def flags() -> list[str]:
     """Return how the core is compiled, for development: warnings are errors."""
-    return ["-std=gnu11", "-O2", "-g", "-fPIC", "-Werror", f"-I{NATIVE / 'include'}", *meson_list("core_c_args")]
+    standard = re.findall(r"'c_std=(\w+)'", (ROOT / "meson.build").read_text())[0]
+    return [f"-std={standard}", "-O2", "-g", "-fPIC", "-Werror", f"-I{NATIVE / 'include'}", *meson_list("core_c_args")]
 
 
 def cache() -> Path:
