@@ -1,16 +1,19 @@
 // unwind_cost.c -- what one backtrace costs: ours against backtrace(3)
 //
-// Sixteen frames of code compiled as the core is: the same stack again and again (hot), and stacks
-// that differ each time (random paths through 256 functions). Rounds of both unwinders alternate, so
-// that a change of the clock hits both; medians of the rounds are printed.
+// usage: unwind_cost                      prints a line for each kind of stack: its name, ours and backtrace(3) in ns
+//        unwind_cost ours|libc WALKS     only walks, up the same stack
 //
-//     cc -O2 -Inative/include -Inative/src benchmarks/unwind_cost.c native/src/{elfimage,dwarf,cfi,modules,unwind_thread,unwind}.c
+// Sixteen frames of code compiled as the core is: the same stack again and again, and stacks that differ
+// each time (random paths through 256 functions); and the same stack with every rule forgotten, which only
+// we can. Rounds of both unwinders alternate, so that a change of the clock hits both; medians of the
+// rounds are printed. benchmarks/unwind_cost.py compiles and runs it.
 #include "modules.h"
 #include "unwind.h"
 
 #include <execinfo.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define ROUNDS 201
@@ -18,7 +21,7 @@
 #define FRAMES 16
 
 static double samples[5][ROUNDS];
-static uint64_t checksum;
+static uint64_t checksum, frames_seen;
 static enum { OURS, LIBC, NOTHING } who;
 
 static unsigned calls_at_end;
@@ -39,15 +42,18 @@ static __attribute__((noinline)) void take_ours(unsigned calls)
 		if (forget)
 			modules_note_unload();
 		struct registers here = REGISTERS_OF_CALLER();
-		checksum += unwind(&here, unwind_thread_bounds(here.sp), frames, FRAMES, &hash, &end) + hash;
+		frames_seen += unwind(&here, unwind_thread_bounds(here.sp), frames, FRAMES, &hash, &end);
+		checksum += hash;
 	}
 }
 
 static __attribute__((noinline)) void take_libc(unsigned calls)
 {
 	void *frames[FRAMES + 1];
-	for (unsigned i = 0; i < calls; i++)
-		checksum += (uint64_t)backtrace(frames, FRAMES + 1) + (uint64_t)frames[3];
+	for (unsigned i = 0; i < calls; i++) {
+		frames_seen += (uint64_t)backtrace(frames, FRAMES + 1) - 1; // without its caller, as ours
+		checksum += (uint64_t)frames[3];
+	}
 }
 
 static __attribute__((noinline)) void leaf(void)
@@ -100,10 +106,16 @@ static double median(double *values)
 	return values[ROUNDS / 2];
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	modules_init(false);
 	unwind_init();
+	if (argc == 3) {
+		who = strcmp(argv[1], "libc") == 0 ? LIBC : OURS;
+		calls_at_end = (unsigned)atoi(argv[2]);
+		next(FRAMES + 2, 88172645463325252ULL);
+		return frames_seen != (uint64_t)calls_at_end * FRAMES;
+	}
 	uint64_t path = 88172645463325252ULL;
 	for (int round = -10; round < ROUNDS; round++) {
 		unsigned at = round < 0 ? 0 : (unsigned)round;
@@ -134,13 +146,8 @@ int main(void)
 		next(FRAMES + 2, 88172645463325252ULL);
 		samples[4][round] = (double)(now_ns() - begin) / CALLS;
 	}
-	double ours = median(samples[0]), libc = median(samples[1]);
-	double ours_random = median(samples[2]), libc_random = median(samples[3]);
-	printf("%u frames, same stack:    ours %6.0f ns (%4.1f a frame)  backtrace(3) %6.0f ns  ratio %.0f\n", FRAMES,
-	       ours, ours / FRAMES, libc, libc / ours);
-	printf("%u frames, random stacks: ours %6.0f ns (%4.1f a frame)  backtrace(3) %6.0f ns  ratio %.0f\n", FRAMES,
-	       ours_random, ours_random / FRAMES, libc_random, libc_random / ours_random);
-	double derived = median(samples[4]);
-	printf("%u frames, no rule known: ours %6.0f ns (%4.0f a frame)\n", FRAMES, derived, derived / FRAMES);
+	printf("same stack\t%.2f\t%.2f\n", median(samples[0]), median(samples[1]));
+	printf("random stacks\t%.2f\t%.2f\n", median(samples[2]), median(samples[3]));
+	printf("no rule known\t%.2f\n", median(samples[4]));
 	return checksum == 0;
 }

@@ -1,25 +1,50 @@
-"""The hot path's length in instructions: exact, so it can be a test where a time could not."""
+"""Lengths in instructions, of the hot path and of a backtrace: exact, so they can be a test where a time could not."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "hook_fastpath.py"
+pytestmark = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
-def test_a_pair_costs_at_most_18_instructions_over_stock(core_path, runtime_directory, tmp_path):
-    """malloc + free through both hooks, looks at the knobs included, nothing sampled: off mode and not started."""
-    spec = importlib.util.spec_from_file_location("hook_fastpath", BENCHMARK)
+def benchmark_of(name: str) -> ModuleType:
+    """Import one of benchmarks/."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
+    return benchmark
+
+
+def test_a_pair_costs_at_most_18_instructions_over_stock(core_path, runtime_directory, tmp_path):
+    """malloc + free through both hooks, looks at the knobs included, nothing sampled: off mode and not started."""
+    benchmark = benchmark_of("hook_fastpath")
     program = benchmark.compile_program(tmp_path)
     stock = benchmark.instructions_per_pair(program, benchmark.environment(None, "", runtime_directory))
     for mode in ("not started", "off"):
         env = benchmark.environment(Path(core_path), mode, runtime_directory)
         over = benchmark.instructions_per_pair(program, env) - stock
         assert over <= 18.0, f"{mode}: {over:.2f} instructions over stock"
+
+
+def test_a_backtrace_of_16_frames_costs_at_most_1000_instructions(tmp_path):
+    """With its rules known, hash and module ids included; backtrace(3) takes more than ten times as many."""
+    benchmark = benchmark_of("unwind_cost")
+    program = benchmark.compile_program(tmp_path)
+    ours, libc = (benchmark.instructions_per_walk(program, unwinder, 2000) for unwinder in ("ours", "libc"))
+    print(f"ours {ours:.1f}, backtrace(3) {libc:.1f}")
+    assert 16 * 10 < ours <= 1000.0
+    assert libc > 10 * ours
+
+
+def test_the_rounds_of_the_unwinders_are_printed(tmp_path):
+    """Every kind of stack has a time for each unwinder that can do it."""
+    benchmark = benchmark_of("unwind_cost")
+    times = benchmark.nanoseconds_per_walk(benchmark.compile_program(tmp_path))
+    assert {kind: len(row) for kind, row in times.items()} == {"same stack": 2, "random stacks": 2, "no rule known": 1}
+    assert all(0 < value < 1e6 for row in times.values() for value in row)
