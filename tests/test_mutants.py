@@ -195,7 +195,7 @@ def sound() -> set[tuple]:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_fails(tmp_path, runtime_directory, sound, name):
-    """The C test passes as it is; with the mutant it returns 1 or does not survive. One that is only slow is not found."""
+    """The C test passes as it is; with the mutant it returns 1 or does not survive. Being slow is not enough."""
     if name in RACES and not LONG:
         pytest.skip("long form: set MEMLEAK_TEST_LONG=1")
     mutant = MUTANTS[name]
