@@ -35,6 +35,7 @@ Reader = Callable[[int, int], bytes]
 FILE_BYTES_MOST = 4 << 30
 _KEYS_PER_COPY = 128
 _ROOM_STEPS = 4
+_BEYOND_BYTES = 1 << 20
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -213,6 +214,12 @@ def _copy(read_first: Reader, read: Reader, size: int, origin: str) -> bytes:
         if used <= layout.DIRECTORY_OFFSET + len(copy):
             break
         copy += read(layout.DIRECTORY_OFFSET + len(copy), used - layout.DIRECTORY_OFFSET - len(copy))
+    # Of a plain `cp` the header is the oldest part: what was added while it went on lies beyond the room that it says.
+    while layout.DIRECTORY_OFFSET + len(copy) < size:
+        part = read(layout.DIRECTORY_OFFSET + len(copy), _BEYOND_BYTES)
+        if part.count(0) == len(part):
+            break
+        copy += part
     copy[:0] = page
     for offset, part in live:
         if offset + len(part) <= len(copy):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordingwriter import RecordingWriter, word
 
-from memleak import recording
+from memleak import layout, recording
 from memleak.errors import NewerFormatError, RecordingError
 
 
@@ -346,6 +346,19 @@ def test_load_reads_only_the_room_that_is_used(tmp_path):
     assert len(found.raw) == len(GOOD) and found.incomplete == ()
     assert found.origin == str(path)
     assert recording.load_header(path) == found.header
+
+
+@pytest.mark.parametrize("gap", [0, 1 << 19])
+def test_plain_copy_holds_what_came_after_its_header(tmp_path, gap):
+    """`cp` copies the header first: records that were added while it went on lie beyond the room the header says."""
+    path = tmp_path / "a.mlrec"
+    at = layout.HEADER.offsets["room_used"]
+    used = struct.pack("<Q", (1 << 20) - gap)  # the records of GOOD begin at 1 MiB, after half a MiB of nothing
+    path.write_bytes(GOOD[:at] + used + GOOD[at + 8 :])
+    os.truncate(path, 32 << 20)
+    found, whole = recording.load(path), recording.parse(GOOD)
+    assert (found.rows, found.live, found.incomplete) == (whole.rows, whole.live, ())
+    assert len(found.raw) < len(GOOD) + (1 << 20)
 
 
 def test_symbolic_links_are_followed(tmp_path):
