@@ -51,7 +51,7 @@
 	X(region_full, 1, "mappings dropped, more than the region table holds")                    \
 	X(address_range, 1, "samples dropped, address above 2^48")                                 \
 	X(history_full, 0, "rows without growth history, no room")                                 \
-	X(module_full, 0, "frames whose module could not be stored")                               \
+	X(module_full, 0, "modules met for which, or for whose name, there was no room")              \
 	X(thread_full, 0, "threads counted as thread 0, table full")                               \
 	X(lost, 1, "samples closed because their address came again: freed out of sight")          \
 	X(nested, 1, "sampled calls passed over inside our own code (signal handler)")             \

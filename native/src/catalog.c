@@ -1,8 +1,8 @@
 // catalog.c -- modules and threads as the recording knows them
 //
-// Context:   sampled; catalog_name_threads() is cold.
-// Invariant: a module's record is whole once its state is 2; module ids are process-wide and mean the
-//            same in every recording of the process.
+// Context:   sampled; catalog_name_threads() and catalog_name_modules() are cold.
+// Invariant: a module's record is whole once its state is 2, but for its path, which may wait for room; module ids
+//            are process-wide and mean the same in every recording of the process.
 // Why:       records are written by the thread that first meets a module or is first sampled: no
 //            cold step need have run before a stack can be stored.
 // Proof:     tests/native/test_catalog.c
@@ -110,6 +110,14 @@ bool catalog_is_plumbing(uint64_t frame)
 	return !searched && looks_like_plumbing(module, vaddr);
 }
 
+// There was no room for the name when the record was written: its build id and addresses stand without.
+static void name_module(struct mlf_module *record, const struct module *module)
+{
+	uint32_t none = 0, path = store_string(module->path);
+	if (path)
+		cas_acq_rel(&record->path, &none, path); // pairs with readers of the file; another thread may have been faster
+}
+
 // The module's record, written unless it is there; NULL if there is no room. Reads nothing of the object, which may
 // be unloaded.
 static struct mlf_module *module_record(unsigned id, const struct module *module)
@@ -118,11 +126,16 @@ static struct mlf_module *module_record(unsigned id, const struct module *module
 	if (!record)
 		return NULL;
 	uint32_t state = load_acquire(&record->state);
-	if (likely(state != 0) || !cas_acq_rel(&record->state, &state, 1))
+	if (likely(state != 0) || !cas_acq_rel(&record->state, &state, 1)) {
+		if (unlikely(state == 2 && !load_relaxed(&record->path)))
+			name_module(record, module);
 		return record;
+	}
 	const struct elf_image *image = &module->image;
 	record->flags = module->flags;
 	record->path = store_string(module->path);
+	if (!record->path)
+		count(module_full);
 	record->build_id_bytes = image->build_id_bytes <= sizeof(record->build_id) ? image->build_id_bytes : 0;
 	for (unsigned i = 0; i < record->build_id_bytes; i++)
 		record->build_id[i] = image->build_id[i];
@@ -160,6 +173,18 @@ void catalog_coverage(unsigned id, const struct catalog_coverage *coverage)
 	store_relaxed(&record->slots_elsewhere, coverage->slots_elsewhere);
 	store_relaxed(&record->holder, coverage->holder);
 	store_relaxed(&record->coverage, coverage->coverage);
+}
+
+void catalog_name_modules(void)
+{
+	const struct recording_table *table;
+	unsigned id = 1;
+	for (unsigned order = 0; (table = recording_segment(MLF_KIND_MODULES, order)); order++)
+		for (uint32_t i = 0; i < table->capacity && id < MODULES_MAX; i++, id++) {
+			struct mlf_module *record = (struct mlf_module *)(void *)table->base + i;
+			if (load_acquire(&record->state) == 2 && !load_relaxed(&record->path))
+				name_module(record, modules_get(id));
+		}
 }
 
 // ---- threads -------------------------------------------------------------------------------------

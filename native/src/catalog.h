@@ -23,7 +23,8 @@ bool catalog_is_plumbing(uint64_t frame);
 // This thread's id in the open recording; 0 if the table is full.
 uint32_t catalog_thread(uint32_t now_cs);
 
-// Fill in the names of threads that have none yet. Cold.
+// Fill in the names of threads that have none yet, and those of modules for which there was no room. Cold.
 void catalog_name_threads(void);
+void catalog_name_modules(void);
 
 #endif

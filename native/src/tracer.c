@@ -637,6 +637,15 @@ void tracer_note_python(void)
 	store_relaxed(&recording.header->python_state, state);
 }
 
+static void name_modules(void)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return;
+	catalog_name_modules();
+	leave(inside);
+}
+
 void tracer_poll(void)
 {
 	if (!tracer_is_recording())
@@ -644,6 +653,7 @@ void tracer_poll(void)
 	tracer_note_python();
 	catalog_name_threads();
 	tracer_make_room();
+	name_modules();
 	copies_write_when_due();
 }
 

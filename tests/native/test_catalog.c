@@ -62,6 +62,35 @@ static void test_modules(void)
 	CHECK_EQUAL(stats_value(MLF_COUNTER_module_full), 0);
 }
 
+// The room is full when a module is met: the record stands, and its name is stored once there is room again.
+static void test_name_comes_later(bool by_chores)
+{
+	const char *directory = temporary_directory(), *why = NULL;
+	struct recording_options options = fixture_options(directory, 1U << 20);
+	CHECK(recording_open(&options, &why) && !recording.is_private);
+	while (recording_take(16, 16))
+		;
+	unsigned id = modules_find((uintptr_t)dlsym(RTLD_DEFAULT, "qsort"));
+	uint64_t full = stats_value(MLF_COUNTER_module_full);
+	catalog_module(id);
+	CHECK(module_record(id)->state == 2 && module_record(id)->path == 0 && module_record(id)->build_id_bytes != 0);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_module_full), full + 1);
+	CHECK(recording_grow());
+	if (by_chores)
+		catalog_name_modules();
+	else
+		catalog_module(id);
+	const struct mlf_string *path = recording_at(module_record(id)->path);
+	CHECK(module_record(id)->path != 0 && path->record.kind == MLF_RECORD_STRING &&
+	      memcmp(path->text, modules_get(id)->path, path->record.bytes - sizeof(path->record)) == 0);
+	uint64_t used = recording.header->room_used;
+	catalog_name_modules();
+	catalog_module(id);
+	CHECK_EQUAL(recording.header->room_used, used);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_module_full), full + 1);
+	remove_directory(directory);
+}
+
 static uint64_t frame_of(uintptr_t pc)
 {
 	unsigned id = modules_find(pc);
@@ -157,6 +186,8 @@ int main(void)
 	boot();
 	test_modules();
 	test_plumbing();
+	test_name_comes_later(false);
+	test_name_comes_later(true);
 	test_names();
 	test_table_full();
 	test_numbers_begin_anew();
