@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import pytest
 from tracing import LONG, Functions, Sum, assert_consistent, ledger, outcome, run
+
+from memleak import recording
 
 # Small recordings: of the dead ones no more than 64 MiB are kept.
 SMALL = {"MEMLEAK_ROOM": "6M"}
@@ -17,9 +20,38 @@ def own_lines(output: str) -> dict[int, Sum]:
     return {int(pid): Sum(int(count), int(size)) for pid, _, count, size in lines}
 
 
+class Totals(NamedTuple):
+    """All that was ever allocated at a place, and what of it was freed."""
+
+    count: int = 0
+    bytes: int = 0
+    freed_count: int = 0
+    freed_bytes: int = 0
+
+
+def printed_totals(output: str) -> dict[str, Totals]:
+    """Return the lines `total NAME COUNT BYTES FREED_COUNT FREED_BYTES`; what was never called is left out."""
+    lines = [line.split() for line in output.splitlines() if line.startswith("total ")]
+    totals = {name: Totals(*map(int, numbers)) for _, name, *numbers in lines}
+    return {name: found for name, found in totals.items() if found.count}
+
+
+def recorded_totals(found: recording.Recording, functions: Functions, *prefixes: str) -> dict[str, Totals]:
+    """Add up the counters of rows by their innermost function; in full mode estimated bytes are bytes."""
+    totals: dict[str, Totals] = {}
+    for row in found.rows:
+        name = functions.at(found, row.stack[0]) if row.stack else ""
+        if name.startswith(prefixes):
+            counters = row.alloc_samples, row.alloc_bytes, row.freed_samples, row.freed_bytes
+            totals[name] = Totals(*map(sum, zip(totals.get(name, Totals()), counters)))
+            assert (row.alloc_count, row.freed_count) == (row.alloc_samples, row.freed_samples)
+            assert row.lost_samples == 0
+    return totals
+
+
 @pytest.mark.parametrize("threads", [0, 4])
 def test_eight_forked_writers(tracer, program, threads):
-    """The parent equals its ledger exactly; each child names the parent and is exact from where it began."""
+    """The parent's live sums and totals equal its ledger exactly; each child names the parent and is exact from where it began."""
     binary = program("forking.c")
     functions = Functions(binary)
     for _ in range(10 if LONG else 2):
@@ -27,6 +59,9 @@ def test_eight_forked_writers(tracer, program, threads):
         assert (done.returncode, done.stderr) == (0, "")
         parent, *children = tracer.recordings()
         assert functions.sums(parent, "keep_") == ledger(done.stdout, "parent")
+        totals = printed_totals(done.stdout)
+        assert totals.keys() == {"keep_parent", "keep_moved", *(["pass_thread"] if threads else [])}
+        assert recorded_totals(parent, functions, "keep_", "pass_") == totals
         assert parent.samples_lost == {}
         assert parent.header.parent_recording_id == 0
         expected = own_lines(done.stdout)
@@ -41,6 +76,9 @@ def test_eight_forked_writers(tracer, program, threads):
             # Its first thousand allocations went by before it had a recording; half of the others were freed.
             assert 450 <= sums["keep_child_early"].count <= 550
             assert set(sums) == {"keep_child_early", "keep_child_late"}
+            # What it freed of its parent's is nobody's.
+            late = recorded_totals(child, functions, "keep_child_late", "keep_parent", "pass_")
+            assert late == {"keep_child_late": Totals(*expected[child.header.pid])}
         tracer.forget()
 
 
