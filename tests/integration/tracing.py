@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,13 @@ class Tracer:
     ) -> subprocess.CompletedProcess:
         """Run a program traced, to its end; `env` is added to the environment."""
         return run(*command, env=self.environment(mode, **(env or {})), **options)
+
+    def launch(
+        self, *command: str | Path, mode: str = "full", env: dict | None = None, **options
+    ) -> subprocess.CompletedProcess:
+        """The same by `memleak run --quiet`; `env` is added to the environment."""
+        variables = {**os.environ, "MEMLEAK_DIR": str(self.directory), "MEMLEAK_SEED": "1", **(env or {})}
+        return run(sys.executable, "-m", "memleak", "run", "--quiet", "--mode", mode, *command, env=variables, **options)
 
     def start(self, *command: str | Path, mode: str = "full", env: dict | None = None, **options) -> subprocess.Popen:
         """Start a program traced."""
@@ -169,6 +177,22 @@ def assert_consistent(found: recording.Recording) -> None:
     for sample in found.live:
         assert sample[2] >= 1024
         assert found.row_of(sample).live.samples > 0
+
+
+def assert_sensible(found: recording.Recording) -> None:
+    """Nearly every backtrace is complete, or as deep as it may be, and none is only unknown places."""
+    assert_consistent(found)
+    counters = found.header.counters
+    stopped = sum(count for name, count in counters.items() if name.startswith("unwind_"))
+    assert stopped <= 0.02 * counters["samples"], f"{found.header.command}: {counters}"
+    if not stopped:  # then what was cut is too deep; frames of operator new are taken off later
+        assert all(len(row.stack) >= found.header.max_frames - 2 for row in found.rows if row.truncated)
+    for row in found.rows:
+        if row.overflow or not row.alloc_samples:
+            continue
+        assert row.stack, f"{found.header.command}: a row without a backtrace"
+        assert any(frame.module_id for frame in row.stack), f"{found.header.command}: a row of unknown places"
+        assert all(found.module(frame.module_id).path for frame in row.stack if frame.module_id)
 
 
 def tree(directory: Path) -> dict[str, str]:
