@@ -5,7 +5,8 @@
 //            force on its thread, whatever was drawn before.
 // Why:       fixed point throughout: floating point inside malloc would raise the program's FP
 //            exception flags, and trap under feenableexcept().
-// Proof:     tests/native/test_sampler.c; tests/statistical/test_sampler_bias.py
+// Proof:     tests/native/test_sampler.c; tests/statistical/test_sampler_bias.py; end to end
+//            tests/integration/test_sampled_programs.py
 #include "sampler.h"
 
 _Thread_local struct sampler sampler_self __attribute__((tls_model("initial-exec")));
