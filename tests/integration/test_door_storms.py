@@ -15,7 +15,7 @@ from memleak import recording
 TOGGLES = 10_000 if LONG else 150
 IN_PYTHON = 10_000 if LONG else 30  # each waits its turn among nine threads, several times
 ALONE = 10_000 if LONG else 60
-LOADS = 10_000 if LONG else 150
+LOADS = 10_000 if LONG else 2000  # of each thread
 PLUGS = 16
 TIMEOUT_S = 3500 if LONG else 120
 # One arena, so that the address space does not depend on which threads met in malloc.
@@ -53,30 +53,48 @@ def storm(program) -> str:
     return program("doors/storm.c", "-fno-builtin", f"-I{NATIVE / 'include'}", "-ldl")
 
 
-def storm_of(door: Door, storm: str, toggles: int, allocating: int, loading: int, plugs: list[str]) -> str:
-    """Run it; a preloaded core is found by its names, another by its path. Return its output."""
+class Storm:
+    """What storm.c printed and recorded."""
+
+    def __init__(self, output: str, binary: str, plugs: list[str]) -> None:
+        """Read its output and its recordings."""
+        self.lines = dict(line.split(" ", 1) for line in output.splitlines())
+        self.binary = Path(binary).name
+        self.libraries = Libraries([binary, *plugs])
+        self.last = recording.load(self.lines["recording"])
+        self.through = recording.load(self.lines["storm"])
+
+    def assert_nothing_stale(self, found: recording.Recording) -> None:
+        """Whatever the plug-ins and the threads allocated is gone, and nobody had to guess that."""
+        assert_consistent(found)
+        assert found.samples_lost == {}
+        for row in found.rows:
+            names = self.libraries.stack(found, row)
+            theirs = [n for n in names if n.startswith("plug_") or n.endswith((":allocating", ":loading"))]
+            # Thread-local storage belongs to the loader, which frees it when it needs the place.
+            assert not (theirs and row.live.samples) or names[0].startswith("[ld-"), (names, row.live)
+
+    def made(self, found: recording.Recording, function: str) -> int:
+        """How many allocations were recorded that a function asked for, of all libraries."""
+        rows = [row for row in found.rows if self.libraries.stack(found, row)[0].endswith(f":{function}")]
+        return sum(row.alloc_samples for row in rows)
+
+    def assert_exact(self) -> None:
+        """The last recording, in full mode, holds what is live, and saw whatever was made since it began."""
+        self.assert_nothing_stale(self.last)
+        kept = self.libraries.sums(self.last, "keep_last", depth=1)
+        assert kept == {f"{self.binary}:keep_last": Sum(500, 50000)}
+        counted = [self.made(self.last, function) for function in ("plug_make", "plug_work")]
+        assert counted == [int(self.lines["made"]), int(self.lines["worked"])]
+
+
+def storm_of(door: Door, storm: str, plugs: list[str], mode: str, toggles: int, allocating: int, loading: int) -> Storm:
+    """Run it; a preloaded core is found by its names, another by its path."""
     core = "-" if door.name == "preload" else door.core
-    done = door.run(storm, core, toggles, allocating, loading, LOADS, *plugs, env=ONE_ARENA, timeout=TIMEOUT_S)
+    words = (mode, toggles, allocating, loading, LOADS)
+    done = door.run(storm, core, *words, *plugs, env=ONE_ARENA, timeout=TIMEOUT_S)
     assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def assert_nothing_stale(output: str, binary: str, plugs: list[str]) -> None:
-    """The last recording, in full mode, holds what is live and no more; the plug-ins were seen, and left nothing."""
-    lines = dict(line.split(" ", 1) for line in output.splitlines())
-    found = recording.load(lines["recording"])
-    assert_consistent(found)
-    assert found.samples_lost == {}
-    libraries = Libraries([binary, *plugs])
-    assert libraries.sums(found, "keep_last", depth=1) == {f"{Path(binary).name}:keep_last": Sum(500, 50000)}
-    made = 0
-    for row in found.rows:
-        names = libraries.stack(found, row)
-        of_plugs = [name for name in names if name.startswith("plug_")]
-        # Thread-local storage belongs to the loader, which frees it when it needs the place.
-        assert not (of_plugs and row.live.samples) or names[0].startswith("[ld-"), names
-        made += row.alloc_samples * (names[0].endswith(":plug_make"))
-    assert made == int(lines["made"])
+    return Storm(done.stdout, storm, plugs)
 
 
 def assert_room_is_bounded(directory: Path) -> None:
@@ -88,22 +106,27 @@ def assert_room_is_bounded(directory: Path) -> None:
 
 def test_toggling_while_threads_allocate_and_load(door, storm, plugs):
     """Four threads allocate, four load and unload plug-ins, the main thread starts and stops."""
-    output = storm_of(door, storm, TOGGLES, 4, 4, plugs)
-    assert_nothing_stale(output, storm, plugs)
+    seen = storm_of(door, storm, plugs, "toggle", TOGGLES, 4, 4)
+    seen.assert_exact()
+    # It began among the threads and saw them to their end.
+    seen.assert_nothing_stale(seen.through)
+    assert seen.made(seen.through, "plug_work") > 1000
+    assert seen.made(seen.through, "allocating") > 1000
     assert_room_is_bounded(door.directory)
 
 
 def test_loading_under_a_steady_recording(door, storm, plugs):
-    """No toggling but the last: plug-ins come and go where others were."""
-    output = storm_of(door, storm, 1, 0, 4, plugs)
-    assert_nothing_stale(output, storm, plugs)
+    """One recording of four threads that load and unload: plug-ins come and go where others were, all are seen."""
+    seen = storm_of(door, storm, plugs, "steady", 0, 0, 4)
+    assert int(seen.lines["made"]) == 4 * LOADS + PLUGS
+    seen.assert_exact()
 
 
 def test_toggling_costs_nothing_for_ever(door, storm, plugs):
     """With no other thread: address space and descriptors are the same after the second half of it as before."""
-    output = storm_of(door, storm, ALONE, 0, 0, plugs)
-    assert output.startswith("growth 0 0\n")
-    assert_nothing_stale(output, storm, plugs)
+    seen = storm_of(door, storm, plugs, "toggle", ALONE, 0, 0)
+    assert seen.lines["growth"] == "0 0"
+    seen.assert_exact()
     assert_room_is_bounded(door.directory)
 
 
@@ -155,5 +178,3 @@ def test_toggling_in_python_costs_nothing_for_ever(door):
     done = door.run(sys.executable, "-c", PYTHON_TOGGLES, ALONE, env=ONE_ARENA, timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True 0 1\n", "")
     assert_room_is_bounded(door.directory)
-
-
