@@ -7,7 +7,8 @@
 //            tool's hook stays, and an object whose loading another thread has not finished is left for later.
 //            A page's protection afterwards is what it was.
 // Why:       dlopen() is not wrapped: it looks at who calls it. New objects show in the loader's counters, and are
-//            looked at when their first symbol is asked for (hook_events.c).
+//            looked at when their first symbol is asked for (hook_events.c); who asks calls them next, and so waits
+//            for one who is scanning already.
 // Proof:     tests/integration/test_import_door.py, test_operator_new.py, test_door_storms.py
 #include "slots.h"
 
@@ -27,6 +28,8 @@
 #define ROUNDS_PROTECTED 2U
 #define FORK_WAIT_NS 100000
 #define FORK_WAITS 500
+#define TURN_WAIT_NS 50000
+#define TURN_WAITS 2000U // a tenth of a second
 
 static struct slots_table *tables;
 static uint64_t filter; // one bit per hash of a name's first three characters
@@ -39,7 +42,7 @@ static struct state {
 	uint32_t here, elsewhere;
 	uint16_t holder;
 	uint8_t coverage; // enum mlf_coverage
-	uint8_t rounds;   // looks since it was first met
+	uint8_t rounds;   // looks since it was first met and since anything was unloaded
 	bool settled;     // nothing will change by itself
 	bool surveyed;    // the next two are known
 	bool defines_malloc;
@@ -51,6 +54,8 @@ static uint32_t unsettled;
 static unsigned long long seen_adds, seen_subs;
 static uint32_t scanning; // pid of the process one of whose threads scans; 0 = none
 static uint32_t requests; // so that the one who scans sees that another wanted to
+static uint32_t answered; // requests up to this one came before a scan began that has ended
+static uint32_t in_vain = UINT32_MAX; // `answered` when one who waited for more gave up
 static uint32_t passes;
 
 struct pass {
@@ -70,6 +75,7 @@ struct object {
 	const ElfW(Sym) *symbols;
 	const char *strings;
 	size_t string_bytes;
+	bool loaded; // its loader is done with it
 	// found while patching
 	uint32_t here, elsewhere, unbound;
 	bool refused, tool, undecided;
@@ -371,11 +377,12 @@ static void remember(struct state *state, const struct object *object, struct pa
 	state->elsewhere = object->elsewhere + object->unbound;
 	state->holder = (uint16_t)object->holder;
 	state->sentinel = object->sentinel;
+	if (state->unloads != pass->subs) // it may have gone and come back, and its loader be at work again
+		state->rounds = 0;
 	state->unloads = pass->subs;
 	if (state->rounds < UINT8_MAX)
 		state->rounds++;
-	bool loaded = object->relro_low < object->relro_high && !pages_writable(object->relro_low);
-	state->settled = state->rounds >= (loaded ? ROUNDS_PROTECTED : ROUNDS_UNPROTECTED) && !object->elsewhere && !object->undecided;
+	state->settled = state->rounds >= (object->loaded ? ROUNDS_PROTECTED : ROUNDS_UNPROTECTED) && !object->elsewhere && !object->undecided;
 	pass->unsettled += !state->settled && !object->elsewhere && !object->undecided;
 }
 
@@ -394,10 +401,13 @@ static int patch_listed(struct dl_phdr_info *info, size_t size, void *context)
 		pass->displaced |= was_displaced(state, &object, pass);
 	state->pass = passes;
 	object.allocator = state->allocator;
+	object.loaded = object.relro_low < object.relro_high && !pages_writable(object.relro_low); // before its slots are read
 	look_at_object(&object);
 	pass->looked = true;
 	if (object.id)
 		remember(state, &object, pass);
+	else if (modules_count() < MODULES_MAX)
+		pass->unsettled++; // listed, but its loader has not come to the point where it can be found
 	return 0;
 }
 
@@ -469,18 +479,41 @@ static void scan_once(enum slots_how how, struct slots_result *result)
 	result->displaced |= pass.displaced;
 }
 
+// Another thread scans, and may be past what this one has just loaded and is about to call. False: it has left off
+// without another look. Not for ever, and nobody after one who waited in vain: the program may be in dl_iterate_phdr()
+// itself while it asks for a symbol, and then the one who scans waits for this very thread.
+static bool was_answered(uint32_t request, uint32_t self)
+{
+	static const struct timespec pause = {.tv_nsec = TURN_WAIT_NS};
+	for (unsigned waits = 0;; waits++) {
+		bool scans = load_acquire(&scanning) == self;
+		uint32_t last = load_acquire(&answered); // pairs with slots_scan(), as the one before
+		if ((int32_t)(last - request) >= 0 || last == load_relaxed(&in_vain))
+			return true;
+		if (!scans)
+			return false;
+		if (waits == TURN_WAITS)
+			store_relaxed(&in_vain, last); // relaxed: a hint
+		sys_call(SYS_nanosleep, &pause, 0, 0);
+	}
+}
+
 struct slots_result slots_scan(enum slots_how how)
 {
 	struct slots_result result = {false, false};
 	uint32_t self = (uint32_t)sys_getpid();
-	add_relaxed(&requests, 1); // relaxed: read again by who holds `scanning`, after giving it back
+	// Relaxed: read again by who holds `scanning`, after giving it back.
+	uint32_t request = add_relaxed(&requests, 1) + 1;
 	for (int turn = 0; turn < 8; turn++) {
 		uint32_t holder = load_relaxed(&scanning), seen = load_relaxed(&requests);
+		if (holder == self && how == SLOTS_IF_CHANGED && !was_answered(request, self))
+			continue;
 		// A holder that did not survive a fork is recognised by its pid. Pairs with the release below.
 		if (holder == self || !cas_acq_rel(&scanning, &holder, self))
 			break;
 		modules_refresh();
 		scan_once(how, &result);
+		store_release(&answered, seen);
 		store_release(&scanning, 0);
 		if (load_relaxed(&requests) == seen)
 			break;

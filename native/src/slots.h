@@ -42,7 +42,8 @@ struct slots_result {
 	bool displaced; // hooks of ours had been replaced meanwhile: calls went past
 };
 
-// Hook what is loaded. Any thread; a second one leaves its work to the first. Never inside malloc.
+// Hook what is loaded. Any thread; a second one leaves its work to the first. With SLOTS_IF_CHANGED it returns when what the
+// thread had loaded before has been looked at, but for a scan that takes a tenth of a second. Never inside malloc.
 struct slots_result slots_scan(enum slots_how how);
 
 // False: the object of this module id was never looked at.
