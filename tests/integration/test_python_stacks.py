@@ -49,10 +49,13 @@ def process(request, tracer):
 def test_each_chain_is_told_in_order(process):
     """Python calls Python, C calls Python back, C resumes a generator; nothing is lost or out of place."""
     with Symbolizer(engine="none") as symbolizer:
-        rows = query.open(process.pid, symbolizer=symbolizer).top(60, by="alloc_bytes")
+        rows = query.open(process.pid, symbolizer=symbolizer).top(80, by="alloc_bytes")
     plain = process.minor < 11  # names are not qualified
     main = [at("main", text) for text in ("Store().grow(5)", "sorted(range(4), key=key)", "kept.extend(numbers(6))")]
     loads = at("main", 'json.loads("[{}, {}]", object_pairs_hook=hook)')
+    made = at("listed", "return [bytearray(350_000) for _ in range(3)]")
+    comprehension = made.replace("listed", "<listcomp>" if plain else "listed.<locals>.<listcomp>")
+    task = [at("loop", "coroutine.send(None)"), at("main", "loop(handle(2))")]
     module = f"<module> at {SOURCE}:{max(LINES.values())}"
     chains = {
         at("add" if plain else "Store.add", "kept.append(bytearray(300_000))"): (
@@ -62,6 +65,16 @@ def test_each_chain_is_told_in_order(process):
         at("numbers", "yield bytearray(200_000)"): (6, 200_000, ["gen_", "list", main[2], module]),
         at("hook", "kept.append(bytearray(100_000))"): (
             2, 100_000, ["_json", "raw_decode at", "loads at", loads, module],
+        ),
+        at("blocks", "yield bytearray(150_000)"): (
+            7, 150_000, [at("delegate", "yield from blocks(count)"), at("main", "kept.extend(delegate(7))"), module],
+        ),
+        (made if process.minor >= 12 else comprehension): (
+            3, 350_000, ([] if process.minor >= 12 else [made]) + [at("main", "kept.extend(listed())"), module],
+        ),
+        at("fetch", "kept.append(bytearray(450_000))"): (2, 450_000, [at("handle", "await fetch()"), *task, module]),
+        at("stream", "yield bytearray(250_000)"): (
+            2, 250_000, [at("handle", "async for block in stream(count):"), *task, module],
         ),
     }  # fmt: skip
     for innermost, (count, least, further) in chains.items():
