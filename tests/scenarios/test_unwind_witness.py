@@ -36,7 +36,7 @@ def test_stacks_of_a_flask_service_equal_libgccs(witness: Path, tmp_path: Path, 
     env = {**os.environ, "LD_PRELOAD": str(witness), "WITNESS_REPORT": str(report), "PYTHONMALLOC": "malloc"}
     if modules == "snapshot":
         env["WITNESS_SNAPSHOT"] = "1"
-    env["WITNESS_EVERY"] = "7" if LONG else "31"
+    env["WITNESS_EVERY"] = "2" if LONG else "7"
     requests = "1200" if LONG else "240"
     done = subprocess.run([sys.executable, str(HERE / "flask_workload.py"), requests], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr[-2000:]
@@ -46,6 +46,8 @@ def test_stacks_of_a_flask_service_equal_libgccs(witness: Path, tmp_path: Path, 
     stacks, frames, mismatches, truncated, skipped = map(int, match.groups())
     print(f"{modules}: {stacks} stacks, {frames / stacks:.1f} frames each, {truncated} truncated, {skipped} skipped")
     assert mismatches == 0, text[:4000]
-    assert stacks > (100_000 if LONG else 5_000)
-    if modules == "loader":  # our own snapshot may be a moment behind a dlopen
-        assert truncated == 0
+    with_numpy = importlib.util.find_spec("numpy") is not None
+    assert stacks > (1_000_000 if LONG else 100_000) / (1 if with_numpy else 5)
+    # Ours are cut nowhere with the loader's help; our own snapshot may be a moment behind a dlopen. libgcc's reach the caller.
+    assert truncated <= (0 if modules == "loader" else stacks / 100)
+    assert skipped <= stacks / 100

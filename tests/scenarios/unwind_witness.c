@@ -2,7 +2,8 @@
 //
 // Built from the core's unwinder and libgcc. One malloc-family call in WITNESS_EVERY (default 7) is
 // unwound by unwind() and by libgcc's _Unwind_Backtrace(); at exit one line is written to the file
-// WITNESS_REPORT: stacks, frames, mismatches, truncated. The first mismatches are written out.
+// WITNESS_REPORT: stacks, frames, mismatches, truncated (ours ended early), skipped (libgcc's did not reach the caller, so
+// that there is nothing to compare). The first mismatches are written out.
 #include "elfimage.h"
 #include "memleak_format.h"
 #include "modules.h"
@@ -20,6 +21,7 @@ extern int _Unwind_Backtrace(int (*)(struct _Unwind_Context *, void *), void *);
 extern uintptr_t _Unwind_GetIP(struct _Unwind_Context *);
 
 static void *(*real_malloc)(size_t), *(*real_calloc)(size_t, size_t), *(*real_realloc)(void *, size_t);
+static void *(*real_dlsym)(void *, const char *);
 static bool ready;
 static unsigned every = 7;
 static unsigned long calls, stacks, frames_seen, mismatches, truncated, skipped;
@@ -76,7 +78,8 @@ static void compare(const struct registers *caller)
 		bool whole = end == UNWIND_COMPLETE || end == UNWIND_DEPTH;
 		while (!whole && n && !(ours[n - 1] >> MLF_FRAME_MODULE_SHIFT))
 			n--; // the frame where it gave up, marked as of no known object
-		bool equal = whole ? n == theirs.n : n <= theirs.n; // what is marked as cut must still begin right
+		// What is marked as cut must still begin right, and be more than nothing.
+		bool equal = whole ? n == theirs.n : n >= 1 && n <= theirs.n;
 		for (unsigned i = 0; i < n && equal; i++) {
 			unsigned id = (unsigned)(ours[i] >> MLF_FRAME_MODULE_SHIFT);
 			equal = id && (ours[i] & MLF_FRAME_VADDR_MASK) + modules_base(id) == theirs.pc[i];
@@ -115,6 +118,16 @@ EXPORT void *realloc(void *p, size_t bytes)
 		real_realloc = (void *(*)(void *, size_t))elf_next_symbol((uintptr_t)&compare, "realloc");
 	compare(&caller);
 	return real_realloc(p, bytes);
+}
+
+// As the core does at this moment: what was loaded is about to be used. A tail jump, so that the caller stays the caller.
+EXPORT void *dlsym(void *handle, const char *name)
+{
+	if (!real_dlsym)
+		real_dlsym = (void *(*)(void *, const char *))elf_next_symbol((uintptr_t)&compare, "dlsym");
+	if (ready)
+		modules_refresh();
+	return real_dlsym(handle, name);
 }
 
 static void __attribute__((constructor)) begin(void)
