@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,10 +16,12 @@ import pytest
 from settingcases import INTERVALS, SIZES
 from tracing import Functions, Sum, assert_consistent, outcome, private_tmpfs, run
 
+import memleak
 from memleak import recording
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 NOBODY = 65534
+NEEDED = ("elftools", "sortedcontainers")  # what the package imports when it names functions
 
 
 @pytest.fixture
@@ -204,33 +209,86 @@ def test_runtime_directory_and_what_stands_in_for_it(tracer, settings):
         shutil.rmtree(fallback, ignore_errors=True)
 
 
-@as_root
-def test_user_without_a_name(tracer, settings, core_path):
-    """A uid that no passwd file knows, HOME unset: recorded in its own directory, or nowhere with one line."""
-    uid = 1_234_567
-    taken = Path(f"/dev/shm/memleak-{uid}")
+NAMELESS = 1_200_000 + os.getpid() % 100_000  # a uid that no passwd file knows, of this run alone
+
+
+def as_nameless() -> dict:
+    """Return the options that run a program as that user, who has no home either."""
+    return {"user": NAMELESS, "group": NAMELESS, "extra_groups": [], "cwd": "/"}
+
+
+@pytest.fixture
+def readable(settings, core_path) -> Iterator[Path]:
+    """A directory with the core, the program and the package, which every user can read; `place` in it is that user's."""
     base = Path(tempfile.mkdtemp(prefix="memleak-test-", dir="/dev/shm"))
+    for name, source in (("core.so", core_path), ("settings", settings)):
+        shutil.copy(source, base / name)
+        (base / name).chmod(0o755)
+    package = Path(memleak.__file__).parent
+    for tree in (package, *(Path(importlib.import_module(name).__file__).parent for name in NEEDED)):
+        shutil.copytree(tree, base / "lib" / tree.name, ignore=shutil.ignore_patterns("__pycache__"))
+    assert Path(core_path).is_relative_to(package)
+    (base / "place").mkdir(mode=0o700)
+    os.chown(base / "place", NAMELESS, NAMELESS)
+    run("chmod", "-R", "a+rX", base / "lib")
+    base.chmod(0o755)
+    yield base
+    shutil.rmtree(base)
+
+
+def launcher(base: Path) -> list[str]:
+    """Return the beginning of `memleak run …` for that user."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        variables = {"PATH": os.defpath, "PYTHONPATH": str(base / "lib")}
+        if run(python, "-m", "memleak", "--help", env=variables, **as_nameless()).returncode == 0:
+            return [python, "-m", "memleak", "run"]
+    pytest.skip("needs a tree that other users can read")
+
+
+@as_root
+@pytest.mark.parametrize("how", ["LD_PRELOAD", "memleak run"])
+def test_user_without_a_name(tracer, readable, how):
+    """A uid that no passwd file knows, HOME unset: recorded in its own directory, or nowhere with one line."""
+    command = [readable / "settings"]
+    variables = {"LD_PRELOAD": str(readable / "core.so")}
+    if how == "memleak run":
+        command = [*launcher(readable), "--quiet", *command]
+        variables = {"LD_PRELOAD": None, "MEMLEAK": None, "PYTHONPATH": str(readable / "lib")}
+    variables |= {"MEMLEAK_DIR": str(readable / "place"), "HOME": None, "XDG_RUNTIME_DIR": None}
+    taken = Path(f"/dev/shm/memleak-{NAMELESS}")
     try:
-        for name, source in (("core.so", core_path), ("settings", settings)):  # readable by that user
-            shutil.copy(source, base / name)
-            (base / name).chmod(0o755)
-        base.chmod(0o755)
-        (base / "place").mkdir(mode=0o700)
-        os.chown(base / "place", uid, uid)
-        variables = {"LD_PRELOAD": str(base / "core.so"), "MEMLEAK_DIR": str(base / "place"), "HOME": None}
-        done = tracer.run(base / "settings", env=variables, user=uid, group=uid, extra_groups=[], cwd="/")
+        done = tracer.run(*command, env=variables, **as_nameless())
         assert (done.returncode, done.stderr) == (0, "")
-        (path,) = (base / "place").iterdir()
-        assert path.stat().st_uid == uid == recording.load_header(path).uid
+        assert "MEMLEAK is 1\n" in done.stdout and "HOME=" not in done.stdout
+        (path,) = (readable / "place").iterdir()
+        assert path.stat().st_uid == NAMELESS == recording.load_header(path).uid
+        # Where every user has a place by default.
+        variables["MEMLEAK_DIR"] = None
+        done = tracer.run(*command, env=variables, **as_nameless())
+        assert (done.returncode, done.stderr) == (0, "")
+        (path,) = taken.iterdir()
+        assert taken.stat().st_uid == NAMELESS == recording.load_header(path).uid
+        shutil.rmtree(taken)
         taken.mkdir(mode=0o755)  # root's: that user can neither use nor replace it
-        variables["MEMLEAK_DIR"] = variables["XDG_RUNTIME_DIR"] = None
-        done = tracer.run(base / "settings", env=variables, user=uid, group=uid, extra_groups=[], cwd="/")
+        done = tracer.run(*command, env=variables, **as_nameless())
         assert done.returncode == 0
         one_line(done.stderr, "private memory", "belongs to another user", "set MEMLEAK_DIR to a 0700 directory")
         assert list(taken.iterdir()) == []
     finally:
-        shutil.rmtree(base)
         shutil.rmtree(taken, ignore_errors=True)
+
+
+@as_root
+def test_summary_for_a_user_without_a_name(tracer, readable):
+    """Names of functions and the closing lines need neither a name nor a home."""
+    variables = {"LD_PRELOAD": None, "MEMLEAK": None, "PYTHONPATH": str(readable / "lib"), "HOME": None}
+    variables |= {"MEMLEAK_DIR": str(readable / "place")}
+    done = tracer.run(*launcher(readable), readable / "settings", env=variables, **as_nameless())
+    (path,) = (readable / "place").iterdir()
+    assert done.returncode == 0
+    assert f"\nmemleak: settings (pid {recording.load_header(path).pid}) held at its end" in done.stderr
+    assert "    main at " in done.stderr
+    assert done.stderr.endswith(f"\nrecording: {path}\n")
 
 
 @as_root
