@@ -36,12 +36,13 @@ struct arena_allocator { // PyObjectArenaAllocator
 // One that was put in front of something stays as it is: another tool may have kept it, and put it back.
 static struct wrapped {
 	struct allocator_ex original; // .malloc NULL: not used yet
-	size_t most; // requests up to this are cut from an arena
+	size_t least, sizes; // requests of `least` and the following `sizes` - 1 bytes are cut from an arena
 	enum mlf_domain domain;
-	bool tried;  // `most` was found out by trying
+	bool tried;  // these were found out by trying
 } wrapped[2][4]; // by domain
 #define DOMAINS ARRAY_LEN(wrapped)
 #define DOMAIN_MEM 1 // PYMEM_DOMAIN_MEM, and OBJ behind it
+#define MOST_IN_ARENA 512U // pymalloc's own limit in every version
 static const enum mlf_domain names[DOMAINS] = {MLF_DOMAIN_PYMALLOC_MEM, MLF_DOMAIN_PYMALLOC_OBJ};
 static struct arena_allocator arenas;
 
@@ -51,6 +52,8 @@ static struct counter counter;
 static uint32_t passed_on; // calls that did not count down; with the GIL
 
 // ---- a request that pymalloc passes on --------------------------------------------------------------
+
+static inline bool is_passed_on(const struct wrapped *w, size_t bytes) { return bytes - w->least >= w->sizes; }
 
 static NOINLINE void *malloc_passed_on(struct wrapped *w, size_t bytes)
 {
@@ -117,7 +120,7 @@ static NOINLINE void *realloc_sampled(struct wrapped *w, void *old, size_t bytes
 {
 	struct registers caller = REGISTERS_OF_CALLER();
 	struct tracer_moving moving;
-	uint32_t weight = bytes > w->most || counter_pass_hot(&counter) ? 0 : tracer_take_python(&counter);
+	uint32_t weight = is_passed_on(w, bytes) || counter_pass_hot(&counter) ? 0 : tracer_take_python(&counter);
 	tracer_moving(old, MLF_LAYER_PYMEM, &moving);
 	uint64_t before = sampler_tick();
 	sampler_self.hint = (uint8_t)w->domain;
@@ -141,7 +144,7 @@ static NOINLINE void free_sampled(struct wrapped *w, void *p)
 static void *py_malloc(void *context, size_t bytes)
 {
 	struct wrapped *w = context;
-	if (unlikely(bytes > w->most))
+	if (unlikely(is_passed_on(w, bytes)))
 		return malloc_passed_on(w, bytes);
 	if (likely(counter_pass_hot(&counter)))
 		return w->original.malloc(w->original.context, bytes);
@@ -152,7 +155,7 @@ static void *py_calloc(void *context, size_t n, size_t each)
 {
 	struct wrapped *w = context;
 	size_t bytes;
-	if (unlikely(__builtin_mul_overflow(n, each, &bytes) || bytes > w->most))
+	if (unlikely(__builtin_mul_overflow(n, each, &bytes) || is_passed_on(w, bytes)))
 		return calloc_passed_on(w, n, each);
 	if (likely(counter_pass_hot(&counter)))
 		return w->original.calloc(w->original.context, n, each);
@@ -164,7 +167,7 @@ static void *py_realloc(void *context, void *old, size_t bytes)
 	struct wrapped *w = context;
 	if (unlikely(bitmap_test_hot(old)))
 		return realloc_sampled(w, old, bytes);
-	if (unlikely(bytes > w->most))
+	if (unlikely(is_passed_on(w, bytes)))
 		return realloc_passed_on(w, old, bytes);
 	if (likely(counter_pass_hot(&counter)))
 		return w->original.realloc(w->original.context, old, bytes);
@@ -223,22 +226,30 @@ static int find_functions(struct dl_phdr_info *info, size_t bytes, void *context
 	return 1;
 }
 
-// The largest request that the allocator behind our hook does not pass on to malloc.
-static size_t find_most(const struct allocator_ex *a)
+// Does the allocator behind our hook pass such a request on to malloc?
+static bool try_passes_on(const struct allocator_ex *a, size_t bytes)
 {
-	size_t low = 0, high = 512; // pymalloc's own limit in every version
+	struct tracer_probe probe = tracer_probe_begin();
+	void *p = a->malloc(a->context, bytes);
+	bool passed_on = tracer_probe_end(&probe, p);
+	a->free(a->context, p);
+	return passed_on || !p;
+}
+
+static void find_sizes(struct wrapped *w)
+{
+	size_t low = 0, high = MOST_IN_ARENA;
 	while (low < high) {
 		size_t middle = (low + high + 1) / 2;
-		struct tracer_probe probe = tracer_probe_begin();
-		void *p = a->malloc(a->context, middle);
-		bool passed_on = tracer_probe_end(&probe, p);
-		a->free(a->context, p);
-		if (passed_on || !p)
+		if (try_passes_on(&w->original, middle))
 			high = middle - 1;
 		else
 			low = middle;
 	}
-	return low;
+	// pymalloc passes on requests for nothing, unless a hook between us and it makes them larger.
+	w->least = try_passes_on(&w->original, 0);
+	w->sizes = low + 1 - w->least;
+	w->tried = true;
 }
 
 // Does a call of what is in front now come by a hook of ours?
@@ -260,7 +271,7 @@ static struct wrapped *wrapped_for(unsigned domain, const struct allocator_ex *o
 	for (unsigned i = 0; i < ARRAY_LEN(wrapped[0]); i++) {
 		struct wrapped *w = &wrapped[domain][i];
 		if (!w->original.malloc)
-			*w = (struct wrapped){.original = *original, .most = 512, .domain = names[domain]};
+			*w = (struct wrapped){.original = *original, .least = 1, .sizes = MOST_IN_ARENA, .domain = names[domain]};
 		if (w->original.malloc == original->malloc && w->original.context == original->context)
 			return w;
 	}
@@ -278,10 +289,8 @@ static bool wrap_domain(unsigned domain, bool initialised)
 	struct wrapped *w = ours ? front.context : wrapped_for(domain, &front);
 	if (!w)
 		return false;
-	if (initialised && !w->tried) {
-		w->most = find_most(&w->original);
-		w->tried = true;
-	}
+	if (initialised && !w->tried)
+		find_sizes(w);
 	if (!ours)
 		api.set(DOMAIN_MEM + (int)domain, &(struct allocator_ex){w, py_malloc, py_calloc, py_realloc, py_free});
 	return !ours;

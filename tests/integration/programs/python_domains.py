@@ -4,6 +4,7 @@ With PYTHONMALLOC the interpreter sets its allocators anew when it begins; memle
 first import of an extension module on.
 """
 
+import ctypes
 import os
 import sys
 
@@ -28,13 +29,36 @@ def large():
     return [bytes(1000 + n) for n in range(COUNT)]
 
 
+def function(name, *types):
+    """Return a function of the interpreter that hands out blocks; no block is 0."""
+    found = getattr(ctypes.pythonapi, name)
+    found.argtypes, found.restype = types, ctypes.c_void_p
+    return found
+
+
+bytes_type = ctypes.c_size_t
+mem_malloc = function("PyMem_Malloc", bytes_type)
+object_malloc = function("PyObject_Malloc", bytes_type)
+mem_calloc = function("PyMem_Calloc", bytes_type, bytes_type)
+mem_realloc = function("PyMem_Realloc", ctypes.c_void_p, bytes_type)
+
+
+def nothing():
+    """No bytes at all, asked for in each way."""
+    found = []
+    for _ in range(COUNT // 5):
+        found += mem_malloc(0), object_malloc(0), mem_calloc(0, 8), mem_realloc(None, 0), mem_realloc(mem_malloc(100), 0)
+    return found
+
+
 def main():
-    for make in (small, text, large):
+    for make in (small, text, large, nothing):
         kept.append(make())
     header = sys.getsizeof(b"")
     print(
         "text", COUNT, sum(sys.getsizeof(s) for s in kept[1]),
         "large", COUNT, sum(header + len(b) for b in kept[2]),
+        "nothing", len(kept[3]), 0,
         flush=True,
     )  # fmt: skip
     sys.stdin.read()
