@@ -19,13 +19,21 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-static enum mlf_domain domain_now(void) { return sampler_self.hint ? (enum mlf_domain)sampler_self.hint : MLF_DOMAIN_MALLOC; }
+static enum mlf_domain domain_of_hint(unsigned hint) { return hint ? (enum mlf_domain)hint : MLF_DOMAIN_MALLOC; }
 
-#define MALLOC_SAMPLE(p, bytes, weight, caller)                                                    \
+static enum mlf_domain domain_now(void)
+{
+	return domain_of_hint(sampler_self.hint & SAMPLER_HINT_REALLOC ? 0 : sampler_self.hint);
+}
+
+static enum mlf_domain domain_of_realloc(void) { return domain_of_hint(sampler_self.hint & ~SAMPLER_HINT_REALLOC); }
+
+#define SAMPLE(p, bytes, weight, domain, caller)                                                    \
 	do {                                                                                       \
 		if (unlikely(weight) && likely((p) != NULL))                                       \
-			tracer_allocated((p), (bytes), (weight), MLF_LAYER_MALLOC, domain_now(), &(caller)); \
+			tracer_allocated((p), (bytes), (weight), MLF_LAYER_MALLOC, (domain), &(caller)); \
 	} while (0)
+#define MALLOC_SAMPLE(p, bytes, weight, caller) SAMPLE(p, bytes, weight, domain_now(), caller)
 
 // ---- malloc, calloc, free ------------------------------------------------------------------------
 
@@ -104,7 +112,7 @@ static NOINLINE void *realloc_sampling(void *old, size_t bytes)
 	struct registers caller = REGISTERS_OF_CALLER();
 	uint32_t weight = tracer_take(bytes);
 	void *p = real.realloc(old, bytes);
-	MALLOC_SAMPLE(p, bytes, weight, caller);
+	SAMPLE(p, bytes, weight, domain_of_realloc(), caller);
 	return p;
 }
 
@@ -123,7 +131,7 @@ static NOINLINE void *realloc_sampled(void *old, size_t bytes)
 	tracer_moving(old, MLF_LAYER_MALLOC, &moving);
 	void *p = real.realloc(old, bytes);
 	if (p || bytes == 0) // realloc(p, 0) may free and return NULL
-		tracer_moved(&moving, p, bytes, p ? weight : 0, MLF_LAYER_MALLOC, domain_now(), &caller);
+		tracer_moved(&moving, p, bytes, p ? weight : 0, MLF_LAYER_MALLOC, domain_of_realloc(), &caller);
 	else
 		tracer_move_failed(old, MLF_LAYER_MALLOC, &moving);
 	return p;
@@ -131,6 +139,7 @@ static NOINLINE void *realloc_sampled(void *old, size_t bytes)
 
 EXPORT void *realloc(void *old, size_t bytes)
 {
+	sampler_self.reallocated = sampler_block_mark(old);
 	if (unlikely(bitmap_test_hot(old)))
 		return realloc_sampled(old, bytes);
 	if (likely(sampler_pass_hot(bytes)))

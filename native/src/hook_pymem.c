@@ -102,16 +102,23 @@ static NOINLINE void *calloc_sampling(struct wrapped *w, size_t n, size_t each)
 	return p;
 }
 
-// A block that shrinks may stay malloc's: then malloc's hook has seen the call.
+// A block that shrinks may stay malloc's: then malloc's hook has seen the call. Other calls of malloc on the way (a tool's
+// note of the block, pymalloc's table of arenas) say nothing.
+static inline void *call_realloc(struct wrapped *w, void *old, size_t bytes)
+{
+	sampler_self.reallocated = (uint16_t)(sampler_block_mark(old) + 1); // lies behind it, so it is none of those
+	sampler_self.hint = (uint8_t)(w->domain | SAMPLER_HINT_REALLOC);
+	void *p = w->original.realloc(w->original.context, old, bytes);
+	sampler_self.hint = 0;
+	return p;
+}
+
 static NOINLINE void *realloc_sampling(struct wrapped *w, void *old, size_t bytes)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
 	uint32_t weight = tracer_take_python(&counter);
-	uint64_t before = sampler_tick();
-	sampler_self.hint = (uint8_t)w->domain;
-	void *p = w->original.realloc(w->original.context, old, bytes);
-	sampler_self.hint = 0;
-	if (unlikely(weight) && p && sampler_tick() == before)
+	void *p = call_realloc(w, old, bytes);
+	if (unlikely(weight) && p && !sampler_was_reallocated(old))
 		tracer_allocated(p, bytes, weight, MLF_LAYER_PYMEM, w->domain, &caller);
 	return p;
 }
@@ -120,14 +127,12 @@ static NOINLINE void *realloc_sampled(struct wrapped *w, void *old, size_t bytes
 {
 	struct registers caller = REGISTERS_OF_CALLER();
 	struct tracer_moving moving;
-	uint32_t weight = is_passed_on(w, bytes) || counter_pass_hot(&counter) ? 0 : tracer_take_python(&counter);
+	bool passed_on = is_passed_on(w, bytes);
+	uint32_t weight = passed_on || counter_pass_hot(&counter) ? 0 : tracer_take_python(&counter);
 	tracer_moving(old, MLF_LAYER_PYMEM, &moving);
-	uint64_t before = sampler_tick();
-	sampler_self.hint = (uint8_t)w->domain;
-	void *p = w->original.realloc(w->original.context, old, bytes);
-	sampler_self.hint = 0;
+	void *p = passed_on ? realloc_passed_on(w, old, bytes) : call_realloc(w, old, bytes);
 	if (p)
-		tracer_moved(&moving, p, bytes, sampler_tick() == before ? weight : 0, MLF_LAYER_PYMEM, w->domain, &caller);
+		tracer_moved(&moving, p, bytes, sampler_was_reallocated(old) ? 0 : weight, MLF_LAYER_PYMEM, w->domain, &caller);
 	else
 		tracer_move_failed(old, MLF_LAYER_PYMEM, &moving);
 	return p;
@@ -170,7 +175,7 @@ static void *py_realloc(void *context, void *old, size_t bytes)
 	if (unlikely(is_passed_on(w, bytes)))
 		return realloc_passed_on(w, old, bytes);
 	if (likely(counter_pass_hot(&counter)))
-		return w->original.realloc(w->original.context, old, bytes);
+		return call_realloc(w, old, bytes);
 	return realloc_sampling(w, old, bytes);
 }
 

@@ -48,10 +48,11 @@ struct sampler {
 	uint32_t recording;
 	uint8_t busy;          // inside our own sampled code: 1, or one of the two below
 	uint8_t hint;          // enum mlf_domain that passed the request on to malloc; 0 = none
-	uint16_t reserved;
+	uint16_t reallocated;  // sampler_block_mark() of the block that malloc's realloc was last called with
 	uint32_t looks;        // times sampler_take() ran: with calls_left it tells whether any call came by
 };
 #define SAMPLER_NO_GAP UINT16_MAX
+#define SAMPLER_HINT_REALLOC 0x80U // in a hint: of realloc only, what else malloc is asked for meanwhile is not the block
 #define SAMPLER_PROBE 3U           // busy: tracer_probe_begin()
 #define SAMPLER_NOT_THE_PROGRAM 2U // busy: what is allocated here is no answer's business
 
@@ -120,6 +121,13 @@ uint32_t sampler_equilibrium_gap(uint32_t min, uint32_t max, uint64_t random);
 uint64_t sampler_exponential(uint64_t mean, uint64_t random);
 uint32_t sampler_exp_neg_q32(uint64_t x_q32); // exp(-x) * 2^32, saturated
 uint64_t sampler_random(void);
+
+// Did a block go by malloc's realloc? Hooks between Python's allocator and malloc put up to 64 bytes in front of it.
+static inline uint16_t sampler_block_mark(const void *block) { return (uint16_t)((uintptr_t)block >> 4); }
+static inline bool sampler_was_reallocated(const void *block)
+{
+	return (uint16_t)(sampler_block_mark(block) - sampler_self.reallocated) <= 4;
+}
 
 // Changes with every call counted on this thread.
 static inline uint64_t sampler_tick(void)

@@ -10,6 +10,7 @@ from doors import Libraries
 from tracing import LONG, Sum
 
 from memleak import recording
+from memleak.records import RecordedRow
 
 TOOLS = ["memray", "memray_native", "tracemalloc"]
 
@@ -144,3 +145,50 @@ def test_memray_still_sees_everything(together, tmp_path):
         assert counted == 1000
         path.unlink()
     assert sys.modules.get("memray") is memray
+
+
+# ---- small objects ---------------------------------------------------------------------------------------
+
+
+class Objects:
+    """What objects.py held, and what its recordings say of it."""
+
+    def __init__(self, output: str, directory: Path) -> None:
+        """Take what it printed and where it left its recordings."""
+        words = [line.split() for line in output.splitlines()]
+        self.held = {name: Sum(int(count), int(size)) for name, count, size in words}
+        self.directory = directory
+
+    def found(self, name: str) -> recording.Recording:
+        """Return a recording."""
+        return recording.load(self.directory / f"{name}.mlrec")
+
+    def rows(self, name: str, function: str) -> list[RecordedRow]:
+        """Return the rows of what a function of objects.py holds."""
+        rows = [row for row in self.found(name).rows if row.live.samples and row.python_stack]
+        return [row for row in rows if row.python_stack[0].name == function]
+
+
+@pytest.fixture
+def objects(door, tmp_path):
+    """Run objects.py: ``objects(actions)``."""
+
+    def go(actions: str) -> Objects:
+        first = ["memleak-"] if door.name == "preload" else []
+        done = door.python("objects.py", tmp_path, *first, *actions.split())
+        assert (done.returncode, done.stderr) == (0, "")
+        return Objects(done.stdout, tmp_path)
+
+    return go
+
+
+@pytest.mark.parametrize("order", ["tracemalloc+ memleak+", "memleak+ tracemalloc+"])
+def test_blocks_that_grow_under_tracemalloc(objects, order):
+    """It notes each block that it hands out, by malloc. A block that was moved is counted all the same, its note is not Python's."""
+    found = objects(f"{order} grow look:end")
+    rows = found.rows("end", "grow")
+    lists = [row for row in rows if row.mod_name == "pymalloc_mem" and row.live.samples > 1]
+    assert Sum(sum(row.live.samples for row in lists), sum(row.live.bytes for row in lists)) == found.held["grow"]
+    notes = sum(row.live.samples for row in rows if row.mod_name == "glibc_malloc")
+    assert notes >= found.held["grow"].count
+    assert found.found("end").samples_lost == {}
