@@ -31,6 +31,7 @@ NATIVE_LAYERS = [
     {"pyframes"},
     {"tracer", "allocator", "slots"},
     {"boot", "hook_malloc", "hook_new", "hook_pymem"},
+    {"wrap_pymem"},
     {"chores"},
     {"hook_events"},
     {"startup"},

@@ -19,6 +19,7 @@
 #include "sys.h"
 #include "text.h"
 #include "tracer.h"
+#include "wrap_pymem.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -67,7 +68,7 @@ static void prepare_python(void)
 	pyframes_self_test();
 	if (pyframes_attach() != MLF_PYTHON_FRAMES)
 		return;
-	if (hook_pymem_wrap(true) == HOOK_PYMEM_WAS_GONE)
+	if (wrap_pymem(true) == WRAP_PYMEM_WAS_GONE)
 		tracer_python_was_displaced();
 }
 
@@ -86,7 +87,7 @@ void chores_begin(struct chores_rules wanted)
 	hook_pymem_when_arena_comes(tracer_make_room); // a program that only makes objects may pass no other cold place
 	look_at_objects(SLOTS_ALL);
 	if (wanted.preloaded && pyframes_attach() == MLF_PYTHON_FRAMES && !pyframes_is_initialised())
-		hook_pymem_wrap(false); // the interpreter begins with our hooks
+		wrap_pymem(false); // the interpreter begins with our hooks
 	look_at_python(!wanted.preloaded);
 }
 

@@ -5,15 +5,46 @@
 #define MEMLEAK_HOOK_PYMEM_H
 
 #include "base.h"
+#include "memleak_format.h"
 
-// Put our hooks in front of the allocators of the domains MEM and OBJ, and of pymalloc's arenas, wherever they are
-// not in the way of a call. With the GIL, or before the interpreter is `initialised`. Cold.
-enum hook_pymem_found {
-	HOOK_PYMEM_NONE,     // no interpreter
-	HOOK_PYMEM_IN_PLACE, // now, and as far as is known ever since the first time
-	HOOK_PYMEM_WAS_GONE, // another tool had put back what was there before us: frees went past
+struct pymem_allocator { // PyMemAllocatorEx
+	void *context;
+	void *(*malloc)(void *, size_t);
+	void *(*calloc)(void *, size_t, size_t);
+	void *(*realloc)(void *, void *, size_t);
+	void (*free)(void *, void *);
 };
-enum hook_pymem_found hook_pymem_wrap(bool initialised);
+
+struct pymem_arenas { // PyObjectArenaAllocator
+	void *context;
+	void *(*alloc)(void *, size_t);
+	void (*free)(void *, void *, size_t);
+};
+
+enum hook_pymem_domain { HOOK_PYMEM_MEM, HOOK_PYMEM_OBJ, HOOK_PYMEM_DOMAINS };
+
+// What our hooks stand in front of. One that was put in front of something stays as it is: another tool may have kept it,
+// and put it back.
+#define HOOK_PYMEM_PLACES 4U
+struct hook_pymem_place {
+	struct pymem_allocator original; // .malloc NULL: not used yet
+	size_t least, sizes; // requests of `least` and the following `sizes` - 1 bytes are cut from an arena
+	enum mlf_domain domain;
+	bool tried; // these were found out by trying
+};
+#define HOOK_PYMEM_MOST_IN_ARENA 512U // pymalloc's own limit in every version
+extern struct hook_pymem_place hook_pymem_place[HOOK_PYMEM_DOMAINS][HOOK_PYMEM_PLACES] HIDDEN;
+
+// The hooks of each place. They want the context of what they stand in front of: who reads an allocator's words while
+// others are stored there (an interpreter with a GIL of its own may) has a pair that fits, whichever it reads.
+extern const struct pymem_allocator hook_pymem_functions[HOOK_PYMEM_DOMAINS][HOOK_PYMEM_PLACES] HIDDEN;
+
+// Does a call come by a hook? With this as this thread's hint, a request that is passed on changes it to the other.
+#define HOOK_PYMEM_ASKED 0x7EU
+#define HOOK_PYMEM_ANSWERED 0x7FU
+
+extern struct pymem_arenas hook_pymem_arenas_behind HIDDEN; // .alloc NULL: none yet
+extern const struct pymem_arenas hook_pymem_arenas HIDDEN;
 
 // Called when pymalloc has got an arena, from within it: a cold moment, but one that may not ask Python for memory.
 void hook_pymem_when_arena_comes(void (*call)(void));

@@ -121,3 +121,10 @@ def test_application_does_not_notice(tracer, embedding, version, case):
     assert found.samples_lost.keys() <= {"displaced"}  # 3.12 and later forget hooks when they are begun again
     if CASES[case]:
         CASES[case](Kept(found), version)
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_hooks_come_beside_other_interpreters(tracer, embedding, version):
+    """Ours are put in front of Python's allocators while an interpreter with a GIL of its own calls these."""
+    assert tracer.same(embedding(version), "put_back", mode="normal").returncode == 3
+    assert tracer.only().header.python.endswith(": frames read")

@@ -1,9 +1,10 @@
 // An application that brings CPython with it: starts and ends it again and again, with threads and interpreters of its own.
 //
-// Usage: embedding again | daemons | released | interpreters | own_gil | in_front | replaced. What it prints does not
-// depend on chance.
+// Usage: embedding again | daemons | released | interpreters | own_gil | put_back | in_front | replaced. What it prints
+// does not depend on chance.
 #include <Python.h>
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,11 +77,28 @@ static PyObject *host_token(PyObject *self, PyObject *unused)
 	return PyCapsule_New(&stage, NULL, token_dies);
 }
 
+// step(): one of them has come further.
+static PyObject *host_step(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	__atomic_fetch_add(&stage, 1, __ATOMIC_SEQ_CST);
+	Py_RETURN_NONE;
+}
+
+// reached(n): how far have they come?
+static PyObject *host_reached(PyObject *self, PyObject *arg)
+{
+	(void)self;
+	return PyBool_FromLong(__atomic_load_n(&stage, __ATOMIC_SEQ_CST) >= PyLong_AsLong(arg));
+}
+
 static PyMethodDef methods[] = {
     {"keep", host_keep, METH_O, NULL},
     {"work", host_work, METH_NOARGS, NULL},
     {"await_work", host_await_work, METH_NOARGS, NULL},
     {"token", host_token, METH_NOARGS, NULL},
+    {"step", host_step, METH_NOARGS, NULL},
+    {"reached", host_reached, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -261,7 +279,7 @@ static void interpreters(void)
 }
 
 #if PY_VERSION_HEX >= 0x030c0000
-static void *run_own_gil(void *result)
+static int run_own_gil(const char *text)
 {
 	PyInterpreterConfig config = {
 	    .allow_threads = 1, .check_multi_interp_extensions = 1, .gil = PyInterpreterConfig_OWN_GIL,
@@ -271,17 +289,32 @@ static void *run_own_gil(void *result)
 	PyThreadState *mine = PyThreadState_Get();
 	if (PyStatus_Exception(Py_NewInterpreterFromConfig(&state, &config)))
 		exit(7);
-	*(int *)result = PyRun_SimpleString("import host\n"
-					    "def in_own():\n"
-					    "    kept = []\n"
-					    "    for i in range(15000):\n"
-					    "        kept.append((i, str(i) * (i % 40), [i]))\n"
-					    "        if i % 3: kept[i // 2] = None\n"
-					    "    host.keep(666666)\n"
-					    "in_own()\n");
+	int result = PyRun_SimpleString(text);
 	Py_EndInterpreter(state);
 	PyThreadState_Swap(mine);
 	PyGILState_Release(held);
+	return result;
+}
+
+static void *run_and_keep(void *result)
+{
+	*(int *)result = run_own_gil("import host\n"
+				     "def in_own():\n"
+				     "    kept = []\n"
+				     "    for i in range(15000):\n"
+				     "        kept.append((i, str(i) * (i % 40), [i]))\n"
+				     "        if i % 3: kept[i // 2] = None\n"
+				     "    host.keep(666666)\n"
+				     "in_own()\n");
+	return NULL;
+}
+
+static void *run_for_ever(void *result)
+{
+	*(int *)result = run_own_gil("import host\n"
+				     "host.step()\n"
+				     "while not host.reached(3):\n"
+				     "    kept = [(i, str(i) * (i % 40), [i]) for i in range(100)]\n");
 	return NULL;
 }
 #endif
@@ -296,7 +329,7 @@ static void own_gil(void)
 	int results[2];
 	PyThreadState *state = PyEval_SaveThread();
 	for (int i = 0; i < 2; i++)
-		pthread_create(&threads[i], NULL, run_own_gil, &results[i]);
+		pthread_create(&threads[i], NULL, run_and_keep, &results[i]);
 	for (int i = 0; i < 2; i++) {
 		pthread_join(threads[i], NULL);
 		printf("own %d\n", results[i]);
@@ -304,6 +337,44 @@ static void own_gil(void)
 	PyEval_RestoreThread(state);
 #endif
 	keep_in("in_main_again", 555555);
+	finish();
+}
+
+// The allocators that the interpreter chose are put back again and again, beside interpreters that use them.
+static void put_back_usual(void)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	PyMemAllocatorEx usual[2];
+	PyPreConfig config;
+	PyPreConfig_InitPythonConfig(&config);
+	config.allocator = PYMEM_ALLOCATOR_PYMALLOC; // nobody stands in front of these
+	if (PyStatus_Exception(Py_PreInitialize(&config)))
+		exit(8);
+	PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &usual[0]);
+	PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &usual[1]);
+#endif
+	begin();
+#if PY_VERSION_HEX >= 0x030c0000
+	pthread_t threads[2];
+	int results[2];
+	PyThreadState *state = PyEval_SaveThread();
+	for (int i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, run_for_ever, &results[i]);
+	await(2);
+	PyEval_RestoreThread(state);
+	for (int i = 0; i < 10000; i++) {
+		PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &usual[0]);
+		PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &usual[1]);
+		dlsym(RTLD_DEFAULT, "no_such_function"); // whoever looks at what is loaded does so now
+	}
+	reach(3);
+	state = PyEval_SaveThread();
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		printf("own %d\n", results[i]);
+	}
+	PyEval_RestoreThread(state);
+#endif
 	finish();
 }
 
@@ -447,7 +518,7 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} cases[] = {
 	    {"again", again}, {"daemons", daemons}, {"released", released}, {"interpreters", interpreters},
-	    {"own_gil", own_gil}, {"in_front", in_front}, {"replaced", replaced},
+	    {"own_gil", own_gil}, {"put_back", put_back_usual}, {"in_front", in_front}, {"replaced", replaced},
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	PyImport_AppendInittab("host", init_host);

@@ -1,0 +1,146 @@
+// wrap_pymem.c -- putting our hooks in front of Python's allocators, and back there
+//
+// Context:   cold, with the GIL or before there is an interpreter.
+// Invariant: a hook is put only where a call does not come by one already; what stands there is called behind it.
+// Why:       which requests pymalloc passes on to malloc is found out by trying, so that debug hooks, PYTHONMALLOC and other
+//            tools' hooks change nothing.
+// Proof:     tests/integration/test_python_domains.py, test_other_tracers.py, test_embedding.py
+#include "wrap_pymem.h"
+
+#include "elfimage.h"
+#include "hook_pymem.h"
+#include "pyframes.h"
+#include "tracer.h"
+
+#include <link.h>
+
+#define FIRST_DOMAIN 1 // PYMEM_DOMAIN_MEM, and OBJ behind it
+static const enum mlf_domain names[HOOK_PYMEM_DOMAINS] = {MLF_DOMAIN_PYMALLOC_MEM, MLF_DOMAIN_PYMALLOC_OBJ};
+
+static struct {
+	void (*get)(int, struct pymem_allocator *);
+	void (*set)(int, struct pymem_allocator *);
+	void (*get_arena)(struct pymem_arenas *);
+	void (*set_arena)(struct pymem_arenas *);
+} api;
+
+static int find_functions(struct dl_phdr_info *info, size_t bytes, void *context)
+{
+	(void)info, (void)bytes, (void)context;
+	api.set = (void (*)(int, struct pymem_allocator *))elf_global_symbol("PyMem_SetAllocator");
+	api.get_arena = (void (*)(struct pymem_arenas *))elf_global_symbol("PyObject_GetArenaAllocator");
+	api.set_arena = (void (*)(struct pymem_arenas *))elf_global_symbol("PyObject_SetArenaAllocator");
+	api.get = (void (*)(int, struct pymem_allocator *))elf_global_symbol("PyMem_GetAllocator");
+	return 1;
+}
+
+// ---- what is passed on ---------------------------------------------------------------------------
+
+// Does the allocator behind our hook pass such a request on to malloc?
+static bool try_passes_on(const struct pymem_allocator *a, size_t bytes)
+{
+	struct tracer_probe probe = tracer_probe_begin();
+	void *p = a->malloc(a->context, bytes);
+	bool passed_on = tracer_probe_end(&probe, p);
+	a->free(a->context, p);
+	return passed_on || !p;
+}
+
+static void find_sizes(struct hook_pymem_place *place)
+{
+	size_t low = 0, high = HOOK_PYMEM_MOST_IN_ARENA;
+	while (low < high) {
+		size_t middle = (low + high + 1) / 2;
+		if (try_passes_on(&place->original, middle))
+			high = middle - 1;
+		else
+			low = middle;
+	}
+	// pymalloc passes on requests for nothing, unless a hook between us and it makes them larger.
+	place->least = try_passes_on(&place->original, 0);
+	place->sizes = low + 1 - place->least;
+	place->tried = true;
+}
+
+// Does a call of what is in front now come by a hook of ours?
+static bool comes_by(const struct pymem_allocator *front)
+{
+	uint8_t before = sampler_self.hint;
+	sampler_self.hint = HOOK_PYMEM_ASKED;
+	front->free(front->context, front->malloc(front->context, 8 * HOOK_PYMEM_MOST_IN_ARENA));
+	bool answered = sampler_self.hint == HOOK_PYMEM_ANSWERED;
+	sampler_self.hint = before;
+	return answered;
+}
+
+// ---- wrapping ------------------------------------------------------------------------------------
+
+static unsigned place_of(unsigned domain, const struct pymem_allocator *hook)
+{
+	unsigned i = 0;
+	while (i < HOOK_PYMEM_PLACES && hook_pymem_functions[domain][i].malloc != hook->malloc)
+		i++;
+	return i;
+}
+
+// Ours for this original: the one that was in front of it before, or a new one; HOOK_PYMEM_PLACES if there are too many.
+static unsigned place_for(unsigned domain, const struct pymem_allocator *original)
+{
+	for (unsigned i = 0; i < HOOK_PYMEM_PLACES; i++) {
+		struct hook_pymem_place *place = &hook_pymem_place[domain][i];
+		if (!place->original.malloc)
+			*place = (struct hook_pymem_place){
+			    .original = *original, .least = 1, .sizes = HOOK_PYMEM_MOST_IN_ARENA, .domain = names[domain]};
+		if (place->original.malloc == original->malloc && place->original.context == original->context)
+			return i;
+	}
+	return HOOK_PYMEM_PLACES;
+}
+
+// True: our hook was gone.
+static bool wrap_domain(unsigned domain, bool initialised)
+{
+	struct pymem_allocator front;
+	api.get(FIRST_DOMAIN + (int)domain, &front);
+	unsigned ours = place_of(domain, &front);
+	if (ours == HOOK_PYMEM_PLACES && initialised && comes_by(&front))
+		return false; // somebody stands in front of us
+	unsigned i = ours < HOOK_PYMEM_PLACES ? ours : place_for(domain, &front);
+	if (i == HOOK_PYMEM_PLACES)
+		return false;
+	if (initialised && !hook_pymem_place[domain][i].tried)
+		find_sizes(&hook_pymem_place[domain][i]);
+	if (ours < HOOK_PYMEM_PLACES)
+		return false;
+	struct pymem_allocator hook = hook_pymem_functions[domain][i];
+	hook.context = front.context;
+	api.set(FIRST_DOMAIN + (int)domain, &hook);
+	return true;
+}
+
+static void wrap_arenas(void)
+{
+	struct pymem_arenas *behind = &hook_pymem_arenas_behind, hook = hook_pymem_arenas, now;
+	api.get_arena(&now);
+	// An interpreter that is begun again has forgotten our function (3.12 and later). In front of somebody else's, who may
+	// call ours, it is not put again.
+	if (now.alloc == hook.alloc || (behind->alloc && (now.alloc != behind->alloc || now.context != behind->context)))
+		return;
+	*behind = now;
+	api.set_arena(&hook);
+}
+
+enum wrap_pymem_found wrap_pymem(bool initialised)
+{
+	static bool before;
+	if (!api.get)
+		dl_iterate_phdr(find_functions, NULL);
+	if (!api.get || !api.set || !api.get_arena || !api.set_arena)
+		return WRAP_PYMEM_NONE;
+	bool gone = false, first = !before;
+	for (unsigned domain = 0; domain < HOOK_PYMEM_DOMAINS; domain++)
+		gone |= wrap_domain(domain, initialised);
+	before = true;
+	wrap_arenas();
+	return gone && !first ? WRAP_PYMEM_WAS_GONE : WRAP_PYMEM_IN_PLACE;
+}

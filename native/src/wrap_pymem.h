@@ -1,0 +1,18 @@
+// wrap_pymem.h -- putting our hooks in front of Python's allocators, and back there
+//
+// Layer 11. Cold.
+#ifndef MEMLEAK_WRAP_PYMEM_H
+#define MEMLEAK_WRAP_PYMEM_H
+
+#include "base.h"
+
+// Put our hooks in front of the allocators of the domains MEM and OBJ, and of pymalloc's arenas, wherever they are
+// not in the way of a call. With the GIL, or before the interpreter is `initialised`.
+enum wrap_pymem_found {
+	WRAP_PYMEM_NONE,     // no interpreter
+	WRAP_PYMEM_IN_PLACE, // now, and as far as is known ever since the first time
+	WRAP_PYMEM_WAS_GONE, // another tool had put back what was there before us: frees went past
+};
+enum wrap_pymem_found wrap_pymem(bool initialised);
+
+#endif
