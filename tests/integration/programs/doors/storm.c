@@ -54,10 +54,13 @@ static unsigned next(unsigned *state)
 
 static void *allocating(void *number)
 {
+	static const struct timespec pause = {.tv_nsec = 200000}; // so that the others get on
 	unsigned state = 77777u + (unsigned)(size_t)number * 7919u;
 	void *held[256] = {0};
-	while (!finished) {
+	for (unsigned i = 1; !finished; i++) {
 		unsigned r = next(&state), k = r % 256;
+		if (i % 4096 == 0)
+			nanosleep(&pause, NULL);
 		if (r >> 30 == 0) {
 			held[k] = realloc(held[k], 1 + r % 700);
 		} else {

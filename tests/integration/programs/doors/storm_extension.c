@@ -1,6 +1,7 @@
 // storm_extension.c -- a small extension module of which a storm imports many copies
 //
-// churn(ROUNDS) allocates and frees without the interpreter's lock. keep(COUNT, BYTES) leaves blocks behind.
+// churn(ROUNDS) allocates and frees without the interpreter's lock. keep(COUNT, BYTES) leaves blocks behind. What its import
+// allocated goes when it is unloaded.
 #define Py_LIMITED_API 0x03090000
 #include <Python.h>
 #include <stdlib.h>
@@ -52,9 +53,11 @@ static int run(PyObject *module)
 	(void)module;
 	churn_blocks(100);
 	free(from_import);
-	from_import = malloc(64); // each copy has one of its own, for ever
+	from_import = malloc(64); // each copy has one of its own
 	return from_import ? 0 : -1;
 }
+
+static __attribute__((destructor)) void unload(void) { free(from_import); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)run}, {0, NULL}};
 static struct PyModuleDef definition = {
