@@ -78,6 +78,21 @@ void allocator_set_owner(uintptr_t low, uintptr_t high)
 	owner_high = high;
 }
 
+static uintptr_t arenas_low, arenas_high;
+static size_t arena_bytes; // 0: none known
+
+bool allocator_is_arena(uintptr_t pc, size_t bytes)
+{
+	return bytes == load_acquire(&arena_bytes) && pc - arenas_low < arenas_high - arenas_low; // pairs with the release below
+}
+
+void allocator_set_arenas(uintptr_t low, uintptr_t high, size_t bytes)
+{
+	arenas_low = low;
+	arenas_high = high;
+	store_release(&arena_bytes, bytes);
+}
+
 void allocator_resolve(void)
 {
 	static const struct {

@@ -40,4 +40,8 @@ void allocator_resolve(void);
 bool allocator_owns(uintptr_t pc);
 void allocator_set_owner(uintptr_t low, uintptr_t high); // cold
 
+// The same for an allocator on top of malloc's, whose arenas are mappings of exactly this size. Cold to set.
+bool allocator_is_arena(uintptr_t pc, size_t bytes);
+void allocator_set_arenas(uintptr_t low, uintptr_t high, size_t bytes);
+
 #endif

@@ -12,6 +12,7 @@
 #include "atomics.h"
 #include "hook_pymem.h"
 #include "modules.h"
+#include "pycode.h"
 #include "pyframes.h"
 #include "recording.h"
 #include "sampler.h"
@@ -63,8 +64,11 @@ static bool look_at_objects(enum slots_how how)
 	return result.looked;
 }
 
+static uint32_t python_asked; // 1: Python will call us
+
 static void prepare_python(void)
 {
+	store_relaxed(&python_asked, 0);
 	pyframes_self_test();
 	if (pyframes_attach() != MLF_PYTHON_FRAMES)
 		return;
@@ -80,9 +84,34 @@ static void look_at_python(bool may_take_gil)
 	tracer_note_python();
 }
 
+// A tool that goes (tracemalloc.stop()) puts back what it found, and so takes away what came in front of it; an interpreter
+// that is begun again forgets them (3.12 and later). With the GIL.
+static void look_if_due(void)
+{
+	pyframes_attach(); // it may be elsewhere then (3.9, 3.10)
+	if (unlikely(wrap_pymem_is_due()) && tracer_is_recording())
+		look_at_python(false);
+}
+
+static int look_as_asked(void *unused)
+{
+	(void)unused;
+	store_relaxed(&python_asked, 0);
+	look_if_due();
+	return 0;
+}
+
+// From a thread that has nothing to do with Python. Once at a time: Python's queue is short.
+static void ask_python_if_due(void)
+{
+	if (wrap_pymem_is_due() && !exchange_acq_rel(&python_asked, 1) && !wrap_pymem_ask(look_as_asked))
+		store_relaxed(&python_asked, 0);
+}
+
 void chores_begin(struct chores_rules wanted)
 {
 	rules = wanted;
+	pycode_when_code_dies(look_if_due);
 	tracer_when_child_opens(publish_coverage);
 	hook_pymem_when_arena_comes(tracer_make_room); // a program that only makes objects may pass no other cold place
 	look_at_objects(SLOTS_ALL);
@@ -111,6 +140,7 @@ void chores_do(bool thorough)
 		return;
 	look_at_objects(thorough ? SLOTS_ALL : SLOTS_CHECK);
 	look_at_python(thorough);
+	ask_python_if_due();
 	tracer_poll();
 }
 

@@ -227,6 +227,13 @@ EXPORT size_t malloc_usable_size(void *p) { return real.malloc_usable_size(p); }
 // The kernel refuses what does not begin at a page; then nothing may have been taken apart here.
 static bool at_page(const void *p) { return (uintptr_t)p % PAGE_BYTES == 0; }
 
+// Python's arenas that come when its hooks are not in place, at the beginning of an interpreter: what is cut from them
+// will be counted.
+static bool is_arena(const struct registers *caller, const void *at, size_t bytes, int flags)
+{
+	return !at && flags == (MAP_PRIVATE | MAP_ANONYMOUS) && allocator_is_arena(caller->pc, bytes);
+}
+
 static NOINLINE void *mmap_slow(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
@@ -237,7 +244,8 @@ static NOINLINE void *mmap_slow(void *at, size_t bytes, int protection, int flag
 	if (p == MAP_FAILED)
 		tracer_unmap_failed(&replaced);
 	// PROT_NONE reserves addresses, not memory. An allocator's arenas are counted as what is cut from them.
-	else if (bytes >= TRACER_MMAP_ALWAYS && protection != PROT_NONE && !allocator_owns(caller.pc))
+	else if (bytes >= TRACER_MMAP_ALWAYS && protection != PROT_NONE && !allocator_owns(caller.pc) &&
+		 !is_arena(&caller, at, bytes, flags))
 		tracer_mapped(p, bytes, &caller);
 	return p;
 }

@@ -81,6 +81,10 @@ static void cache_store(uintptr_t code, uint32_t ref)
 		store_release(&slot[chosen].value, 0);
 }
 
+static void (*when_code_dies)(void);
+
+void pycode_when_code_dies(void (*call)(void)) { when_code_dies = call; }
+
 // In place of PyCode_Type's tp_dealloc. Runs with the GIL; the object's frames are gone.
 static void note_death(uintptr_t object)
 {
@@ -89,6 +93,8 @@ static void note_death(uintptr_t object)
 		if (load_relaxed(&slot[i].code) == object)
 			store_release(&slot[i].value, 0);
 	real_dealloc(object);
+	if (when_code_dies)
+		when_code_dies();
 }
 
 // ---- reading objects -----------------------------------------------------------------------------

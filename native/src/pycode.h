@@ -19,4 +19,7 @@ uint32_t pycode_ref(uintptr_t code);
 // Bytes of its instructions at most; for a check of an offset.
 uint32_t pycode_instruction_bytes(uintptr_t code);
 
+// Called when a code object has died, with the GIL: a moment that most programs pass now and then. Cold.
+void pycode_when_code_dies(void (*call)(void));
+
 #endif

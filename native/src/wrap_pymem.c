@@ -7,8 +7,11 @@
 // Proof:     tests/integration/test_python_domains.py, test_other_tracers.py, test_embedding.py
 #include "wrap_pymem.h"
 
+#include "allocator.h"
+#include "atomics.h"
 #include "elfimage.h"
 #include "hook_pymem.h"
+#include "modules.h"
 #include "pyframes.h"
 #include "tracer.h"
 
@@ -22,6 +25,8 @@ static struct {
 	void (*set)(int, struct pymem_allocator *);
 	void (*get_arena)(struct pymem_arenas *);
 	void (*set_arena)(struct pymem_arenas *);
+	int (*add_pending)(int (*)(void *), void *);
+	uintptr_t runtime;
 } api;
 
 static int find_functions(struct dl_phdr_info *info, size_t bytes, void *context)
@@ -30,6 +35,8 @@ static int find_functions(struct dl_phdr_info *info, size_t bytes, void *context
 	api.set = (void (*)(int, struct pymem_allocator *))elf_global_symbol("PyMem_SetAllocator");
 	api.get_arena = (void (*)(struct pymem_arenas *))elf_global_symbol("PyObject_GetArenaAllocator");
 	api.set_arena = (void (*)(struct pymem_arenas *))elf_global_symbol("PyObject_SetArenaAllocator");
+	api.add_pending = (int (*)(int (*)(void *), void *))elf_global_symbol("Py_AddPendingCall");
+	api.runtime = elf_global_symbol("_PyRuntime");
 	api.get = (void (*)(int, struct pymem_allocator *))elf_global_symbol("PyMem_GetAllocator");
 	return 1;
 }
@@ -71,6 +78,47 @@ static bool comes_by(const struct pymem_allocator *front)
 	bool answered = sampler_self.hint == HOOK_PYMEM_ANSWERED;
 	sampler_self.hint = before;
 	return answered;
+}
+
+// ---- what stands in front ------------------------------------------------------------------------
+
+// Where the interpreter keeps its function of domain OBJ. A word to look at, because PyMem_GetAllocator() takes a lock from
+// 3.12 on, which a thread of ours could hold while another forks.
+static const uintptr_t *front_word;
+static uintptr_t front_seen;
+
+// Among the interpreter's data, right after our functions were stored for the first time: nobody else has them yet.
+static void find_front(const struct pymem_allocator *hook)
+{
+	static bool searched;
+	if (exchange_acq_rel(&searched, true))
+		return;
+	unsigned id = modules_find((uintptr_t)api.set);
+	const struct elf_image *image = id ? &modules_get(id)->image : NULL;
+	for (unsigned i = 0; image && i < image->range_count; i++) {
+		const struct elf_range *range = &image->readable[i];
+		if (api.runtime < range->low || api.runtime >= range->high)
+			continue;
+		const uintptr_t *end = (const uintptr_t *)range->high - 4;
+		for (const uintptr_t *word = (const uintptr_t *)range->low; word < end; word++)
+			if (word[0] == (uintptr_t)hook->malloc && word[1] == (uintptr_t)hook->calloc &&
+			    word[2] == (uintptr_t)hook->realloc && word[3] == (uintptr_t)hook->free) {
+				store_relaxed(&front_seen, word[0]);
+				store_release(&front_word, word); // pairs with wrap_pymem_is_due()
+				return;
+			}
+	}
+}
+
+bool wrap_pymem_is_due(void)
+{
+	const uintptr_t *word = load_acquire(&front_word);
+	return word && load_relaxed(word) != load_relaxed(&front_seen);
+}
+
+bool wrap_pymem_ask(int (*call)(void *))
+{
+	return api.add_pending && pyframes_is_initialised() && api.add_pending(call, NULL) == 0;
 }
 
 // ---- wrapping ------------------------------------------------------------------------------------
@@ -115,6 +163,8 @@ static bool wrap_domain(unsigned domain, bool initialised)
 	struct pymem_allocator hook = hook_pymem_functions[domain][i];
 	hook.context = front.context;
 	api.set(FIRST_DOMAIN + (int)domain, &hook);
+	if (domain == HOOK_PYMEM_OBJ)
+		find_front(&hook);
 	return true;
 }
 
@@ -128,6 +178,9 @@ static void wrap_arenas(void)
 		return;
 	*behind = now;
 	api.set_arena(&hook);
+	unsigned id = modules_find((uintptr_t)api.set_arena);
+	if (id)
+		allocator_set_arenas(modules_get(id)->image.text_low, modules_get(id)->image.text_high, pyframes_arena_bytes());
 }
 
 enum wrap_pymem_found wrap_pymem(bool initialised)
@@ -142,5 +195,7 @@ enum wrap_pymem_found wrap_pymem(bool initialised)
 		gone |= wrap_domain(domain, initialised);
 	before = true;
 	wrap_arenas();
+	if (front_word)
+		store_relaxed(&front_seen, load_relaxed(front_word));
 	return gone && !first ? WRAP_PYMEM_WAS_GONE : WRAP_PYMEM_IN_PLACE;
 }

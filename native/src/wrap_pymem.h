@@ -15,4 +15,10 @@ enum wrap_pymem_found {
 };
 enum wrap_pymem_found wrap_pymem(bool initialised);
 
+// Does something else stand in front than wrap_pymem() left there, so that it has to look again? Any thread; a load or two.
+bool wrap_pymem_is_due(void);
+
+// Have Python call this with the GIL between two instructions of its main thread. Any thread. False: it cannot be asked now.
+bool wrap_pymem_ask(int (*call)(void *));
+
 #endif

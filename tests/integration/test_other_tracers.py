@@ -12,6 +12,7 @@ from tracing import LONG, Sum
 from memleak import recording
 from memleak.records import RecordedRow
 
+PYTHON = {"pymalloc_obj", "pymalloc_mem"}
 TOOLS = ["memray", "memray_native", "tracemalloc"]
 
 
@@ -155,8 +156,7 @@ class Objects:
 
     def __init__(self, output: str, directory: Path) -> None:
         """Take what it printed and where it left its recordings."""
-        words = [line.split() for line in output.splitlines()]
-        self.held = {name: Sum(int(count), int(size)) for name, count, size in words}
+        self.held = {words[0]: Sum(int(words[1]), int(words[2])) for words in map(str.split, output.splitlines())}
         self.directory = directory
 
     def found(self, name: str) -> recording.Recording:
@@ -165,8 +165,13 @@ class Objects:
 
     def rows(self, name: str, function: str) -> list[RecordedRow]:
         """Return the rows of what a function of objects.py holds."""
-        rows = [row for row in self.found(name).rows if row.live.samples and row.python_stack]
-        return [row for row in rows if row.python_stack[0].name == function]
+        rows = [row for row in self.found(name).rows if row.live.samples]
+        return [row for row in rows if function in [frame.name for frame in row.python_stack[:2]]]  # in a comprehension
+
+    def blocks(self, name: str, function: str) -> Sum:
+        """Return the blocks among them that Python handed out, but for few at a place: lists, numbers on the way."""
+        mine = [row.live for row in self.rows(name, function) if row.mod_name in PYTHON and row.live.samples > 100]
+        return Sum(sum(live.samples for live in mine), sum(live.bytes for live in mine))
 
 
 @pytest.fixture
@@ -186,9 +191,18 @@ def objects(door, tmp_path):
 def test_blocks_that_grow_under_tracemalloc(objects, order):
     """It notes each block that it hands out, by malloc. A block that was moved is counted all the same, its note is not Python's."""
     found = objects(f"{order} grow look:end")
-    rows = found.rows("end", "grow")
-    lists = [row for row in rows if row.mod_name == "pymalloc_mem" and row.live.samples > 1]
-    assert Sum(sum(row.live.samples for row in lists), sum(row.live.bytes for row in lists)) == found.held["grow"]
-    notes = sum(row.live.samples for row in rows if row.mod_name == "glibc_malloc")
+    lists = [row.live for row in found.rows("end", "grow") if row.mod_name == "pymalloc_mem" and row.live.samples > 1]
+    assert Sum(sum(live.samples for live in lists), sum(live.bytes for live in lists)) == found.held["grow"]
+    notes = sum(row.live.samples for row in found.rows("end", "grow") if row.mod_name == "glibc_malloc")
     assert notes >= found.held["grow"].count
     assert found.found("end").samples_lost == {}
+
+
+@pytest.mark.parametrize("door", ["import"], indirect=True)
+@pytest.mark.parametrize("notices", ["thread tracemalloc- drop await:displaced", "tracemalloc- drop code"])
+def test_objects_freed_unseen_are_noticed(objects, notices):
+    """tracemalloc puts back what was there before it, and so takes away hooks in front of it: seen though nobody asks or imports."""
+    found = objects(f"tracemalloc+ memleak+ make look:before {notices} look:after make look:again drop look:end")
+    assert found.blocks("before", "make") == found.blocks("again", "make") == found.held["make"]
+    assert found.blocks("after", "make") == found.blocks("end", "make") == (0, 0)
+    assert found.found("after").samples_lost.keys() == {"displaced"}

@@ -208,6 +208,9 @@ static void again(void)
 		if (i == 1 && PY_VERSION_HEX < 0x030b0000) // later ones stand in a place of their own
 			use_pages(); // so that this one stands where none has stood
 		begin();
+		script("def early():\n" // before anything is imported that anybody could notice
+		       "    return [bytes(300) for _ in range(500)]\n"
+		       "print(len(early()))\n");
 		keep_in(names[i], 111111 * (i + 1));
 		churn(names[i], 20000);
 		finish();

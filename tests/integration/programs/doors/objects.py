@@ -3,16 +3,20 @@
 usage: objects.py DIRECTORY ACTION…
 
 An ACTION is "memleak+" (full mode), "memleak-", "tracemalloc+", "tracemalloc-"; "grow", lists whose arrays are moved
-as they grow; "look:NAME", which copies the recording as it stands to DIRECTORY/NAME.mlrec: nothing of memleak runs then.
-Prints what is held: a name, blocks, bytes.
+as they grow; "make" and "drop", many small blocks; "thread", which begins one; "code", of which an object is made and
+dies; "look:NAME", which copies the recording as it stands to DIRECTORY/NAME.mlrec; "await:COUNTER", until the recording
+has counted some. Nothing of memleak runs in the last two. Prints what is held: a name, blocks, bytes.
 """
 
 import shutil
+import struct
 import sys
+import threading
+import time
 import tracemalloc
 
 import memleak
-from memleak import _native
+from memleak import _native, layout
 
 directory, *actions = sys.argv[1:]
 kept = []
@@ -29,6 +33,29 @@ def grow():
     print("grow", COUNT, sum(map(sys.getsizeof, lists)) - COUNT * sys.getsizeof([]))
 
 
+def make():
+    kept.append([bytes(100 + n % 100) for n in range(COUNT)])
+    print("make", COUNT, sum(map(sys.getsizeof, kept[-1])))
+
+
+def drop():
+    kept.pop()
+
+
+def thread():
+    threading.Thread(target=time.sleep, args=(10000,), daemon=True).start()
+
+
+def code():
+    exec("pass")
+
+
+def counted(name):
+    with open(path, "rb") as file:
+        file.seek(layout.HEADER.offsets["counters"] + 8 * [each for each, _ in layout.COUNTERS].index(name))
+        return struct.unpack("<Q", file.read(8))[0]
+
+
 for action in actions:
     word, _, name = action.partition(":")
     if action == "memleak+":
@@ -42,5 +69,10 @@ for action in actions:
         tracemalloc.stop()
     elif word == "look":
         shutil.copyfile(path, f"{directory}/{name}.mlrec")
+    elif word == "await":
+        deadline = time.monotonic() + 60
+        while not counted(name):
+            assert time.monotonic() < deadline, name
+            time.sleep(0.01)
     else:
         globals()[word]()
