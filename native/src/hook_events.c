@@ -74,13 +74,13 @@ OWN_NAME(pthread_create);
 void hook_events_register(void)
 {
 	static const struct slots_name names[] = {
-	    {"dlsym", (uintptr_t)&dlsym_hook, (const uintptr_t *)(const void *)&real.dlsym},
-	    {"dlclose", (uintptr_t)&own_dlclose, (const uintptr_t *)(const void *)&real.dlclose},
-	    {"pthread_create", (uintptr_t)&own_pthread_create, (const uintptr_t *)(const void *)&real.pthread_create},
+	    {"dlsym", (uintptr_t)&dlsym_hook, (const uintptr_t *)(const void *)&real.dlsym, false},
+	    {"dlclose", (uintptr_t)&own_dlclose, (const uintptr_t *)(const void *)&real.dlclose, false},
+	    {"pthread_create", (uintptr_t)&own_pthread_create, (const uintptr_t *)(const void *)&real.pthread_create, false},
 	};
 	static const struct slots_name given[] = {
-	    {"unshare", (uintptr_t)&unshare_hook, (const uintptr_t *)(const void *)&real.unshare},
-	    {"setns", (uintptr_t)&setns_hook, (const uintptr_t *)(const void *)&real.setns},
+	    {"unshare", (uintptr_t)&unshare_hook, (const uintptr_t *)(const void *)&real.unshare, false},
+	    {"setns", (uintptr_t)&setns_hook, (const uintptr_t *)(const void *)&real.setns, false},
 	};
 	static struct slots_table tables[] = {
 	    {.names = names, .count = ARRAY_LEN(names), .meaning = SLOTS_OTHER},

@@ -315,16 +315,17 @@ OWN_NAME(mmap);
 OWN_NAME(munmap);
 OWN_NAME(mremap);
 
-#define NAME(name, f) {#name, (uintptr_t)&own_##f, (const uintptr_t *)(const void *)&real.f}
-#define SAME(f) NAME(f, f)
+#define NAME(name, f, watched) {#name, (uintptr_t)&own_##f, (const uintptr_t *)(const void *)&real.f, watched}
+#define SAME(f) NAME(f, f, false)
+#define WATCHED(f) NAME(f, f, true)
 
 void hook_malloc_register(void)
 {
 	static const struct slots_name family[] = {
-	    SAME(malloc),   SAME(calloc),        SAME(realloc),  SAME(reallocarray), SAME(free), SAME(posix_memalign),
+	    SAME(malloc),   SAME(calloc),        SAME(realloc),  SAME(reallocarray), WATCHED(free), SAME(posix_memalign),
 	    SAME(memalign), SAME(aligned_alloc), SAME(valloc),   SAME(pvalloc),      SAME(malloc_usable_size),
 	};
-	static const struct slots_name mappings[] = {SAME(mmap), NAME(mmap64, mmap), SAME(munmap), SAME(mremap)};
+	static const struct slots_name mappings[] = {SAME(mmap), NAME(mmap64, mmap, false), SAME(munmap), SAME(mremap)};
 	static struct slots_table tables[] = {
 	    {.names = family, .count = ARRAY_LEN(family), .meaning = SLOTS_FAMILY},
 	    {.names = mappings, .count = ARRAY_LEN(mappings), .meaning = SLOTS_MAPPINGS},

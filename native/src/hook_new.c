@@ -21,7 +21,7 @@
 typedef void *(*new_function)(size_t, size_t, size_t);
 typedef void (*delete_function)(void *, size_t, size_t);
 
-#define CHOSEN(name) {name, 0, NULL}
+#define CHOSEN(name) {name, 0, NULL, false}
 static const struct slots_name new_names[] = {
     CHOSEN("_Znwm"), CHOSEN("_Znam"), CHOSEN("_ZnwmRKSt9nothrow_t"), CHOSEN("_ZnamRKSt9nothrow_t"),
     CHOSEN("_ZnwmSt11align_val_t"), CHOSEN("_ZnamSt11align_val_t"),

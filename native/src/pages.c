@@ -1,7 +1,8 @@
 // pages.c -- how a page of this process is protected
 //
 // Context:   cold.
-// Invariant: nothing is changed, but that a private page asked about may get its own copy early.
+// Invariant: nothing is changed, but that a private page asked about may get its own copy early. A page is called protected
+//            only if it is: no memory, or a filter that refuses the question, says nothing of it.
 // Why:       the protection that an object's program headers promise is not always the one in force: another
 //            thread's loader has not finished the object, or another tool left a page writable. Protecting a page
 //            that its owner is about to write would kill the program.
@@ -11,6 +12,8 @@
 #include "atomics.h"
 #include "sys.h"
 #include "text.h"
+
+#include <errno.h>
 
 static uint32_t asked_kernel; // 0: not tried; 1: MADV_POPULATE_WRITE tells; 2: it is not there (before Linux 5.14)
 
@@ -41,14 +44,14 @@ static bool line_says_writable(const char *line, uintptr_t address, bool *found)
 	return *found && line[1] && line[2] == 'w';
 }
 
-bool maps_say_writable(uintptr_t address)
+enum pages_state pages_look_in_maps(uintptr_t address)
 {
 	enum { HEAD = 40 }; // of a line: two addresses and the protection
 	char buffer[512], head[HEAD + 1];
 	unsigned length = 0;
 	int fd = (int)sys_openat(AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return false;
+		return PAGES_UNKNOWN;
 	bool found = false, writable = false;
 	for (long got; !found && (got = sys_read(fd, buffer, sizeof(buffer))) > 0;)
 		for (long i = 0; !found && i < got; i++) {
@@ -62,12 +65,16 @@ bool maps_say_writable(uintptr_t address)
 			writable = line_says_writable(head, address, &found);
 		}
 	sys_close(fd);
-	return writable;
+	return !found ? PAGES_UNKNOWN : writable ? PAGES_WRITABLE : PAGES_PROTECTED;
 }
 
-bool pages_writable(uintptr_t address)
+enum pages_state pages_look(uintptr_t address)
 {
-	if (kernel_tells())
-		return sys_madvise((void *)round_down(address, PAGE_BYTES), PAGE_BYTES, MADV_POPULATE_WRITE) == 0;
-	return maps_say_writable(address);
+	if (!kernel_tells())
+		return pages_look_in_maps(address);
+	switch (sys_madvise((void *)round_down(address, PAGE_BYTES), PAGE_BYTES, MADV_POPULATE_WRITE)) {
+	case 0: return PAGES_WRITABLE;
+	case -EINVAL: return PAGES_PROTECTED; // this and nothing else says so
+	default: return PAGES_UNKNOWN;
+	}
 }

@@ -6,10 +6,16 @@
 
 #include "base.h"
 
-// May the page that holds `address` be written to now? False when that cannot be told.
-bool pages_writable(uintptr_t address);
+enum pages_state {
+	PAGES_UNKNOWN, // it cannot be told now, or there is none
+	PAGES_PROTECTED,
+	PAGES_WRITABLE,
+};
+
+// May the page that holds `address` be written to now?
+enum pages_state pages_look(uintptr_t address);
 
 // The part of it for kernels before 5.14, for its test.
-bool maps_say_writable(uintptr_t address);
+enum pages_state pages_look_in_maps(uintptr_t address);
 
 #endif

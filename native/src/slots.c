@@ -2,30 +2,32 @@
 //
 // Context:   cold. Objects are read and patched inside dl_iterate_phdr(), whose lock keeps them from being
 //            unloaded meanwhile. Nothing here allocates, and no lock of ours is waited for.
-// Invariant: one aligned word is stored per slot, and only over a value that is known: the function behind our
-//            hook, or a slot the loader has not bound. So an object bound to another allocator keeps it, another
-//            tool's hook stays, and an object whose loading another thread has not finished is left for later.
-//            A page's protection afterwards is what it was.
+// Invariant: one aligned word is exchanged per slot, and only over a value that is known: the function behind our
+//            hook, or a slot that the loader has not bound and can bind to nothing else. So an object bound to
+//            another allocator keeps it, another tool's hook stays, and a variable that the program has set is the
+//            program's.
 // Why:       dlopen() is not wrapped: it looks at who calls it. New objects show in the loader's counters, and are
 //            looked at when their first symbol is asked for (hook_events.c); who asks calls them next, and so waits
 //            for one who is scanning already.
-// Proof:     tests/integration/test_import_door.py, test_operator_new.py, test_door_storms.py
+// Proof:     tests/native/test_slots.c; tests/integration/test_slots.py, test_import_door.py, test_door_storms.py
 #include "slots.h"
 
 #include "atomics.h"
+#include "binding.h"
 #include "elfimage.h"
 #include "modules.h"
 #include "pages.h"
+#include "patch.h"
+#include "relocs.h"
 #include "sys.h"
 #include "text.h"
 
-#include <elf.h>
 #include <link.h>
-#include <sys/auxv.h>
 #include <time.h>
 
 #define ROUNDS_UNPROTECTED 4U // looks at an object that has no RELRO to show that the loader is done with it
 #define ROUNDS_PROTECTED 2U
+#define TURNS_MOST 4 // at one slot that another thread keeps changing
 #define FORK_WAIT_NS 100000
 #define FORK_WAITS 500
 #define TURN_WAIT_NS 50000
@@ -44,6 +46,7 @@ static struct state {
 	uint8_t coverage; // enum mlf_coverage
 	uint8_t rounds;   // looks since it was first met and since anything was unloaded
 	bool settled;     // nothing will change by itself
+	bool taken;       // a slot held another tool's hook
 	bool surveyed;    // the next two are known
 	bool defines_malloc;
 	enum { NO_ALLOCATOR, THE_ALLOCATOR, OTHER_ALLOCATOR } allocator; // but the C library, which takes blocks as well
@@ -66,20 +69,17 @@ struct pass {
 };
 
 struct object {
-	uintptr_t bias;
+	struct relocs relocs;
 	unsigned id; // 0: not known, nothing is remembered
-	const ElfW(Phdr) *phdr;
-	unsigned phdr_count;
-	struct elf_image image;
-	uintptr_t relro_low, relro_high;
-	const ElfW(Sym) *symbols;
-	const char *strings;
-	size_t string_bytes;
+	int allocator;
 	bool loaded; // its loader is done with it
 	// found while patching
 	uint32_t here, elsewhere, unbound;
-	bool refused, tool, undecided;
-	int allocator;
+	bool refused;
+	bool taken;      // by another tool
+	bool undecided;  // what a slot will be bound to is not certain
+	bool unfinished; // its loader is not done with it, or a slot could not be looked at now
+	bool watched;    // the sentinel is of a function whose loss matters most
 	uintptr_t sentinel;
 	unsigned holder;
 };
@@ -145,46 +145,6 @@ bool slots_several_allocators(void) { return load_relaxed(&allocators) > 1; }
 
 // ---- one slot ------------------------------------------------------------------------------------
 
-static bool is_slot_type(unsigned type)
-{
-#if defined(__x86_64__)
-	return type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64;
-#else
-#error "slots.c: this architecture's relocation types are not listed yet"
-#endif
-}
-
-static bool in_writable_segment(const struct object *object, uintptr_t address)
-{
-	for (unsigned i = 0; i < object->phdr_count; i++) {
-		const ElfW(Phdr) *p = &object->phdr[i];
-		if (p->p_type == PT_LOAD && p->p_flags & PF_W && address - (object->bias + p->p_vaddr) < p->p_memsz)
-			return true;
-	}
-	return false;
-}
-
-static bool in_relro(const struct object *object, uintptr_t address)
-{
-	return address >= object->relro_low && address < object->relro_high;
-}
-
-static bool store_slot(const struct object *object, uintptr_t *slot, uintptr_t value)
-{
-	uintptr_t page = round_down((uintptr_t)slot, PAGE_BYTES);
-	if (!in_writable_segment(object, (uintptr_t)slot))
-		return false;
-	// A page of RELRO that can be written was left so by another tool, or its loader has yet to write to it:
-	// then protecting it afterwards is not ours to do.
-	bool closed = in_relro(object, (uintptr_t)slot) && !pages_writable((uintptr_t)slot);
-	if (closed && sys_call(SYS_mprotect, page, PAGE_BYTES, PROT_READ | PROT_WRITE) < 0)
-		return false; // refused (seccomp, mseal): the object stays as it is
-	store_release(slot, value); // a caller on another thread sees the old function or the new one
-	if (closed)
-		sys_call(SYS_mprotect, page, PAGE_BYTES, PROT_READ);
-	return true;
-}
-
 // A program at a fixed address may be everybody's address of a function: its own entry to it, through its own slot.
 static bool is_mains_entry(uintptr_t value, unsigned holder)
 {
@@ -193,130 +153,126 @@ static bool is_mains_entry(uintptr_t value, unsigned holder)
 	       value - module->image.text_low < module->image.text_high - module->image.text_low;
 }
 
-// A slot of malloc's family that leads neither to us nor to what our hooks call.
-static void note_elsewhere(struct object *object, const char *name, uintptr_t value)
+// A slot that leads neither to us nor to what our hooks call.
+static void note_elsewhere(struct object *object, const struct relocs_slot *slot, uintptr_t value)
 {
 	unsigned holder = modules_find(value);
 	if (is_mains_entry(value, holder)) {
 		object->here++;
 		return;
 	}
+	// What the loader binds is a function that its object defines under that name; hooks are not, nor is what a
+	// program stores in a variable of its own.
+	bool bound = holder == object->id || (holder && elf_image_symbol(&modules_get(holder)->image, slot->name, NULL) == value);
+	if (slot->kind == RELOCS_VARIABLE && (!bound || holder == object->id))
+		return;
 	object->elsewhere++;
 	object->holder = holder;
-	// What the loader binds is a function that its object defines under that name; hooks are not.
-	object->tool |= holder != object->id && (!holder || elf_image_symbol(&modules_get(holder)->image, name, NULL) != value);
+	object->taken |= !bound;
 }
 
-static void look_at_slot(struct object *object, const ElfW(Sym) *symbol, const char *name, uintptr_t *slot)
+static void note_held(struct object *object, const struct slots_name *name, const struct relocs_slot *slot)
 {
-	unsigned index;
-	const struct slots_table *table = find_name(name, &index);
-	if (!table)
+	if (slot->kind == RELOCS_VARIABLE || (object->sentinel && (object->watched || !name->watched)))
 		return;
-	bool family = table->meaning == SLOTS_FAMILY;
-	if (object->allocator != NO_ALLOCATOR && (family || table->meaning == SLOTS_MAPPINGS))
+	object->sentinel = (uintptr_t)slot->place;
+	object->watched = name->watched;
+}
+
+static bool not_relocated_yet(const struct object *object, const struct relocs_slot *slot, uintptr_t value)
+{
+	const struct elf_image *image = &object->relocs.image;
+	return value == 0 || (slot->kind == RELOCS_CALL && image->bias && value < image->low && value < image->high - image->low);
+}
+
+// The loader has not bound it, unless it leads to the object's own definition: an object may have one and still be bound
+// at the first call (libstdc++ is).
+static bool is_unbound(const struct object *object, const struct relocs_slot *slot, uintptr_t value)
+{
+	const struct elf_image *image = &object->relocs.image;
+	return slot->kind == RELOCS_CALL && value >= image->low && value < image->high && value != slot->own;
+}
+
+// What the loader will choose is not certain: look again until it has.
+static void note_undecided(struct object *object, const struct slots_table *table, const char *name)
+{
+	object->undecided = true;
+	if (table->meaning != SLOTS_FAMILY)
 		return;
-	uintptr_t value = load_relaxed(slot), original = value;
-	if (value == 0 || (object->bias && value < object->image.low && value < object->image.high - object->image.low))
-		return; // weak and absent, or not relocated yet
+	// Preloaded, we are the first it comes by, but for objects loaded with RTLD_DEEPBIND.
+	bool to_us = elf_is_own(elf_global_symbol(name));
+	object->here += to_us;
+	object->unbound += !to_us;
+}
+
+// False: its value has changed meanwhile.
+static bool look_at_slot(struct object *object, const struct slots_table *table, unsigned index, const struct relocs_slot *slot)
+{
+	const struct slots_name *name = &table->names[index];
+	bool told = table->meaning == SLOTS_FAMILY || table->meaning == SLOTS_NEW; // in coverage
+	uintptr_t value = load_relaxed(slot->place), original = value;
+	if (not_relocated_yet(object, slot, value)) {
+		object->unfinished |= !slot->weak && slot->kind != RELOCS_VARIABLE; // else absent, or the program's
+		return true;
+	}
 	if (elf_is_own(value)) {
-		object->here += family;
-		if (!object->sentinel)
-			object->sentinel = (uintptr_t)slot;
-		return;
+		object->here += told;
+		note_held(object, name, slot);
+		return true;
 	}
-	// Not bound yet, unless it leads to the object's own definition. An object may have one and still call through
-	// a lazy slot (libstdc++ does).
-	bool lazy = value >= object->image.low && value < object->image.high && value != object->bias + symbol->st_value;
-	if (lazy) {
-		if (family && slots_several_allocators()) {
-			// What the loader will choose is not certain: look again until it has. Preloaded, we are the first
-			// it comes by, but for objects loaded with RTLD_DEEPBIND.
-			bool to_us = elf_is_own(elf_global_symbol(name));
-			object->here += to_us;
-			object->unbound += !to_us;
-			object->undecided = true;
-			return;
+	bool unbound = is_unbound(object, slot, value);
+	if (unbound) {
+		original = binding_of(&object->relocs, slot->name);
+		if (!original) {
+			note_undecided(object, table, slot->name);
+			return true;
 		}
-		const uintptr_t *real = table->names[index].original;
-		original = real ? load_relaxed(real) : elf_global_symbol(name);
+		if (elf_is_own(original) && name->original)
+			original = load_relaxed(name->original);
 	}
-	uintptr_t hook = original ? hook_of(table, index, original) : 0;
+	uintptr_t hook = hook_of(table, index, original);
 	if (!hook || hook == original) {
-		if (family)
-			note_elsewhere(object, name, value);
-		return;
+		if (told)
+			note_elsewhere(object, slot, original);
+		return true;
 	}
-	if (!store_slot(object, slot, hook)) {
-		object->refused |= family;
-		return;
+	enum patch_result result = slot->writable ? patch_word(slot->place, value, hook, relocs_in_relro(&object->relocs, (uintptr_t)slot->place))
+						  : PATCH_REFUSED;
+	object->refused |= told && (result == PATCH_REFUSED || result == PATCH_LEFT_OPEN);
+	object->unfinished |= result == PATCH_LATER;
+	if (result == PATCH_DONE || result == PATCH_LEFT_OPEN) {
+		object->here += told;
+		if (!unbound) // a call under way may yet bind it: that is no other tool
+			note_held(object, name, slot);
 	}
-	object->here += family;
-	if (!lazy && !object->sentinel) // a call under way may yet bind a lazy one: that is no other tool
-		object->sentinel = (uintptr_t)slot;
-}
-
-static void look_at_table(struct object *object, uintptr_t table, size_t bytes)
-{
-	if (!table || !elf_image_readable(&object->image, table, bytes))
-		return;
-	const ElfW(Rela) *rela = (const ElfW(Rela) *)table;
-	for (size_t i = 0; i < bytes / sizeof(*rela); i++) {
-		const ElfW(Rela) *r = &rela[i];
-		if (!is_slot_type(ELF64_R_TYPE(r->r_info)) || !ELF64_R_SYM(r->r_info) || r->r_addend)
-			continue;
-		const ElfW(Sym) *symbol = &object->symbols[ELF64_R_SYM(r->r_info)];
-		if (!elf_image_readable(&object->image, (uintptr_t)symbol, sizeof(*symbol)) || symbol->st_name >= object->string_bytes)
-			continue;
-		if (!may_be_wanted(object->strings + symbol->st_name)) // nearly all of them
-			continue;
-		uintptr_t *slot = (uintptr_t *)(object->bias + r->r_offset);
-		if ((uintptr_t)slot % sizeof(*slot) == 0 && elf_image_readable(&object->image, (uintptr_t)slot, sizeof(*slot)))
-			look_at_slot(object, symbol, object->strings + symbol->st_name, slot);
-	}
+	return result != PATCH_CHANGED;
 }
 
 // ---- one object ----------------------------------------------------------------------------------
 
-// Addresses in a dynamic section are relocated in place by glibc, but not in every object (vDSO).
-static uintptr_t pointer_of(const struct object *object, ElfW(Addr) value)
-{
-	return value < object->image.low ? object->bias + value : value;
-}
-
 static bool read_object(const struct dl_phdr_info *info, struct object *out)
 {
-	*out = (struct object){.bias = info->dlpi_addr, .phdr = info->dlpi_phdr, .phdr_count = info->dlpi_phnum};
-	if (!elf_image_from_phdrs(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum, &out->image))
+	*out = (struct object){0};
+	if (!relocs_read(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum, &out->relocs))
 		return false;
-	out->id = modules_find(out->image.text_low);
-	for (unsigned i = 0; i < info->dlpi_phnum; i++)
-		if (info->dlpi_phdr[i].p_type == PT_GNU_RELRO) {
-			// The loader protects whole pages below the end of the range.
-			out->relro_low = round_down(out->bias + info->dlpi_phdr[i].p_vaddr, PAGE_BYTES);
-			out->relro_high = round_down(out->bias + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz, PAGE_BYTES);
-		}
+	out->id = modules_find(out->relocs.image.text_low);
 	return true;
 }
 
 static void look_at_object(struct object *object)
 {
-	uintptr_t plt = 0, rela = 0;
-	size_t plt_bytes = 0, rela_bytes = 0;
-	for (const ElfW(Dyn) *d = object->image.dynamic; d && elf_image_readable(&object->image, (uintptr_t)d, sizeof(*d)) && d->d_tag != DT_NULL; d++)
-		switch (d->d_tag) {
-		case DT_SYMTAB: object->symbols = (const ElfW(Sym) *)pointer_of(object, d->d_un.d_ptr); break;
-		case DT_STRTAB: object->strings = (const char *)pointer_of(object, d->d_un.d_ptr); break;
-		case DT_STRSZ: object->string_bytes = d->d_un.d_val; break;
-		case DT_JMPREL: plt = pointer_of(object, d->d_un.d_ptr); break;
-		case DT_PLTRELSZ: plt_bytes = d->d_un.d_val; break;
-		case DT_RELA: rela = pointer_of(object, d->d_un.d_ptr); break;
-		case DT_RELASZ: rela_bytes = d->d_un.d_val; break;
-		}
-	if (!object->symbols || !object->strings || !elf_image_readable(&object->image, (uintptr_t)object->strings, object->string_bytes))
-		return;
-	look_at_table(object, plt, plt_bytes);
-	look_at_table(object, rela, rela_bytes);
+	struct relocs_cursor cursor = {0, 0};
+	struct relocs_slot slot;
+	while (relocs_next(&object->relocs, &cursor, may_be_wanted, &slot)) {
+		unsigned index;
+		const struct slots_table *table = find_name(slot.name, &index);
+		if (!table || (object->allocator != NO_ALLOCATOR && (table->meaning == SLOTS_FAMILY || table->meaning == SLOTS_MAPPINGS)))
+			continue;
+		int turns = 0;
+		while (!look_at_slot(object, table, index, &slot) && ++turns < TURNS_MOST)
+			;
+		object->unfinished |= turns == TURNS_MOST;
+	}
 }
 
 static enum mlf_coverage coverage_of(const struct object *object)
@@ -326,7 +282,7 @@ static enum mlf_coverage coverage_of(const struct object *object)
 	if (object->refused)
 		return MLF_COVERAGE_PROTECTED;
 	if (object->elsewhere)
-		return object->tool ? MLF_COVERAGE_OTHER_TOOL : MLF_COVERAGE_OTHER_ALLOCATOR;
+		return object->taken ? MLF_COVERAGE_OTHER_TOOL : MLF_COVERAGE_OTHER_ALLOCATOR;
 	if (object->unbound)
 		return MLF_COVERAGE_UNBOUND;
 	return object->here ? MLF_COVERAGE_HOOKED : MLF_COVERAGE_NONE;
@@ -370,8 +326,9 @@ static bool is_as_it_was(const struct dl_phdr_info *info)
 static void remember(struct state *state, const struct object *object, struct pass *pass)
 {
 	enum mlf_coverage coverage = coverage_of(object);
-	// What a tool had and gave back was out of our sight as well.
-	pass->displaced |= state->coverage == MLF_COVERAGE_OTHER_TOOL && coverage == MLF_COVERAGE_HOOKED;
+	// What a tool has taken is out of our sight; and was until now, if it has given it back.
+	pass->displaced |= state->rounds && state->taken != object->taken;
+	state->taken = object->taken;
 	state->coverage = (uint8_t)coverage;
 	state->here = object->here;
 	state->elsewhere = object->elsewhere + object->unbound;
@@ -382,8 +339,10 @@ static void remember(struct state *state, const struct object *object, struct pa
 	state->unloads = pass->subs;
 	if (state->rounds < UINT8_MAX)
 		state->rounds++;
-	state->settled = state->rounds >= (object->loaded ? ROUNDS_PROTECTED : ROUNDS_UNPROTECTED) && !object->elsewhere && !object->undecided;
-	pass->unsettled += !state->settled && !object->elsewhere && !object->undecided;
+	bool enough = state->rounds >= (object->loaded ? ROUNDS_PROTECTED : ROUNDS_UNPROTECTED) && !object->unfinished;
+	bool in_sight = !object->elsewhere && !object->undecided; // else it is looked at anyway
+	state->settled = enough && in_sight;
+	pass->unsettled += !enough && in_sight;
 }
 
 static int patch_listed(struct dl_phdr_info *info, size_t size, void *context)
@@ -393,15 +352,16 @@ static int patch_listed(struct dl_phdr_info *info, size_t size, void *context)
 	struct object object;
 	if (pass->how != SLOTS_ALL && is_as_it_was(info))
 		return 0;
-	if (!read_object(info, &object) || !object.image.dynamic || elf_is_own(object.image.low))
+	if (!read_object(info, &object) || !object.relocs.image.dynamic || elf_is_own(object.relocs.image.low))
 		return 0;
 	struct state *state = &states[object.id];
-	if (object.id && state->pass && !holds_hook(state, &object.image) &&
-	    elf_image_readable(&object.image, state->sentinel, sizeof(uintptr_t)))
+	if (object.id && state->pass && !holds_hook(state, &object.relocs.image) &&
+	    elf_image_readable(&object.relocs.image, state->sentinel, sizeof(uintptr_t)))
 		pass->displaced |= was_displaced(state, &object, pass);
 	state->pass = passes;
 	object.allocator = state->allocator;
-	object.loaded = object.relro_low < object.relro_high && !pages_writable(object.relro_low); // before its slots are read
+	const struct relocs *relocs = &object.relocs; // before its slots are read:
+	object.loaded = relocs->relro_low < relocs->relro_high && pages_look(relocs->relro_low) == PAGES_PROTECTED;
 	look_at_object(&object);
 	pass->looked = true;
 	if (object.id)
@@ -435,13 +395,13 @@ static int survey_listed(struct dl_phdr_info *info, size_t size, void *context)
 		return 1;
 	struct object object;
 	// An old loader defines malloc for its own use.
-	if (!read_object(info, &object) || !object.id || elf_is_own(object.image.low) || info->dlpi_addr == getauxval(AT_BASE))
+	if (!read_object(info, &object) || !object.id || elf_is_own(object.relocs.image.low) || info->dlpi_addr == _r_debug.r_ldbase)
 		return 0;
 	struct state *state = &states[object.id];
 	if (!state->surveyed) {
-		uintptr_t its_malloc = elf_image_symbol(&object.image, "malloc", NULL);
+		uintptr_t its_malloc = elf_image_symbol(&object.relocs.image, "malloc", NULL);
 		state->defines_malloc = its_malloc != 0;
-		if (its_malloc && !elf_image_symbol(&object.image, "gnu_get_libc_version", NULL))
+		if (its_malloc && !elf_image_symbol(&object.relocs.image, "gnu_get_libc_version", NULL))
 			state->allocator = slots_hook_for("malloc", its_malloc) ? THE_ALLOCATOR : OTHER_ALLOCATOR;
 		state->surveyed = true;
 	}

@@ -9,14 +9,16 @@
 
 struct slots_name {
 	const char *name;
-	uintptr_t hook;           // 0: the table's choose() says
+	uintptr_t hook;            // 0: the table's choose() says
 	const uintptr_t *original; // hooked only where a slot holds this; NULL: wherever
+	bool watched;              // what goes past its hook would be shown as live for ever: its slot is looked at each second
 };
 
 enum slots_meaning {
 	SLOTS_FAMILY,   // malloc's family: tells whether an object's allocations are seen; dlsym() gives the hooks out
 	SLOTS_MAPPINGS, // not hooked in an object that is an allocator: what it maps is counted as what is cut from it
-	SLOTS_GIVEN, // dlsym() gives these hooks out too
+	SLOTS_NEW,      // operator new and delete: part of what an object is said to call, too
+	SLOTS_GIVEN,    // dlsym() gives these hooks out too
 	SLOTS_OTHER,
 };
 
