@@ -2,7 +2,8 @@
 //
 // Context:   the hooks are hot, hook_new_register() is cold.
 // Invariant: a hook calls the very function its slot held. An allocation is counted once: by malloc's
-//            hook if operator new ends there, else here.
+//            hook if operator new ends there, else here. What is taken from a provider is seen freed: either all of its
+//            functions are hooked or none.
 // Why:       exporting operator new would put libstdc++'s behind ours for every object and break
 //            programs that replace it. Most operator news end in malloc, where the sample is drawn and
 //            the row named operator_new; these hooks exist for those that do not (jemalloc's and
@@ -12,11 +13,12 @@
 #include "hook_new.h"
 
 #include "bitmap.h"
+#include "modules.h"
 #include "slots.h"
 #include "tracer.h"
 
-// Up to this many different functions may stand behind one name (one per provider in the process).
-#define INSTANCES 3U
+// Up to this many objects may provide them; those of a further one are left alone, and coverage tells.
+#define INSTANCES 8U // 3 KiB of code each
 
 typedef void *(*new_function)(size_t, size_t, size_t);
 typedef void (*delete_function)(void *, size_t, size_t);
@@ -68,7 +70,7 @@ static NOINLINE void *new_counted_here(void *p, size_t bytes)
 	}
 #define EACH_NEW(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
 #define EACH_DELETE(X, i) EACH_NEW(X, i) X(i, 8) X(i, 9) X(i, 10) X(i, 11)
-#define EACH_INSTANCE(EACH, X) EACH(X, 0) EACH(X, 1) EACH(X, 2)
+#define EACH_INSTANCE(EACH, X) EACH(X, 0) EACH(X, 1) EACH(X, 2) EACH(X, 3) EACH(X, 4) EACH(X, 5) EACH(X, 6) EACH(X, 7)
 
 EACH_INSTANCE(EACH_NEW, NEW_HOOK)
 EACH_INSTANCE(EACH_DELETE, DELETE_HOOK)
@@ -80,34 +82,46 @@ static const delete_function hook_of_delete[INSTANCES][DELETE_NAMES] = {EACH_INS
 
 // ---- choosing a hook for a slot ------------------------------------------------------------------
 
-// The instance whose real function is `original`, claimed if need be; INSTANCES if all are taken.
-static unsigned instance_for(uintptr_t *first, size_t stride, uintptr_t original)
+// Only the thread that scans comes here. An instance is never given to another object: a call may be under way in it.
+static unsigned provider_of_instance[INSTANCES]; // module id; 0: free
+
+// The instance for the object that `original` is part of, claimed if need be; INSTANCES: none.
+static unsigned instance_for(uintptr_t original)
 {
-	for (unsigned i = 0; i < INSTANCES; i++) {
-		uintptr_t *real = first + i * stride, seen = 0;
-		if (load_relaxed(real) == original || (cas_acq_rel(real, &seen, original)) || seen == original)
-			return i;
-	}
-	return INSTANCES;
+	unsigned provider = modules_find(original), i = 0;
+	if (!provider)
+		return INSTANCES;
+	while (i < INSTANCES && provider_of_instance[i] && provider_of_instance[i] != provider)
+		i++;
+	if (i < INSTANCES)
+		provider_of_instance[i] = provider;
+	return i;
+}
+
+// Is `original` the function that the hook calls, from now on? An object may have two functions of one name, by version.
+static bool takes(uintptr_t *real_function, uintptr_t original)
+{
+	uintptr_t seen = 0;
+	return cas_acq_rel(real_function, &seen, original) || seen == original; // published with the slot
 }
 
 static uintptr_t hook_for_new(unsigned n, uintptr_t original)
 {
-	unsigned i = instance_for((uintptr_t *)&real_new[0][n], NEW_NAMES, original);
-	return i < INSTANCES ? (uintptr_t)hook_of_new[i][n] : 0;
+	unsigned i = instance_for(original);
+	return i < INSTANCES && takes((uintptr_t *)&real_new[i][n], original) ? (uintptr_t)hook_of_new[i][n] : 0;
 }
 
 static uintptr_t hook_for_delete(unsigned n, uintptr_t original)
 {
-	unsigned i = instance_for((uintptr_t *)&real_delete[0][n], DELETE_NAMES, original);
-	return i < INSTANCES ? (uintptr_t)hook_of_delete[i][n] : 0;
+	unsigned i = instance_for(original);
+	return i < INSTANCES && takes((uintptr_t *)&real_delete[i][n], original) ? (uintptr_t)hook_of_delete[i][n] : 0;
 }
 
 void hook_new_register(void)
 {
 	static struct slots_table tables[] = {
-	    {.names = new_names, .count = NEW_NAMES, .meaning = SLOTS_OTHER, .choose = hook_for_new},
-	    {.names = delete_names, .count = DELETE_NAMES, .meaning = SLOTS_OTHER, .choose = hook_for_delete},
+	    {.names = new_names, .count = NEW_NAMES, .meaning = SLOTS_NEW, .choose = hook_for_new},
+	    {.names = delete_names, .count = DELETE_NAMES, .meaning = SLOTS_NEW, .choose = hook_for_delete},
 	};
 	slots_register(&tables[0]);
 	slots_register(&tables[1]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import pytest
@@ -65,3 +66,108 @@ def test_pointers_that_a_module_sets_itself_under(door, holders, version):
         pytest.skip(f"no CPython {version} on this machine")
     door.core = run(python, "-c", "from memleak import _native; print(_native.library_path())").stdout.strip()
     assert_decimal_changes_nothing(door, holders, python)
+
+
+# ---- operator new ------------------------------------------------------------------------------------------
+
+LAZY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.dlopen.restype = ctypes.c_void_p
+def lazily(path):
+    return ctypes.CDLL(path, handle=libc.dlopen(path.encode(), os.RTLD_LAZY | os.RTLD_LOCAL))
+pool, user = map(lazily, sys.argv[1:])
+pool.make_pooled(100)
+for _ in range(300):
+    user.make_new(100)
+    user.drop_new(100)
+print(pool.pool_news(), pool.pool_deletes())
+"""
+
+
+def test_a_call_is_bound_to_the_operator_new_it_would_be_without_us(door, program):
+    """Another library's, loaded earlier and for itself alone, is not it, although the loader lists it first."""
+    pool = program("doors/pool.cc", "-shared", "-fPIC", name="pool.so")
+    flags = ("-shared", "-fPIC", "-Wl,-z,lazy", "-Wl,--no-as-needed", "-lstdc++")
+    user = program("doors/new_user.cc", *flags, name="new_user.so")
+    plain = run(sys.executable, "-c", LAZY, pool, user)
+    assert (plain.returncode, plain.stdout, plain.stderr) == (0, "1 0\n", "")
+    code = "import memleak; memleak.start(min_sample_interval=1, max_sample_interval=1, python=False)\n" + LAZY
+    done = door.run(sys.executable, "-c", code, pool, user, env={"MEMLEAK_PYTHON": "0"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 0\n", "")
+    found = door.last()
+    assert found.samples_lost == {}
+    # The C++ library's ends in malloc: bound or not, it is seen.
+    assert Libraries([user]).sums(found, "make_", depth=2) == {"new_user.so:make_new": Sum(300, 30000)}
+
+
+PROVIDERS = 11
+POOLS = """
+import ctypes, os, sys
+import memleak
+memleak.start(min_sample_interval=1, max_sample_interval=1, python=False)
+pools = [ctypes.CDLL(path) for path in sys.argv[1:]]
+for number, pool in enumerate(pools):
+    for _ in range(100):
+        pool.make_pooled(100 + number)
+        pool.drop_pooled(200)
+    print(pool.pool_news(), pool.pool_deletes())
+for found in memleak.status().coverage.out_of_reach:
+    print("out", found.path, found.reason)
+"""
+
+
+def test_more_operator_news_than_are_hooked_are_named(door, program, tmp_path):
+    """Of each library that brings its own all calls are seen, or none and it is out of reach."""
+    built = program("doors/pool.cc", "-shared", "-fPIC", name="pool.so")
+    paths = [shutil.copy(built, tmp_path / f"pool{number}.so") for number in range(PROVIDERS)]
+    done = door.run(sys.executable, "-c", POOLS, *paths, env={"MEMLEAK_PYTHON": "0"})
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[:PROVIDERS] == [["200", "100"]] * PROVIDERS
+    out = {line[1]: line[2] for line in lines[PROVIDERS:]}
+    found = door.last()
+    assert found.samples_lost == {}
+    sums = Libraries(paths).sums(found, "make_")
+    for number, path in enumerate(paths):
+        seen = sums.get(f"pool{number}.so:make_pooled")
+        assert (seen, out.get(str(path))) in [(Sum(100, 100 * (100 + number)), None), (None, "other_allocator")]
+    assert len(sums) >= 7
+    assert len(out) >= 1
+
+
+# ---- a tool that takes some functions only ---------------------------------------------------------------
+
+TAKEN = """
+import ctypes, sys
+import memleak
+memleak.start(min_sample_interval=1, max_sample_interval=1, python=False)
+holders, taker = map(ctypes.CDLL, sys.argv[1:3])
+def out_of_reach():
+    return [(found.path == sys.argv[1], found.reason) for found in memleak.status().coverage.out_of_reach]
+holders.make_a(1000)
+holders.make_b(500)
+print(out_of_reach())
+print(taker.take(b"holders.so") > 0)
+holders.drop_a()
+print(out_of_reach())
+print(taker.give_back() > 0)
+holders.drop_b()
+print(out_of_reach())
+holders.make_c(700)
+holders.drop_c()
+holders.make_d(100)
+"""
+
+
+def test_frees_that_another_tool_took_are_not_live(core_path, runtime_directory, holders, program):
+    """What it freed is closed once that is noticed, and counted; afterwards everything is seen again."""
+    import_door = Door("import", core_path, runtime_directory)
+    taker = program("doors/taker.c", "-shared", "-fPIC", name="taker.so")
+    done = import_door.run(sys.executable, "-c", TAKEN, holders, taker)
+    said = "[]\nTrue\n[(True, 'other_tool')]\nTrue\n[]\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    found = import_door.last()
+    assert Libraries([holders]).sums(found, "make_") == {"holders.so:make_d": Sum(100, 44400)}
+    assert found.header.counters["displaced"] >= 1500
+    assert found.samples_lost.keys() == {"displaced"}
