@@ -124,7 +124,8 @@ void chores_objects_may_have_come(void)
 {
 	if (tracer_is_recording()) {
 		bool came = look_at_objects(SLOTS_IF_CHANGED);
-		look_at_python(false);
+		if (came || pyframes_is_attached()) // an interpreter comes with an object; to look for it takes long
+			look_at_python(false);
 		if (came) // a program that loads is growing, and may have no other moment at which the recording can
 			tracer_poll();
 	} else if (tracer_state() == TRACER_FORKED) { // what a worker loads before its recording is open is used long after

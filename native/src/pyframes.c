@@ -94,6 +94,7 @@ static bool forbidden;
 
 void pyframes_allow(bool allowed) { store_relaxed(&forbidden, !allowed); }
 bool pyframes_is_allowed(void) { return !load_relaxed(&forbidden); }
+bool pyframes_is_attached(void) { return load_relaxed(&python.state) != MLF_PYTHON_NONE; }
 
 enum mlf_python pyframes_attach(void)
 {

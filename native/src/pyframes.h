@@ -12,6 +12,7 @@ bool pyframes_is_allowed(void);
 
 // Look for an interpreter in this process, once; cheap when it was found. State of it, as the recording says it.
 enum mlf_python pyframes_attach(void);
+bool pyframes_is_attached(void); // was one found?
 bool pyframes_is_initialised(void);
 uint32_t pyframes_version(void); // PY_VERSION_HEX; 0 = none found
 

@@ -63,7 +63,7 @@ static uint32_t passes;
 
 struct pass {
 	enum slots_how how;
-	bool begun, unchanged, displaced, looked;
+	bool unchanged, displaced, looked;
 	unsigned long long adds, subs;
 	uint32_t allocators, unsettled;
 };
@@ -373,26 +373,23 @@ static int patch_listed(struct dl_phdr_info *info, size_t size, void *context)
 
 // ---- all objects ---------------------------------------------------------------------------------
 
-static bool list_changed(struct pass *pass, const struct dl_phdr_info *info, size_t size)
-{
-	if (size < offsetof(struct dl_phdr_info, dlpi_subs) + sizeof(info->dlpi_subs))
-		return true;
-	pass->adds = info->dlpi_adds;
-	pass->subs = info->dlpi_subs;
-	return passes == 0 || pass->adds != seen_adds || pass->subs != seen_subs;
-}
-
-// First walk: is there anything to do, and who defines malloc?
-static int survey_listed(struct dl_phdr_info *info, size_t size, void *context)
+// The first object is enough to see whether any came or went.
+static int count_listed(struct dl_phdr_info *info, size_t size, void *context)
 {
 	struct pass *pass = context;
-	if (!pass->begun) {
-		pass->begun = true;
-		pass->unchanged = !list_changed(pass, info, size);
-		pass->allocators = pass->unchanged ? allocators : 0;
-	}
-	if (pass->unchanged)
+	if (size < offsetof(struct dl_phdr_info, dlpi_subs) + sizeof(info->dlpi_subs))
 		return 1;
+	pass->adds = info->dlpi_adds;
+	pass->subs = info->dlpi_subs;
+	pass->unchanged = passes && pass->adds == seen_adds && pass->subs == seen_subs;
+	return 1;
+}
+
+// Who defines malloc?
+static int survey_listed(struct dl_phdr_info *info, size_t size, void *context)
+{
+	(void)size;
+	struct pass *pass = context;
 	struct object object;
 	// An old loader defines malloc for its own use.
 	if (!read_object(info, &object) || !object.id || elf_is_own(object.relocs.image.low) || info->dlpi_addr == _r_debug.r_ldbase)
@@ -425,10 +422,14 @@ static void forget_unloaded(void)
 static void scan_once(enum slots_how how, struct slots_result *result)
 {
 	struct pass pass = {.how = how};
-	dl_iterate_phdr(survey_listed, &pass);
+	dl_iterate_phdr(count_listed, &pass);
 	if (pass.unchanged && how == SLOTS_IF_CHANGED && !unsettled)
 		return;
-	store_relaxed(&allocators, pass.allocators); // relaxed: a hint to dlsym's hook, and this thread's own
+	modules_refresh();
+	if (!pass.unchanged) {
+		dl_iterate_phdr(survey_listed, &pass);
+		store_relaxed(&allocators, pass.allocators); // relaxed: a hint to dlsym's hook, and this thread's own
+	}
 	passes++;
 	dl_iterate_phdr(patch_listed, &pass);
 	forget_unloaded();
@@ -471,7 +472,6 @@ struct slots_result slots_scan(enum slots_how how)
 		// A holder that did not survive a fork is recognised by its pid. Pairs with the release below.
 		if (holder == self || !cas_acq_rel(&scanning, &holder, self))
 			break;
-		modules_refresh();
 		scan_once(how, &result);
 		store_release(&answered, seen);
 		store_release(&scanning, 0);

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tracing import run
 
 pytestmark = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 
@@ -48,3 +51,25 @@ def test_the_rounds_of_the_unwinders_are_printed(tmp_path):
     times = benchmark.nanoseconds_per_walk(benchmark.compile_program(tmp_path))
     assert {kind: len(row) for kind, row in times.items()} == {"same stack": 2, "random stacks": 2, "no rule known": 1}
     assert all(0 < value < 1e6 for row in times.values() for value in row)
+
+
+def test_a_symbol_costs_the_same_however_much_is_loaded(tracer, program, tmp_path):
+    """dlsym() in a program without Python: it looks whether something came, not at everything that is there."""
+    symbols = program("symbols.c", "-ldl")
+    built = program("doors/holders.c", "-shared", "-fPIC", name="holders.so")
+    many = [shutil.copy(built, tmp_path / f"holders{number}.so") for number in range(40)]
+    stock = instructions_per_call({}, symbols)
+    few, more = (instructions_per_call(tracer.environment("off"), symbols, *loaded) for loaded in ((), many))
+    assert few - stock <= 600
+    assert more - few <= 20
+
+
+def instructions_per_call(env: dict[str, str], program: str, *words: str, calls: int = 5000) -> float:
+    """Return what callgrind counts for one more call of a program's, which takes their number as its first argument."""
+    counts = []
+    for length in (1000, 1000 + calls):
+        command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, length, *words]
+        done = run(*command, env={**os.environ, **env})
+        assert done.returncode == 0, done.stderr
+        counts.append(int(re.search(r"Collected : (\d+)", done.stderr).group(1)))
+    return (counts[1] - counts[0]) / calls
