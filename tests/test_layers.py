@@ -22,9 +22,9 @@ PACKAGE = ROOT / "src/memleak"
 NATIVE_LAYERS = [
     {"memleak", "memleak_format"},
     {"base"},
-    {"atomics", "arch_x86_64", "elfimage", "dwarf"},
-    {"stats", "clock", "cfi", "relocs", "sys", "text"},
-    {"binding", "bitmap", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "unwind_thread"},
+    {"atomics", "arch_x86_64", "elfimage", "dwarf", "sys"},
+    {"stats", "clock", "cfi", "objects", "relocs", "text"},
+    {"binding", "bitmap", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "turn", "unwind_thread"},
     {"counter", "patch", "recording", "unwind"},
     {"catalog", "index", "liveset", "settings"},
     {"copies", "pycode", "rows"},

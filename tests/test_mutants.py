@@ -155,6 +155,15 @@ MUTANTS = {
     "displaced samples stay": Mutant("tracer", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"),
     "a protected page is writable": Mutant("pages", "PAGE_BYTES, MADV_POPULATE_WRITE) == 0;", "PAGE_BYTES, MADV_POPULATE_WRITE) != -9;", "test_pages"),
     "maps are read to the first line only": Mutant("pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"),
+    "a walk begins during a fork": Mutant(
+        "objects", "i < WAITS && is_set(&forking) &&", "i < 0 && is_set(&forking) &&", "test_objects", ("-DDEADLINE_S=2",)
+    ),
+    "a fork during a walk": Mutant(
+        "objects", "i < WAITS && is_set(&inside);", "i < 0 && is_set(&inside);", "test_objects", ("-DDEADLINE_S=2",)
+    ),
+    "two threads have a turn": Mutant("turn", "return holder != self &&", "return", "test_turn"),
+    "a turn is never taken from the dead": Mutant("turn", "return holder != self &&", "return holder == 0 &&", "test_turn"),
+    "known before it is known": Mutant("boot", "\t\tlearn();\n", "\t\tdone = true, learn();\n", "test_boot"),
     "knob words are believed": Mutant("tracer", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
     "the dead of a living pid are kept": Mutant(
         "siblings", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_siblings"

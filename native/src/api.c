@@ -11,6 +11,7 @@
 #include "chores.h"
 #include "elfimage.h"
 #include "modules.h"
+#include "objects.h"
 #include "recording.h"
 #include "startup.h"
 #include "tracer.h"
@@ -106,7 +107,7 @@ struct in_use {
 EXPORT long long memleak_malloc_in_use(void)
 {
 	boot();
-	uintptr_t function = elf_global_symbol_locked("mallinfo2");
+	uintptr_t function = objects_symbol("mallinfo2");
 	if (!function || modules_find(function) != modules_find((uintptr_t)real.malloc))
 		return -1;
 	struct in_use now = ((struct in_use(*)(void))function)();

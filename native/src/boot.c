@@ -1,23 +1,23 @@
 // boot.c -- what must be known before anything can be recorded
 //
 // Context:   cold: the library's constructor, memleak_start(), and the C API.
-// Invariant: nothing is opened or hooked here.
+// Invariant: nothing is opened or hooked here. Nobody returns from boot() before everything is known.
 // Why:       both doors and every C test begin with it.
-// Proof:     every test under tests/native
+// Proof:     tests/native/test_boot.c, and every other there
 #include "boot.h"
 
 #include "allocator.h"
+#include "atomics.h"
 #include "elfimage.h"
 #include "modules.h"
+#include "objects.h"
 #include "settings.h"
+#include "turn.h"
 #include "unwind.h"
 
-void boot(void)
+// Begins anew what a thread of the process we were forked from may have begun.
+static void learn(void)
 {
-	static bool done;
-	if (done)
-		return;
-	done = true;
 	allocator_resolve();
 	modules_init(settings_is("MEMLEAK_MODULE_SNAPSHOT", "1"));
 	unwind_init();
@@ -26,6 +26,20 @@ void boot(void)
 		allocator_set_owner(modules_get(id)->image.low, modules_get(id)->image.high);
 }
 
-bool boot_is_ours(const char *name) { return elf_is_own(elf_global_symbol_locked(name)); }
+void boot(void)
+{
+	static struct turn turn;
+	static bool done;
+	if (load_acquire(&done)) // pairs with the release below
+		return;
+	turn_take(&turn);
+	if (!done) {
+		learn();
+		store_release(&done, true);
+	}
+	turn_leave(&turn);
+}
+
+bool boot_is_ours(const char *name) { return elf_is_own(objects_symbol(name)); }
 
 bool boot_is_preloaded(void) { return boot_is_ours("mmap"); }

@@ -6,7 +6,7 @@
 
 #include "base.h"
 
-// The functions behind our hooks, the loaded objects, the unwinder. Idempotent; one thread at a time.
+// The functions behind our hooks, the loaded objects, the unwinder. Any thread, any number of times.
 void boot(void);
 
 // The core was preloaded: the loader binds mmap, and malloc unless the program has its own, to us.

@@ -366,26 +366,6 @@ COLD static uintptr_t search_list(const struct link_map *map, const char *name)
 
 COLD uintptr_t elf_global_symbol(const char *name) { return search_list(_r_debug.r_map, name); }
 
-struct locked_search {
-	const char *name;
-	uintptr_t found;
-};
-
-static int search_locked(struct dl_phdr_info *info, size_t bytes, void *context)
-{
-	(void)info, (void)bytes;
-	struct locked_search *search = context;
-	search->found = elf_global_symbol(search->name);
-	return 1;
-}
-
-COLD uintptr_t elf_global_symbol_locked(const char *name)
-{
-	struct locked_search search = {name, 0};
-	dl_iterate_phdr(search_locked, &search);
-	return search.found;
-}
-
 COLD uintptr_t elf_next_symbol(uintptr_t self_address, const char *name)
 {
 	struct elf_image image;

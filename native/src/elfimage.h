@@ -57,11 +57,8 @@ uintptr_t elf_image_symbol(const struct elf_image *image, const char *name, size
 // `self_address`; 0 if none.
 uintptr_t elf_next_symbol(uintptr_t self_address, const char *name);
 
-// The first definition of `name` in any object; 0 if none.
+// The first definition of `name` in any object; 0 if none. objects_symbol() is the same at any time.
 uintptr_t elf_global_symbol(const char *name);
-
-// The same at any time; cold, takes the loader's lock.
-uintptr_t elf_global_symbol_locked(const char *name);
 
 // Does this address lie in the object that this code is part of?
 bool elf_is_own(uintptr_t address);

@@ -11,6 +11,7 @@
 // Proof:     tests/native/test_modules.c
 #include "modules.h"
 
+#include "objects.h"
 #include "sys.h"
 
 #include <elf.h>
@@ -461,7 +462,7 @@ COLD void modules_refresh(void)
 		return;
 	for (int attempt = 0; attempt < 3; attempt++) {
 		struct refresh refresh = {.into = own_snapshots ? snapshot_begin() : NULL};
-		dl_iterate_phdr(see_listed, &refresh);
+		objects_each(see_listed, &refresh);
 		if (!refresh.changed)
 			break;
 		if (refresh.into)
@@ -526,8 +527,8 @@ COLD void modules_init(bool own_snapshot)
 		fixed.directory[0] = 0;
 	find_main();
 	if (!own_snapshot)
-		dl_iterate_phdr(find_loader_function, NULL);
+		objects_each(find_loader_function, NULL);
 	own_snapshots = find_object == NULL;
-	single_threaded = (const char *)elf_global_symbol_locked("__libc_single_threaded");
+	single_threaded = (const char *)objects_symbol("__libc_single_threaded");
 	modules_refresh();
 }

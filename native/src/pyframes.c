@@ -12,13 +12,12 @@
 #include "atomics.h"
 #include "elfimage.h"
 #include "index.h"
+#include "objects.h"
 #include "pycode.h"
 #include "recording.h"
 #include "sampler.h"
 #include "stats.h"
 #include "sys.h"
-
-#include <link.h>
 
 #define STEPS_MOST 4096U // frames and shims looked at: a chain that is longer is no chain
 
@@ -104,7 +103,7 @@ enum mlf_python pyframes_attach(void)
 		learn_main_interpreter();
 		return python.state;
 	}
-	dl_iterate_phdr(find_symbols, NULL);
+	objects_each(find_symbols, NULL);
 	if (!found.code_type || !found.by_thread || !found.runtime || (!found.version && !found.get_version))
 		return MLF_PYTHON_NONE;
 	python.version = found.version ? (uint32_t)*(const unsigned long *)found.version

@@ -10,11 +10,11 @@
 #include "allocator.h"
 #include "boot.h"
 #include "chores.h"
-#include "elfimage.h"
 #include "hook_events.h"
 #include "hook_malloc.h"
 #include "hook_new.h"
 #include "modules.h"
+#include "objects.h"
 #include "pyframes.h"
 #include "recording.h"
 #include "settings.h"
@@ -37,7 +37,7 @@ static bool other_tool_in_charge(const char **name)
 	    {"__lsan_init", "LeakSanitizer"},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(signs); i++)
-		if (elf_global_symbol_locked(signs[i][0])) {
+		if (objects_symbol(signs[i][0])) {
 			*name = signs[i][1];
 			return true;
 		}
@@ -64,18 +64,16 @@ static void before_fork(void)
 {
 	slots_before_fork();
 	chores_leave_alone(); // Python 3.12 and later warn of other threads
+	objects_before_fork();
 }
 
+// Nothing is hooked by that. Not at the first start: a process that forks meanwhile would have half of it.
 static void register_hooks(void)
 {
-	static bool done;
-	if (done)
-		return;
-	done = true;
 	hook_malloc_register();
 	hook_new_register();
 	hook_events_register();
-	pthread_atfork(before_fork, NULL, NULL);
+	pthread_atfork(before_fork, objects_after_fork, NULL);
 }
 
 static bool program_has_threads(void)
@@ -99,7 +97,6 @@ static bool open_recording(struct recording_options *options, bool preloaded, bo
 	}
 	if (!tracer_start(options, follow_fork, why))
 		return false;
-	register_hooks();
 	chores_begin((struct chores_rules){.thread_allowed = settings_flag("MEMLEAK_THREAD", true), .preloaded = preloaded});
 	if (program_has_threads())
 		chores_thread_created();
@@ -124,7 +121,9 @@ static void do_not_follow_exec(void)
 
 static void __attribute__((constructor)) open_door(void)
 {
-	allocator_resolve(); // now, while there is one thread
+	// Now, while there is one thread, or the one that loads us.
+	allocator_resolve();
+	register_hooks();
 	if (!asked_for())
 		return;
 	boot();

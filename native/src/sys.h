@@ -1,6 +1,6 @@
 // sys.h -- system calls made directly, for cold code that may run inside malloc
 //
-// Layer 3. The libc wrappers are not usable there: they set errno, are cancellation points, and
+// Layer 2. The libc wrappers are not usable there: they set errno, are cancellation points, and
 // other preloaded libraries interpose them. Every function returns a value >= 0 or -errno.
 // Per-architecture: this file and arch_*.h are the only ones with assembly.
 #ifndef MEMLEAK_SYS_H

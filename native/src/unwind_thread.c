@@ -13,7 +13,7 @@
 
 #include "arch_x86_64.h"
 #include "atomics.h"
-#include "elfimage.h"
+#include "objects.h"
 #include "sys.h"
 
 #include <sys/auxv.h>
@@ -116,7 +116,7 @@ uint32_t unwind_thread_tid(void)
 
 COLD static void find_first_stack(void)
 {
-	const uintptr_t *end = (const uintptr_t *)elf_global_symbol_locked("__libc_stack_end");
+	const uintptr_t *end = (const uintptr_t *)objects_symbol("__libc_stack_end");
 	first.end = end ? *end : 0;
 	// The loader clears it in programs with an executable stack; the kernel's random bytes lie a
 	// little above.

@@ -12,6 +12,7 @@
 #include "elfimage.h"
 #include "hook_pymem.h"
 #include "modules.h"
+#include "objects.h"
 #include "pyframes.h"
 #include "tracer.h"
 
@@ -187,7 +188,7 @@ enum wrap_pymem_found wrap_pymem(bool initialised)
 {
 	static bool before;
 	if (!api.get)
-		dl_iterate_phdr(find_functions, NULL);
+		objects_each(find_functions, NULL);
 	if (!api.get || !api.set || !api.get_arena || !api.set_arena)
 		return WRAP_PYMEM_NONE;
 	bool gone = false, first = !before;

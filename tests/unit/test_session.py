@@ -156,6 +156,29 @@ def test_many_threads_start_one_recording(place):
     assert len(recordings(place)) == 1
 
 
+def test_first_use_from_many_threads(place):
+    """Whichever call comes first finds the core whole; the process is traced in the end. test_boot.c does it in C."""
+    code = """
+    from memleak import _memleak_ffi, _native  # imported: else one after the other
+    calls, arrived, problems = (memleak.is_running, memleak.start, _native.build_id, memleak.status) * 2, [], []
+    sys.setswitchinterval(1e-6)
+    def run(call):
+        arrived.append(call)
+        while len(arrived) < len(calls): pass
+        try:
+            call()
+        except Exception as error:
+            problems.append(repr(error))
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print(problems, memleak.is_running())
+    """
+    for number in range(1, 6):  # each in a process that has not used it yet
+        assert said(code) == "[] True\n"
+        assert len(recordings(place)) == number
+
+
 def test_stop_freezes_and_start_opens_a_new_one(place):
     """stop() may come first and twice; the frozen recording stays readable."""
     code = """

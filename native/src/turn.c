@@ -1,0 +1,28 @@
+// turn.c -- one thread at a time, though the process may fork in between
+//
+// Context:   cold; turn_try() may run inside malloc.
+// Invariant: at most one thread of a process has a turn.
+// Why:       not a mutex: a holder that did not survive a fork is recognised by its pid, and no handler need run in
+//            the child. Sleeping is all right: who has a turn waits for nobody who may wait for it.
+// Proof:     tests/native/test_turn.c
+#include "turn.h"
+
+#include "atomics.h"
+#include "sys.h"
+
+#include <time.h>
+
+bool turn_try(struct turn *turn)
+{
+	uint32_t self = (uint32_t)sys_getpid(), holder = load_relaxed(&turn->holder);
+	return holder != self && cas_acq_rel(&turn->holder, &holder, self); // pairs with turn_leave()
+}
+
+void turn_take(struct turn *turn)
+{
+	static const struct timespec pause = {.tv_nsec = 100000};
+	while (!turn_try(turn))
+		sys_call(SYS_nanosleep, &pause, 0, 0);
+}
+
+void turn_leave(struct turn *turn) { store_release(&turn->holder, 0); }
