@@ -177,6 +177,26 @@ MUTANTS = {
     "a zombie lives": Mutant("siblings", "return zombie ? 0 :", "return zombie && 0 ? 0 :", "test_siblings"),
     "room is made once": Mutant("siblings", "\t\tprune(directory_fd, 0);\n\t}", "\t}", "test_siblings"),
     "no limit to the bytes of the dead": Mutant("siblings", " || dead_bytes > kept || (dead", " || (dead", "test_siblings"),
+    "an interpreter is looked for in vain": Mutant(
+        "pyruntime",
+        "return !search.counted || !seen_any || search.adds != seen_adds;",
+        "return true;",
+        "test_pyruntime",
+        ("-rdynamic",),
+    ),
+    "an interpreter may go": Mutant(
+        "pyruntime", "if (search.found && !keep_loaded())", "if (0 && !keep_loaded())", "test_pyruntime", ("-rdynamic",)
+    ),
+    "other structures are believed": Mutant(
+        "pyruntime", "|| !fits(layout))", "|| (0 && !fits(layout)))", "test_pyruntime", ("-rdynamic",)
+    ),
+    "two attach at once": Mutant(
+        "pyframes",
+        "if (holder == self || !cas_acq_rel(&attaching, &holder, self))",
+        "if (0 && holder == self)",
+        "test_pyruntime",
+        ("-rdynamic",),
+    ),
 }
 
 

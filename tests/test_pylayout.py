@@ -39,10 +39,14 @@ MEMBERS = {
     "code_instructions": {9: ("PyCodeObject", "co_code"), 11: ("PyCodeObject", "co_code_adaptive")},
     "code_first_traceable": {9: None, 11: ("PyCodeObject", "_co_firsttraceable")},
     "runtime_finalizing": {9: ("_PyRuntimeState", "_finalizing")},
+    "runtime_interpreters": {9: ("_PyRuntimeState", "interpreters.head")},
+    "runtime_main": {9: ("_PyRuntimeState", "interpreters.main")},
+    "thread_id": {9: ("PyThreadState", "id")},
 }
 CONSTANTS = {
     "PYLAYOUT_OBJECT_TYPE": ("PyObject", "ob_type"),
     "PYLAYOUT_VAR_SIZE": ("PyVarObject", "ob_size"),
+    "PYLAYOUT_TYPE_BASIC_SIZE": ("PyTypeObject", "tp_basicsize"),
     "PYLAYOUT_TYPE_DEALLOC": ("PyTypeObject", "tp_dealloc"),
     "PYLAYOUT_TEXT_LENGTH": ("PyASCIIObject", "length"),
     "PYLAYOUT_TEXT_STATE": ("PyASCIIObject", "state"),
@@ -121,3 +125,15 @@ def test_offsets_are_those_of_the_headers(version, tmp_path):
             assert constant(name) == found[name], name
         elif name in ("text_ascii", "text_compact", "arena_kib"):
             assert expected[name] == found[name], name
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_sizes_are_those_the_types_tell(version):
+    """They are what shows changed structures before a frame is read."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    code = "import types; print(types.CodeType.__basicsize__, types.FrameType.__basicsize__)"
+    told = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    expected = table()[int(version.partition(".")[2])]
+    assert [expected["code_bytes"], expected["frame_bytes"]] == list(map(int, told))

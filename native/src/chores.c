@@ -14,6 +14,7 @@
 #include "modules.h"
 #include "pycode.h"
 #include "pyframes.h"
+#include "pygil.h"
 #include "recording.h"
 #include "sampler.h"
 #include "slots.h"
@@ -69,8 +70,8 @@ static uint32_t python_asked; // 1: Python will call us
 static void prepare_python(void)
 {
 	store_relaxed(&python_asked, 0);
-	pyframes_self_test();
-	if (pyframes_attach() != MLF_PYTHON_FRAMES)
+	pygil_self_test();
+	if (pyframes_state() != MLF_PYTHON_FRAMES)
 		return;
 	if (wrap_pymem(true) == WRAP_PYMEM_WAS_GONE)
 		tracer_python_was_displaced();
@@ -80,7 +81,7 @@ static void prepare_python(void)
 static void look_at_python(bool may_take_gil)
 {
 	if (pyframes_attach() == MLF_PYTHON_FRAMES)
-		pyframes_with_gil(may_take_gil, prepare_python);
+		pygil_call(may_take_gil, prepare_python);
 	tracer_note_python();
 }
 
@@ -88,7 +89,6 @@ static void look_at_python(bool may_take_gil)
 // that is begun again forgets them (3.12 and later). With the GIL.
 static void look_if_due(void)
 {
-	pyframes_attach(); // it may be elsewhere then (3.9, 3.10)
 	if (unlikely(wrap_pymem_is_due()) && tracer_is_recording())
 		look_at_python(false);
 }
@@ -115,7 +115,7 @@ void chores_begin(struct chores_rules wanted)
 	tracer_when_child_opens(publish_coverage);
 	hook_pymem_when_arena_comes(tracer_make_room); // a program that only makes objects may pass no other cold place
 	look_at_objects(SLOTS_ALL);
-	if (wanted.preloaded && pyframes_attach() == MLF_PYTHON_FRAMES && !pyframes_is_initialised())
+	if (wanted.preloaded && pyframes_attach() == MLF_PYTHON_FRAMES && !pygil_is_initialised())
 		wrap_pymem(false); // the interpreter begins with our hooks
 	look_at_python(!wanted.preloaded);
 }
@@ -124,7 +124,7 @@ void chores_objects_may_have_come(void)
 {
 	if (tracer_is_recording()) {
 		bool came = look_at_objects(SLOTS_IF_CHANGED);
-		if (came || pyframes_is_attached()) // an interpreter comes with an object; to look for it takes long
+		if (came || pyframes_state() != MLF_PYTHON_NONE) // an interpreter comes with an object; to look for it takes long
 			look_at_python(false);
 		if (came) // a program that loads is growing, and may have no other moment at which the recording can
 			tracer_poll();

@@ -318,11 +318,11 @@ uint32_t pycode_ref(uintptr_t code)
 
 void pycode_attach(const struct pylayout *found, uintptr_t type)
 {
-	if (layout)
-		return;
 	uintptr_t *dealloc = (uintptr_t *)(type + PYLAYOUT_TYPE_DEALLOC);
 	code_type = type;
 	layout = found;
+	if (load_relaxed(dealloc) == (uintptr_t)&note_death)
+		return;
 	real_dealloc = (void (*)(uintptr_t))load_relaxed(dealloc);
 	store_release(dealloc, (uintptr_t)&note_death); // a static type's slot: one word, read anew at each death
 }

@@ -10,25 +10,32 @@
 void pyframes_allow(bool allowed);
 bool pyframes_is_allowed(void);
 
-// Look for an interpreter in this process, once; cheap when it was found. State of it, as the recording says it.
-enum mlf_python pyframes_attach(void);
-bool pyframes_is_attached(void); // was one found?
-bool pyframes_is_initialised(void);
+// What is known of an interpreter in this process, as the recording says it; anywhere.
+enum mlf_python pyframes_state(void);
 uint32_t pyframes_version(void); // PY_VERSION_HEX; 0 = none found
 
-// Compare a walk with what the interpreter says, once; off for good if they differ. With the GIL.
-void pyframes_self_test(void);
+// The same after a look for one; cheap when it was found, or nothing was loaded since. Takes the loader's lock: never
+// inside malloc.
+enum mlf_python pyframes_attach(void);
 
 // pymalloc's arenas are this large; 0 before pyframes_attach().
 size_t pyframes_arena_bytes(void);
-
-// Calls `work` with the GIL if this thread has it or, with `may_take_gil`, by taking it. False: it was not called.
-bool pyframes_with_gil(bool may_take_gil, void (*work)(void));
 
 // This thread's Python frames, innermost first, as struct mlf_python_stack holds them. 0: none, or not Python.
 unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated);
 
 // Ref of the stack's record; 0 if there is no room (counted).
 uint32_t pyframes_store(const uint64_t *frames, unsigned count, uint64_t hash, bool truncated);
+
+// ---- for who compares with what the interpreter says; state FRAMES, with the GIL ----
+
+struct pyframes_place {
+	uintptr_t code;
+	uint32_t offset; // of the instruction, or MLF_PYTHON_FRAME_NOT_BEGUN
+};
+uintptr_t pyframes_thread(void);                     // this thread's state, 0: none in the main interpreter; also without the GIL
+uintptr_t pyframes_innermost(uintptr_t thread);      // its innermost frame, 0: none
+bool pyframes_next(uintptr_t *frame, struct pyframes_place *out); // the place at *frame or further out, and what lies behind
+void pyframes_fail_self_test(void);                  // they differ: off for good
 
 #endif

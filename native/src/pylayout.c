@@ -13,27 +13,32 @@ static const struct pylayout layouts[] = {
      .thread_interp = 16, .thread_frame = 24, .thread_cframe = NONE, .cframe_frame = NONE,
      .frame_back = 24, .frame_code = 32, .frame_last = 104, .frame_owner = NONE, .frame_is_entry = NONE,
      .code_file = 104, .code_name = 112, .code_first_line = 40, .code_lines = 120, .code_instructions = 48, .code_first_traceable = NONE,
-     .line_table = MLF_LINE_TABLE_LNOTAB, .text_ascii = 48, .text_compact = 72, .arena_kib = 256, .runtime_finalizing = 16},
+     .line_table = MLF_LINE_TABLE_LNOTAB, .text_ascii = 48, .text_compact = 72, .arena_kib = 256, .runtime_finalizing = 16,
+     .runtime_interpreters = 32, .runtime_main = 40, .thread_id = 256, .code_bytes = 176, .frame_bytes = 368},
     {.minor = 10,
      .thread_interp = 16, .thread_frame = 24, .thread_cframe = NONE, .cframe_frame = NONE,
      .frame_back = 24, .frame_code = 32, .frame_last = 96, .frame_owner = NONE, .frame_is_entry = NONE,
      .code_file = 104, .code_name = 112, .code_first_line = 40, .code_lines = 120, .code_instructions = 48, .code_first_traceable = NONE,
-     .line_table = MLF_LINE_TABLE_LINES, .text_ascii = 48, .text_compact = 72, .arena_kib = 1024, .runtime_finalizing = 16},
+     .line_table = MLF_LINE_TABLE_LINES, .text_ascii = 48, .text_compact = 72, .arena_kib = 1024, .runtime_finalizing = 16,
+     .runtime_interpreters = 32, .runtime_main = 40, .thread_id = 256, .code_bytes = 176, .frame_bytes = 360},
     {.minor = 11,
      .thread_interp = 16, .thread_frame = NONE, .thread_cframe = 56, .cframe_frame = 8,
      .frame_back = 48, .frame_code = 32, .frame_last = 56, .frame_owner = 69, .frame_is_entry = 68,
      .code_file = 112, .code_name = 128, .code_first_line = 72, .code_lines = 136, .code_instructions = 184, .code_first_traceable = 168,
-     .line_table = MLF_LINE_TABLE_LOCATIONS, .text_ascii = 48, .text_compact = 72, .arena_kib = 1024, .runtime_finalizing = 24},
+     .line_table = MLF_LINE_TABLE_LOCATIONS, .text_ascii = 48, .text_compact = 72, .arena_kib = 1024, .runtime_finalizing = 24,
+     .runtime_interpreters = 40, .runtime_main = 48, .thread_id = 240, .code_bytes = 184, .frame_bytes = 120},
     {.minor = 12,
      .thread_interp = 16, .thread_frame = NONE, .thread_cframe = 56, .cframe_frame = 0,
      .frame_back = 8, .frame_code = 0, .frame_last = 56, .frame_owner = 70, .frame_is_entry = NONE,
      .code_file = 112, .code_name = 128, .code_first_line = 68, .code_lines = 136, .code_instructions = 192, .code_first_traceable = 176,
-     .line_table = MLF_LINE_TABLE_LOCATIONS, .text_ascii = 40, .text_compact = 56, .arena_kib = 1024, .runtime_finalizing = 24},
+     .line_table = MLF_LINE_TABLE_LOCATIONS, .text_ascii = 40, .text_compact = 56, .arena_kib = 1024, .runtime_finalizing = 24,
+     .runtime_interpreters = 40, .runtime_main = 48, .thread_id = 224, .code_bytes = 192, .frame_bytes = 120},
     {.minor = 13,
      .thread_interp = 16, .thread_frame = 72, .thread_cframe = NONE, .cframe_frame = NONE,
      .frame_back = 8, .frame_code = 0, .frame_last = 56, .frame_owner = 70, .frame_is_entry = NONE,
      .code_file = 112, .code_name = 128, .code_first_line = 68, .code_lines = 136, .code_instructions = 200, .code_first_traceable = 184,
-     .line_table = MLF_LINE_TABLE_LOCATIONS, .text_ascii = 40, .text_compact = 56, .arena_kib = 1024, .runtime_finalizing = 608},
+     .line_table = MLF_LINE_TABLE_LOCATIONS, .text_ascii = 40, .text_compact = 56, .arena_kib = 1024, .runtime_finalizing = 608,
+     .runtime_interpreters = 632, .runtime_main = 640, .thread_id = 224, .code_bytes = 200, .frame_bytes = 136},
 };
 
 // The head of _Py_DebugOffsets of 3.13, in words.
@@ -43,7 +48,8 @@ static const char cookie[8] = {'x', 'd', 'e', 'b', 'u', 'g', 'p', 'y'};
 static bool as_published(const struct pylayout *l, const uint64_t *words)
 {
 	const uint64_t *runtime = words + RUNTIME, *thread = words + THREAD, *frame = words + FRAME, *code = words + CODE;
-	return runtime[1] == l->runtime_finalizing && thread[3] == l->thread_interp && thread[4] == l->thread_frame &&
+	return runtime[1] == l->runtime_finalizing && runtime[2] == l->runtime_interpreters &&
+	       thread[3] == l->thread_interp && thread[4] == l->thread_frame &&
 	       frame[1] == l->frame_back && frame[2] == l->frame_code && frame[3] == l->frame_last &&
 	       frame[5] == l->frame_owner && code[1] == l->code_file && code[3] == l->code_name &&
 	       code[4] == l->code_lines && code[5] == l->code_first_line && code[9] == l->code_instructions;
@@ -71,4 +77,12 @@ const struct pylayout *pylayout_of(uint32_t version_hex, const void *runtime, en
 		return layout;
 	}
 	return NULL;
+}
+
+bool pylayout_fits(const struct pylayout *l, const struct pylayout_signs *signs)
+{
+	if (l->minor >= 13) // it has published more than these
+		return true;
+	return signs->thread_interp == l->thread_interp && signs->thread_id == l->thread_id &&
+	       signs->code_bytes == l->code_bytes && signs->frame_bytes == l->frame_bytes;
 }

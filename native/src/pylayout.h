@@ -27,7 +27,12 @@ struct pylayout {
 	// str: data of ASCII ones and of others in compact form
 	uint16_t text_ascii, text_compact;
 	uint16_t arena_kib;     // of pymalloc
-	uint16_t runtime_finalizing; // in _PyRuntime
+	// _PyRuntime
+	uint16_t runtime_finalizing;   // the state of the thread that ends the interpreter
+	uint16_t runtime_interpreters; // the newest interpreter
+	uint16_t runtime_main;         // the main one
+	// What an interpreter can be asked for without its help, see pylayout_fits()
+	uint16_t thread_id, code_bytes, frame_bytes;
 };
 
 #define PYLAYOUT_OWNER_C_STACK 3 // frame_owner of the shim that marks an entry of the interpreter (3.12 and later)
@@ -35,6 +40,7 @@ struct pylayout {
 // The same in all of them: object headers, str's length and state, bytes.
 #define PYLAYOUT_OBJECT_TYPE 8
 #define PYLAYOUT_VAR_SIZE 16
+#define PYLAYOUT_TYPE_BASIC_SIZE 32
 #define PYLAYOUT_TYPE_DEALLOC 48
 #define PYLAYOUT_TEXT_LENGTH 16
 #define PYLAYOUT_TEXT_STATE 32
@@ -43,5 +49,12 @@ struct pylayout {
 // The layout of a version, by PY_VERSION_HEX; NULL if it is not known. `runtime`: address of _PyRuntime, where
 // 3.13 and later publish theirs; a difference makes a version unknown.
 const struct pylayout *pylayout_of(uint32_t version_hex, const void *runtime, enum mlf_python *state);
+
+// What shows an interpreter whose structures were changed (a vendor's patches) before one of its frames is read.
+struct pylayout_signs {
+	uint64_t thread_interp, thread_id; // where functions that only read these members found them
+	uint64_t code_bytes, frame_bytes;  // tp_basicsize of code objects and frame objects
+};
+bool pylayout_fits(const struct pylayout *layout, const struct pylayout_signs *signs);
 
 #endif

@@ -584,7 +584,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	reopen_options = *options;
 	follow_fork = follow;
 	recording.header->sample_cost_ns = calibrate();
-	recording.header->python_state = pyframes_attach();
+	recording.header->python_state = pyframes_state(); // no look for one: a forked child opens inside malloc
 	recording.header->python_version = pyframes_version();
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);
 	store_release(&phase, ACTIVE);
@@ -630,7 +630,7 @@ bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t samp
 
 void tracer_note_python(void)
 {
-	enum mlf_python state = pyframes_attach();
+	enum mlf_python state = pyframes_state();
 	if (!tracer_is_recording())
 		return;
 	store_relaxed(&recording.header->python_version, pyframes_version());

@@ -9,14 +9,13 @@
 
 #include "allocator.h"
 #include "atomics.h"
-#include "elfimage.h"
 #include "hook_pymem.h"
 #include "modules.h"
-#include "objects.h"
 #include "pyframes.h"
+#include "pygil.h"
+#include "pyruntime.h"
 #include "tracer.h"
 
-#include <link.h>
 
 #define FIRST_DOMAIN 1 // PYMEM_DOMAIN_MEM, and OBJ behind it
 static const enum mlf_domain names[HOOK_PYMEM_DOMAINS] = {MLF_DOMAIN_PYMALLOC_MEM, MLF_DOMAIN_PYMALLOC_OBJ};
@@ -30,16 +29,14 @@ static struct {
 	uintptr_t runtime;
 } api;
 
-static int find_functions(struct dl_phdr_info *info, size_t bytes, void *context)
+static void find_functions(void)
 {
-	(void)info, (void)bytes, (void)context;
-	api.set = (void (*)(int, struct pymem_allocator *))elf_global_symbol("PyMem_SetAllocator");
-	api.get_arena = (void (*)(struct pymem_arenas *))elf_global_symbol("PyObject_GetArenaAllocator");
-	api.set_arena = (void (*)(struct pymem_arenas *))elf_global_symbol("PyObject_SetArenaAllocator");
-	api.add_pending = (int (*)(int (*)(void *), void *))elf_global_symbol("Py_AddPendingCall");
-	api.runtime = elf_global_symbol("_PyRuntime");
-	api.get = (void (*)(int, struct pymem_allocator *))elf_global_symbol("PyMem_GetAllocator");
-	return 1;
+	api.set = (void (*)(int, struct pymem_allocator *))pyruntime_function("PyMem_SetAllocator");
+	api.get_arena = (void (*)(struct pymem_arenas *))pyruntime_function("PyObject_GetArenaAllocator");
+	api.set_arena = (void (*)(struct pymem_arenas *))pyruntime_function("PyObject_SetArenaAllocator");
+	api.add_pending = (int (*)(int (*)(void *), void *))pyruntime_function("Py_AddPendingCall");
+	api.runtime = pyruntime.at;
+	api.get = (void (*)(int, struct pymem_allocator *))pyruntime_function("PyMem_GetAllocator");
 }
 
 // ---- what is passed on ---------------------------------------------------------------------------
@@ -119,7 +116,7 @@ bool wrap_pymem_is_due(void)
 
 bool wrap_pymem_ask(int (*call)(void *))
 {
-	return api.add_pending && pyframes_is_initialised() && api.add_pending(call, NULL) == 0;
+	return api.add_pending && pygil_is_initialised() && api.add_pending(call, NULL) == 0;
 }
 
 // ---- wrapping ------------------------------------------------------------------------------------
@@ -188,7 +185,7 @@ enum wrap_pymem_found wrap_pymem(bool initialised)
 {
 	static bool before;
 	if (!api.get)
-		objects_each(find_functions, NULL);
+		find_functions();
 	if (!api.get || !api.set || !api.get_arena || !api.set_arena)
 		return WRAP_PYMEM_NONE;
 	bool gone = false, first = !before;

@@ -129,3 +129,22 @@ def test_hooks_come_beside_other_interpreters(tracer, embedding, version):
     """Ours are put in front of Python's allocators while an interpreter with a GIL of its own calls these."""
     assert tracer.same(embedding(version), "put_back", mode="normal").returncode == 3
     assert tracer.only().header.python.endswith(": frames read")
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_interpreter_whose_library_is_closed(tracer, program, version):
+    """Nothing of ours calls into what the program has closed."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    where = "import sysconfig as s; print(s.get_config_var('LIBDIR'), s.get_config_var('LDLIBRARY'), sep='/')"
+    library = run(python, "-c", where).stdout.strip()
+    if ".so" not in library:
+        pytest.skip("this CPython has no shared library")
+    binary = program("unloading.c", "-ldl")
+    done = tracer.same(binary, os.path.realpath(library))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (3, "end")
+    found = tracer.only()
+    assert found.header.state_name == "exited"
+    assert any(frame.name == "keep" for row in found.rows for frame in row.python_stack)
+    assert_consistent(found)

@@ -91,6 +91,14 @@ def test_children_of_a_busy_parent_do_not_hang(tracer, program):
         assert done.stdout.endswith("good 64\n")
 
 
+def test_children_without_the_loaders_lock_do_not_hang(tracer, program):
+    """Forked while another thread was in dl_iterate_phdr(): what opens a child's recording needs no loader."""
+    binary = program("loader_lock.c")
+    done = tracer.run(binary, 12, env={"MEMLEAK_ROOM": "2M"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "good 12\n", "")
+    assert len(tracer.paths()) == 13
+
+
 @pytest.mark.parametrize(
     "how", ["vfork", "posix_spawn", "clone_vm", "clone_vm_running", "clone", "system", "popen", "daemon", "double_fork"]
 )
