@@ -91,6 +91,25 @@ MUTANTS = {
         "test_lockfree",
         **STANDS,
     ),
+    "a module's writer is waited for": Mutant(
+        "catalog",
+        "\tuint32_t state = load_acquire(&record->state);",
+        "\tuint32_t state;\n\twhile ((state = load_acquire(&record->state)) == 1)\n\t\t;",
+        "test_lockfree_tracer",
+        ("-DDEADLINE_MS=10000",),
+    ),
+    "a number of a thread lost wins": Mutant(
+        "catalog",
+        "while (!cas_relaxed(&threads_given, &seen, next));",
+        "while (exchange_acq_rel(&threads_given, next) && 0);",
+        "test_lockfree_tracer",
+    ),
+    "nobody leaves": Mutant(
+        "tracer",
+        "static void leave(uint32_t *inside) { sub_release(inside, 1); }",
+        "static void leave(uint32_t *inside) { add_seq_cst(inside, 0); }",
+        "test_lockfree_tracer",
+    ),
     "two threads get one room": Mutant(
         "recording",
         "if (cas_relaxed(&header->room_used, &used, to))",
@@ -115,6 +134,27 @@ MUTANTS = {
         "if (seen == 0 && cas_acq_rel(place, &seen, word))",
         "if (seen == 0 && (store_release(place, word), true))",
         "test_index",
+    ),
+    "a lost insertion overwrites": Mutant(
+        "index",
+        "if (seen == 0 && cas_acq_rel(place, &seen, word))",
+        "if (seen == 0 && (exchange_acq_rel(place, word), true))",
+        "test_lockfree",
+    ),
+    "a lost insertion is told its own record": Mutant(
+        "index", "\t\t\t\treturn (uint32_t)seen;\n\t\t}\n\t}", "\t\t\t\treturn ref;\n\t\t}\n\t}", "test_lockfree"
+    ),
+    "a removal lost wins": Mutant(
+        "liveset",
+        "!cas_seq_cst(slot, &key, clearing(address))",
+        "(exchange_acq_rel(slot, clearing(address)), false)",
+        "test_lockfree",
+    ),
+    "a claim of room lost wins": Mutant(
+        "recording",
+        "if (cas_relaxed(&header->room_used, &used, to))",
+        "if (exchange_acq_rel(&header->room_used, to), true)",
+        "test_lockfree",
     ),
     "half a key is enough": Mutant("index", "return record[1] == key;", "return true;", "test_index"),
     "history of the wrong side": Mutant(
