@@ -219,7 +219,7 @@ def as_nameless() -> dict:
 
 @pytest.fixture
 def readable(settings, core_path) -> Iterator[Path]:
-    """A directory with the core, the program and the package, which every user can read; `place` in it is that user's."""
+    """A directory with the core, the program and the package for every user to read; `place` in it is that user's."""
     base = Path(tempfile.mkdtemp(prefix="memleak-test-", dir="/dev/shm"))
     for name, source in (("core.so", core_path), ("settings", settings)):
         shutil.copy(source, base / name)

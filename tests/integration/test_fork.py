@@ -51,7 +51,7 @@ def recorded_totals(found: recording.Recording, functions: Functions, *prefixes:
 
 @pytest.mark.parametrize("threads", [0, 4])
 def test_eight_forked_writers(tracer, program, threads):
-    """The parent's live sums and totals equal its ledger exactly; each child names the parent and is exact from where it began."""
+    """The parent equals its ledger, totals too; each child names the parent and is exact from where it began."""
     binary = program("forking.c")
     functions = Functions(binary)
     for _ in range(10 if LONG else 2):

@@ -193,7 +193,7 @@ def test_killed_while_the_recording_grows(tracer, program, tmp_path):
         backed, segments, then = moments.randrange(4 << 20, 28 << 20), moments.randrange(7, 16), moments.random() * 0.3
         then += time.monotonic()
         ways: list[Callable[[Growth], bool]] = [
-            lambda growth, least=backed: growth.backed >= least and growth.goes_on or growth.backed >= 31 << 20,
+            lambda growth, least=backed: (growth.backed >= least and growth.goes_on) or growth.backed >= 31 << 20,
             lambda growth, least=segments: growth.segments >= least,
             lambda growth, then=then: time.monotonic() >= then,
         ]
@@ -210,7 +210,8 @@ def test_killed_while_the_recording_grows(tracer, program, tmp_path):
         tracer.forget()
     print(f"{kills} kills, {inside} of them inside recording_grow(), {grown} between the first room and the last")
     assert inside and grown >= kills // 3
-    assert {kind for kind, order in tables if order} >= {layout.KIND_LIVE, layout.KIND_ROW_INDEX, layout.KIND_STACK_INDEX}
+    added = {kind for kind, order in tables if order}
+    assert added >= {layout.KIND_LIVE, layout.KIND_ROW_INDEX, layout.KIND_STACK_INDEX}
 
 
 # ---- copied ------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class Pace:
 
 @pytest.mark.timeout(3600 if LONG else 180)
 def test_copies_of_a_recording_in_use(tracer, load, tmp_path):
-    """`cp`, and every other time the reader's own copy, during 100,000 samples a second: all read, each row consistent."""
+    """`cp`, and every other time the reader's own copy, at 100,000 samples a second: all read, each row consistent."""
     functions = Functions(load)
     process, held = started(tracer, load)
     torn: dict[str, list[int]] = {"cp": [], "reader": []}
@@ -260,8 +261,8 @@ def test_copies_of_a_recording_in_use(tracer, load, tmp_path):
                     assert_good(found, functions)
                     # What was there all the time is in every copy, whole, and never among the torn.
                     assert functions.sums(found, "keep_") == held
-                # An entry is torn when its slot was used anew between the copying of its key and of itself: once at most
-                # for each insertion meanwhile, of which each thread may have one in hand that is not counted yet.
+                # An entry is torn when its slot was used anew between the copying of its key and of itself: at most
+                # once for each insertion meanwhile, of which each thread may have one in hand, not counted yet.
                 assert found.torn <= after - before + THREADS
                 torn[how].append(found.torn)
         rate = pace.samples / pace.seconds

@@ -73,7 +73,7 @@ def commands(found: list[recording.Recording]) -> set[str]:
     ids=["C", "C++"],
 )
 def test_compiler(tracer, tmp_path, way, compiler, source, inner, least):
-    """gcc and g++ and what they start: the object file is the same, byte by byte, and the compiler proper was recorded."""
+    """gcc, g++ and what they start: the object file is the same, byte by byte, and the compiler proper was recorded."""
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     command = [compiler, "-D_GNU_SOURCE", "-O1", "-c", str(PROGRAMS / source), "-o", "out.o"]

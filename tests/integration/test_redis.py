@@ -33,8 +33,8 @@ class Server:
     def __init__(self, start: Callable[..., subprocess.Popen], directory: Path) -> None:
         """Start it; its data is `dump.rdb` in *directory*, loaded if it is there."""
         self.socket = directory / "socket"
-        options = {"port": "0", "unixsocket": self.socket, "dir": directory, "save": "", "daemonize": "no"}
-        words = [word for name, value in {**options, "enable-debug-command": "local"}.items() for word in (f"--{name}", value)]
+        words = ["--port", "0", "--unixsocket", self.socket, "--dir", directory, "--save", "", "--daemonize", "no"]
+        words += ["--enable-debug-command", "local"]
         self.errors = directory / "errors"
         with open(self.errors, "w") as errors:
             self.process = start("redis-server", *words, stdout=subprocess.DEVNULL, stderr=errors)

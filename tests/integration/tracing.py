@@ -65,7 +65,8 @@ class Tracer:
     ) -> subprocess.CompletedProcess:
         """The same by `memleak run --quiet`; `env` is added to the environment."""
         variables = {**os.environ, "MEMLEAK_DIR": str(self.directory), "MEMLEAK_SEED": "1", **(env or {})}
-        return run(sys.executable, "-m", "memleak", "run", "--quiet", "--mode", mode, *command, env=variables, **options)
+        launcher = [sys.executable, "-m", "memleak", "run", "--quiet", "--mode", mode]
+        return run(*launcher, *command, env=variables, **options)
 
     def start(self, *command: str | Path, mode: str = "full", env: dict | None = None, **options) -> subprocess.Popen:
         """Start a program traced."""

@@ -48,6 +48,6 @@ def test_stacks_of_a_flask_service_equal_libgccs(witness: Path, tmp_path: Path, 
     assert mismatches == 0, text[:4000]
     with_numpy = importlib.util.find_spec("numpy") is not None
     assert stacks > (1_000_000 if LONG else 100_000) / (1 if with_numpy else 5)
-    # Ours are cut nowhere with the loader's help; our own snapshot may be a moment behind a dlopen. libgcc's reach the caller.
+    # With the loader's help ours are cut nowhere; our own snapshot may be a moment behind a dlopen.
     assert truncated <= (0 if modules == "loader" else stacks / 100)
     assert skipped <= stacks / 100
