@@ -24,7 +24,7 @@ TIMEOUT_S = 3500 if LONG else 120
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 # What is live is little. Half of the recordings are in full mode, which begins with all of its room in memory: 20 ms.
 SMALL = {"MEMLEAK_ROOM": "4M"}
-THEIRS = (":allocating", ":loading", ":churn_blocks")  # functions of storm.c and storm_extension.c
+THEIRS = (":allocating", ":loading", ":churn_blocks", ":hold_block")  # functions of storm.c and storm_extension.c
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 
 pytestmark = pytest.mark.timeout(3600 if LONG else 180)

@@ -1,7 +1,7 @@
 // storm_extension.c -- a small extension module of which a storm imports many copies
 //
-// churn(ROUNDS) allocates and frees without the interpreter's lock. keep(COUNT, BYTES) leaves blocks behind. What its import
-// allocated goes when it is unloaded.
+// churn(ROUNDS) allocates and frees without the interpreter's lock. keep(COUNT, BYTES) leaves blocks behind. hold(BYTES)
+// returns a block's address, for drop(ADDRESS). What its import allocated goes when it is unloaded.
 #define Py_LIMITED_API 0x03090000
 #include <Python.h>
 #include <stdlib.h>
@@ -45,8 +45,31 @@ static PyObject *keep(PyObject *self, PyObject *arguments)
 	Py_RETURN_NONE;
 }
 
-static PyMethodDef methods[] = {
-    {"churn", churn, METH_VARARGS, NULL}, {"keep", keep, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+__attribute__((noinline, noclone)) static void *hold_block(size_t bytes)
+{
+	void *p = malloc(bytes);
+	__asm__ volatile("" : "+r"(p));
+	return p;
+}
+
+static PyObject *hold(PyObject *self, PyObject *bytes)
+{
+	(void)self;
+	return PyLong_FromVoidPtr(hold_block(PyLong_AsSize_t(bytes)));
+}
+
+static PyObject *drop(PyObject *self, PyObject *address)
+{
+	(void)self;
+	free(PyLong_AsVoidPtr(address));
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {{"churn", churn, METH_VARARGS, NULL},
+				{"keep", keep, METH_VARARGS, NULL},
+				{"hold", hold, METH_O, NULL},
+				{"drop", drop, METH_O, NULL},
+				{NULL, NULL, 0, NULL}};
 
 static int run(PyObject *module)
 {

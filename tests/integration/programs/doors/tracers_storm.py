@@ -62,11 +62,18 @@ def use(path, rounds, look=lambda: None):
 
 @guarded
 def allocating(chance):
+    held = []
     while not finished.is_set():
         kept.churn(chance.randrange(400))
+        # Some live longer than a tool stays, and are of sizes whose addresses do not come again soon.
+        held += [kept.hold(chance.randrange(20000, 60000)) for _ in range(5)]
+        while len(held) > 200:
+            kept.drop(held.pop(chance.randrange(len(held))))
         objects = [bytes(chance.randrange(2000)) for _ in range(20)]
         del objects
         time.sleep(0.001)
+    for block in held:
+        kept.drop(block)
 
 
 @guarded
