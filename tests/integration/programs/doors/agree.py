@@ -1,10 +1,12 @@
 """Do the same work through whichever door, each part below a native frame of its own name.
 
-usage: agree.py DIRECTORY MIN MAX ROUNDS [FORMS_LIBRARY…]
+usage: agree.py DIRECTORY MIN MAX ROUNDS LIBRARY_ROUNDS [LIBRARY…]
 
-The recording begins just before the work, through either door. Prints "part NAME COUNT BYTES" for
-blocks whose number and size the work knows; the libraries print "site NAME COUNT BYTES", each after
-a line "library NAME".
+The recording begins just before the work, through either door. A LIBRARY whose name contains "late" is loaded after
+that, one whose name contains "module" is imported. Prints "part NAME COUNT BYTES" for blocks whose number and size the
+work knows; the libraries print "site NAME COUNT BYTES", each after a line "library NAME". At the end of the work it
+prints what status() says of coverage, "coverage OBJECTS HOOKED", "out REASON FILE", "waiting FILE", and "sentence" with
+its summary; and each "object FILE" that is mapped then.
 """
 
 import ctypes
@@ -14,11 +16,13 @@ import os
 import sys
 
 import memleak
+from memleak import _native
 
 gc.disable()
-directory, low, high, rounds = sys.argv[1], *map(int, sys.argv[2:5])
-libraries = sys.argv[5:]
+directory, low, high, rounds, library_rounds = sys.argv[1], *map(int, sys.argv[2:6])
+libraries = sys.argv[6:]
 kept = []
+modules = {}
 
 
 def extension(name):
@@ -80,10 +84,22 @@ def is_cpp(path):
     return os.path.basename(path).startswith("cpp")
 
 
+def is_module(path):
+    return "module" in os.path.basename(path)
+
+
+def load(path):
+    if is_module(path):
+        if path not in modules:
+            modules[path] = extension(os.path.basename(path).partition(".")[0])
+        return modules[path]
+    return ctypes.CDLL(path)
+
+
 def work_library(path):
     def run():
-        library = ctypes.CDLL(path)
-        assert library.keep(rounds // 10) > 0
+        library = load(path)
+        assert library.keep(library_rounds) > 0
         if not is_cpp(path):
             assert library.inside(10) == 70
         library.release()
@@ -95,7 +111,7 @@ phases = extension("phases")
 with_late = [path for path in libraries if "late" in os.path.basename(path)]
 early = [path for path in libraries if path not in with_late]
 for path in early:
-    library = ctypes.CDLL(path)  # bound at once, lazily and called, or lazily and not yet called
+    library = load(path)  # bound at once, lazily and called, or lazily and not yet called
     if "warm" in path:
         library.warm()
 import sqlite3  # noqa: E402
@@ -104,6 +120,7 @@ import zlib  # noqa: E402
 import numpy  # noqa: E402
 
 memleak.stop()
+memleak.status()  # so that it has loaded what it needs
 of_python = {"python_min_sample_interval": low, "python_max_sample_interval": high}
 memleak.start(min_sample_interval=low, max_sample_interval=high, **of_python)
 
@@ -119,12 +136,23 @@ for path in early:
 for path in with_late:
     phases.late(work_library(path))
 
+_native.poll()
 memleak.stop()
+coverage = memleak.status().coverage  # now: what the reader allocates, in full mode, would fill the recording
+print("coverage", coverage.objects, coverage.hooked)
+for found in coverage.out_of_reach:
+    print("out", found.reason, found.path)
+for path in coverage.not_looked_at:
+    print("waiting", path)
+print("sentence", coverage.summary())
+with open("/proc/self/maps") as maps:
+    for path in sorted({line.split()[5] for line in maps if "/" in line and " r-xp " in line}):
+        print("object", path)
 part("numpy_ones", rounds // 2, 0)
 part("numpy_zeros", rounds, 12000)
 part("ctypes", 2 * 2 * rounds, 777)
 for path in libraries:
     print("library", os.path.basename(path), flush=True)
-    ctypes.CDLL(path).ledger()
+    load(path).ledger()
 sys.stdout.flush()
 os._exit(0)  # what is kept stays so

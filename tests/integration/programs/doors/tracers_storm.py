@@ -2,12 +2,11 @@
 
 usage: tracers_storm.py HOW ROUNDS DIRECTORY EXTENSION PLUG…
 
-HOW is below (memleak records all the time, memray comes and goes), top (the other way round), both (each comes and goes
-by itself, so that the one patches what the other is patching) or alone (memray without memleak). memray does so ROUNDS
-times, or memleak if memray stays. Two threads allocate, two load, use and unload each PLUG. They free whatever they
-allocate.
+HOW is below (memleak records all the time, memray comes and goes), top (the other way round) or both (each comes and
+goes by itself, so that the one patches what the other is patching). memray does so ROUNDS times, or memleak if memray
+stays. Two threads allocate, two load, use and unload each PLUG. They free whatever they allocate.
 
-DIRECTORY/through.mlrec is the recording that saw the threads to their end, and memray's if that ended first; in
+DIRECTORY/through.mlrec is the recording that saw the threads to their end, when memray had gone for good; in
 DIRECTORY/last.mlrec, in full mode, keep() of the EXTENSION leaves 400 blocks behind and each plug-in is used once more.
 Prints "rounds MEMLEAK MEMRAY" and "problems" of the threads.
 """
@@ -25,11 +24,11 @@ import time
 
 import memray
 
+import memleak
+from memleak import _native
+
 how, rounds, directory, source, *plugs = sys.argv[1:]
 rounds = int(rounds)
-if how != "alone":
-    import memleak
-    from memleak import _native
 finished, enough = threading.Event(), threading.Event()
 sys.setswitchinterval(0.0002)  # more turns
 problems = []
@@ -127,8 +126,7 @@ def save(name):
 spec = importlib.util.spec_from_file_location("storm_extension", source)
 kept = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(kept)
-if how != "alone":
-    memleak.stop()
+memleak.stop()
 threads = [
     threading.Thread(target=kind, args=(random.Random(i),))
     for i, kind in enumerate([allocating, allocating, loading, loading])
@@ -144,31 +142,24 @@ elif how == "below":
     start()
     again(with_memray, rounds)
 else:
-    others = [threading.Thread(target=again, args=(with_memray, rounds))]
-    if how == "both":
-        others.append(threading.Thread(target=again, args=(with_memleak, -1)))
-    for thread in others:
-        thread.start()
-    others[0].join()
+    other = threading.Thread(target=again, args=(with_memleak, -1))
+    other.start()
+    again(with_memray, rounds)
     enough.set()
-    for thread in others[1:]:
-        thread.join()
-if how == "both":
+    other.join()
     enough.clear()
     start()
     again(with_memray, 3)
-if how != "alone":
-    some_loads(20)
+some_loads(20)
 finished.set()
 for thread in threads:
     thread.join()
-if how != "alone":
-    save("through")
-    start()
-    kept.keep(400, 123)
-    for path in plugs:
-        use(path, 40, _native.poll)  # its slots are seen from here on
-    save("last")
+save("through")
+start()
+kept.keep(400, 123)
+for path in plugs:
+    use(path, 40, _native.poll)  # its slots are seen from here on
+save("last")
 print("rounds", counts["memleak"], counts["memray"])
 print("problems", *problems)
 sys.stdout.flush()
