@@ -23,7 +23,7 @@ NATIVE_LAYERS = [
     {"memleak", "memleak_format"},
     {"base"},
     {"atomics", "arch_x86_64", "elfimage", "dwarf", "sys"},
-    {"stats", "clock", "cfi", "objects", "relocs", "text"},
+    {"stats", "clock", "cfi", "loader", "objects", "relocs", "text"},
     {"binding", "bitmap", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "turn", "unwind_thread"},
     {"counter", "patch", "pyruntime", "recording", "unwind"},
     {"catalog", "index", "liveset", "settings"},

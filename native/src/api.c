@@ -10,6 +10,7 @@
 #include "boot.h"
 #include "chores.h"
 #include "elfimage.h"
+#include "loader.h"
 #include "modules.h"
 #include "objects.h"
 #include "recording.h"
@@ -107,6 +108,8 @@ struct in_use {
 EXPORT long long memleak_malloc_in_use(void)
 {
 	boot();
+	if (loader_lock_may_be_lost())
+		return -1;
 	uintptr_t function = objects_symbol("mallinfo2");
 	if (!function || modules_find(function) != modules_find((uintptr_t)real.malloc))
 		return -1;

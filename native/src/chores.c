@@ -11,6 +11,7 @@
 #include "allocator.h"
 #include "atomics.h"
 #include "hook_pymem.h"
+#include "loader.h"
 #include "modules.h"
 #include "pycode.h"
 #include "pyframes.h"
@@ -120,8 +121,10 @@ void chores_begin(struct chores_rules wanted)
 	look_at_python(!wanted.preloaded);
 }
 
-void chores_objects_may_have_come(void)
+void chores_objects_may_have_come(const void *handle)
 {
+	if (loader_lock_may_be_lost())
+		loader_note_handle(handle);
 	if (tracer_is_recording()) {
 		bool came = look_at_objects(SLOTS_IF_CHANGED);
 		if (came || pyframes_state() != MLF_PYTHON_NONE) // an interpreter comes with an object; to look for it takes long
@@ -175,6 +178,7 @@ static void sleep_until_asked(unsigned long ns)
 // pthread_exit(), it ends with ours, as without us.
 static bool work_until_stopped(void)
 {
+	loader_wait_for_lock();
 	while (tracer_is_recording()) {
 		chores_do(false);
 		sleep_until_asked(main_thread_ended() ? 20000000 : 1000000000);

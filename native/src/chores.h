@@ -20,8 +20,8 @@ void chores_thread_created(void);
 // The program is about to do what only a process with one thread may: if ours is the only other one, it ends now.
 void chores_leave_alone(void);
 
-// Hook what the loader has brought since the last look. Cheap if it brought nothing.
-void chores_objects_may_have_come(void);
+// Hook what the loader has brought since the last look. Cheap if it brought nothing. `handle`: of dlsym().
+void chores_objects_may_have_come(const void *handle);
 
 // All that is due: a forked child's recording, objects, lost hooks, room, names. `thorough`: every slot is looked at.
 void chores_do(bool thorough);

@@ -47,7 +47,7 @@ static NOINLINE void *dlsym_given_out(void *handle, const char *name)
 
 static void *dlsym_hook(void *handle, const char *name)
 {
-	chores_objects_may_have_come();
+	chores_objects_may_have_come(handle);
 	// RTLD_NEXT: a wrapper asks for what is behind itself, and that is not us. RTLD_DEFAULT begins where its caller
 	// stands, who may be bound to another allocator than most.
 	if (likely(!name || handle == RTLD_NEXT || !slots_is_given(name)) || (handle == RTLD_DEFAULT && slots_several_allocators()))

@@ -331,9 +331,14 @@ static uint32_t listed_objects;
 
 void modules_note_thread(void) { store_relaxed(&program_has_threads, 1); }
 
+bool modules_program_has_threads(void)
+{
+	return load_relaxed(&program_has_threads) || (single_threaded && !*single_threaded);
+}
+
 static NOINLINE bool look_now(void)
 {
-	if (load_relaxed(&program_has_threads) || (single_threaded && !*single_threaded) || _r_debug.r_state != RT_CONSISTENT)
+	if (modules_program_has_threads() || _r_debug.r_state != RT_CONSISTENT)
 		return false;
 	uint32_t objects = 0;
 	for (const struct link_map *map = _r_debug.r_map; map && objects < 4 * MODULES_MAX; map = map->l_next)

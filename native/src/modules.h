@@ -43,8 +43,10 @@ void modules_refresh(void);
 // Cold: something was or is about to be unloaded; everything derived from addresses is re-derived.
 void modules_note_unload(void);
 
-// Cold: the program is about to create a thread.
+// Cold: the program is about to create a thread, or has others already.
 void modules_note_thread(void);
+// Cold: has it, or did it once? False only if it never had any, as far as can be told.
+bool modules_program_has_threads(void);
 
 // Sampled: id of the object mapped at pc, or 0.
 unsigned modules_find(uintptr_t pc);

@@ -11,6 +11,7 @@
 
 #include "atomics.h"
 #include "index.h"
+#include "loader.h"
 #include "pycode.h"
 #include "pyruntime.h"
 #include "recording.h"
@@ -38,6 +39,8 @@ enum mlf_python pyframes_attach(void)
 	uint32_t self, holder;
 	if (pyframes_state() != MLF_PYTHON_NONE)
 		return pyframes_state();
+	if (loader_lock_may_be_lost())
+		return MLF_PYTHON_NONE;
 	self = (uint32_t)sys_getpid();
 	holder = load_relaxed(&attaching);
 	if (holder == self || !cas_acq_rel(&attaching, &holder, self))

@@ -15,6 +15,7 @@
 #include "atomics.h"
 #include "binding.h"
 #include "elfimage.h"
+#include "loader.h"
 #include "modules.h"
 #include "pages.h"
 #include "patch.h"
@@ -462,6 +463,8 @@ static bool was_answered(uint32_t request, uint32_t self)
 struct slots_result slots_scan(enum slots_how how)
 {
 	struct slots_result result = {false, false};
+	if (loader_lock_may_be_lost())
+		return result;
 	uint32_t self = (uint32_t)sys_getpid();
 	// Relaxed: read again by who holds `scanning`, after giving it back.
 	uint32_t request = add_relaxed(&requests, 1) + 1;

@@ -13,6 +13,7 @@
 #include "hook_events.h"
 #include "hook_malloc.h"
 #include "hook_new.h"
+#include "loader.h"
 #include "modules.h"
 #include "objects.h"
 #include "pyframes.h"
@@ -63,6 +64,7 @@ static const char *obstacle(bool preloaded)
 static void before_fork(void)
 {
 	slots_before_fork();
+	loader_before_fork(modules_program_has_threads());
 	chores_leave_alone(); // Python 3.12 and later warn of other threads
 	objects_before_fork();
 }
@@ -73,7 +75,7 @@ static void register_hooks(void)
 	hook_malloc_register();
 	hook_new_register();
 	hook_events_register();
-	pthread_atfork(before_fork, objects_after_fork, NULL);
+	pthread_atfork(before_fork, objects_after_fork, loader_after_fork);
 }
 
 static bool program_has_threads(void)
@@ -98,8 +100,10 @@ static bool open_recording(struct recording_options *options, bool preloaded, bo
 	if (!tracer_start(options, follow_fork, why))
 		return false;
 	chores_begin((struct chores_rules){.thread_allowed = settings_flag("MEMLEAK_THREAD", true), .preloaded = preloaded});
-	if (program_has_threads())
+	if (program_has_threads()) {
+		modules_note_thread();
 		chores_thread_created();
+	}
 	return true;
 }
 
@@ -180,6 +184,7 @@ static enum startup_outcome begin(const struct startup_knobs *knobs, const char 
 {
 	if (tracer_is_recording())
 		return STARTUP_WAS_RUNNING;
+	loader_trust_lock(); // asked to trace, we must see what is loaded
 	boot();
 	bool preloaded = boot_is_preloaded();
 	if (tracer_state() == TRACER_FORKED) {

@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 import pytest
+from doors import Libraries
 from tracing import LONG, Functions, Sum, assert_consistent, ledger, outcome, run
 
 from memleak import recording
@@ -171,3 +172,22 @@ def test_thousand_short_children_leave_no_files(tracer):
 def ids(tracer) -> set[int]:
     """Return the numbers of all recordings."""
     return {found.header.recording_id for found in tracer.recordings()}
+
+
+# ---- the loader's lock ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["held", "threads", "more_threads"])
+def test_child_of_a_process_whose_other_thread_was_in_the_loader(tracer, program, how):
+    """It can look symbols up, as without us; and what it loads itself is seen, when it could load anything."""
+    binary = program("forked_loader.c", "-ldl")
+    plug = program("doors/plug.c", "-shared", "-fPIC", "-fno-builtin", name="plug.so")
+    done = tracer.same(binary, how, plug, env=SMALL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "child 0\n", "")
+    _, child = tracer.recordings()
+    libraries = Libraries([plug])
+    made = sum(row.alloc_samples for row in child.rows if libraries.stack(child, row)[0] == "plug.so:plug_make")
+    if how == "more_threads":  # once a thread of ours has had the lock
+        assert made >= 100
+    else:
+        assert made == (100 if how == "threads" else 0)
