@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from collections import defaultdict
+from typing import NamedTuple
 
 import pytest
 from doors import Door, Libraries
+from elftools.elf.elffile import ELFFile
 from tracing import Sum, run
 
 import compatenv
+from memleak import layout
 
 
 @pytest.fixture
@@ -171,3 +176,91 @@ def test_frees_that_another_tool_took_are_not_live(core_path, runtime_directory,
     assert Libraries([holders]).sums(found, "make_") == {"holders.so:make_d": Sum(100, 44400)}
     assert found.header.counters["displaced"] >= 1500
     assert found.samples_lost.keys() == {"displaced"}
+
+
+# ---- what coverage says, against the objects' files ------------------------------------------------------
+
+EXTENSIONS = (
+    "array audioop binascii bz2 cmath ctypes curses datetime dbm decimal hashlib heapq itertools json lxml.etree lzma math mmap "
+    "multiprocessing numpy numpy.linalg numpy.random pickle pyexpat queue random readline resource select socket "
+    "sqlite3 ssl struct syslog termios unicodedata uuid zlib zoneinfo _testcapi _lsprof _opcode _xxsubinterpreters"
+)
+IMPORTS = """
+import importlib, sys
+import memleak
+memleak.start(python=False)
+missing = []
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        missing.append(name)
+status = memleak.status()
+print(len(missing), len(status.coverage.out_of_reach), len(status.coverage.not_looked_at))
+"""
+FAMILY = frozenset(
+    "malloc calloc realloc reallocarray free posix_memalign memalign aligned_alloc valloc pvalloc malloc_usable_size".split()
+)
+OPERATORS = re.compile(r"_Zn[wa]m(St11align_val_t)?(RKSt9nothrow_t)?|_Zd[la]Pvm?(St11align_val_t)?(RKSt9nothrow_t)?")
+ADDRESS_64, GLOB_DAT, JUMP_SLOT = 1, 6, 7
+
+
+class Slots(NamedTuple):
+    """How many words of an object hold addresses of allocation functions."""
+
+    fixed: int  # stored by the loader, for good
+    weak: int  # of these, those that may be empty
+    variable: int  # the program's to change
+
+
+def slots_in(path: str) -> Slots:
+    """Read an object's file."""
+    with open(path, "rb") as stream:
+        elf = ELFFile(stream)
+        protected = [
+            range(each["p_vaddr"] & -4096, (each["p_vaddr"] + each["p_memsz"]) & -4096)
+            for each in elf.iter_segments("PT_GNU_RELRO")
+        ]
+        fixed = weak = variable = 0
+        for section in elf.iter_sections("SHT_RELA"):
+            symbols = elf.get_section(section["sh_link"])
+            for entry in section.iter_relocations():
+                kind = entry["r_info_type"]
+                if kind not in (ADDRESS_64, GLOB_DAT, JUMP_SLOT) or entry["r_addend"]:
+                    continue
+                symbol = symbols.get_symbol(entry["r_info_sym"])
+                if symbol.name not in FAMILY and not OPERATORS.fullmatch(symbol.name):
+                    continue
+                if kind == ADDRESS_64 and not any(entry["r_offset"] in one for one in protected):
+                    variable += 1
+                else:
+                    fixed += 1
+                    weak += symbol["st_info"]["bind"] == "STB_WEAK"
+        return Slots(fixed, weak, variable)
+
+
+def test_coverage_equals_what_the_files_say(door):
+    """Of every object of a Python process with many extensions: hooked if it calls an allocation function, else not."""
+    for needed in ("numpy", "lxml"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
+    command = (sys.executable, "-W", "ignore", "-c", IMPORTS, *EXTENSIONS.split())
+    done = door.run(*command, mode="normal", env={"MEMLEAK_PYTHON": "0"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[1:] == ["0", "0"]
+    modules = door.last().modules
+    # The core is not looked at; it is there if a stack led through it.
+    assert sum(module.coverage == layout.COVERAGE_UNKNOWN for module in modules) == 1
+    compared: dict[int, int] = defaultdict(int)
+    for module in modules:
+        if module.coverage in (layout.COVERAGE_UNKNOWN, layout.COVERAGE_GONE) or module.flags & layout.MODULE_VDSO:
+            continue
+        expected = slots_in(module.path)
+        least, most = expected.fixed - expected.weak, expected.fixed + expected.variable
+        assert least <= module.slots_here <= most, (module.path, expected, module.slots_here)
+        assert module.slots_elsewhere == 0, module.path
+        right = layout.COVERAGE_HOOKED if module.slots_here else layout.COVERAGE_NONE
+        assert module.coverage == right, (module.path, expected)
+        compared[module.coverage] += 1
+    print(dict(compared))
+    assert compared[layout.COVERAGE_HOOKED] >= 15
+    assert compared[layout.COVERAGE_NONE] >= 10
