@@ -204,6 +204,67 @@ MUTANTS = {
     "two threads have a turn": Mutant("turn", "return holder != self &&", "return", "test_turn"),
     "a turn is never taken from the dead": Mutant("turn", "return holder != self &&", "return holder == 0 &&", "test_turn"),
     "known before it is known": Mutant("boot", "\t\tlearn();\n", "\t\tdone = true, learn();\n", "test_boot"),
+    "displaced samples stay": Mutant(
+        "tracer", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"
+    ),
+    "a protected page is writable": Mutant(
+        "pages", "case -EINVAL: return PAGES_PROTECTED;", "case -EINVAL: return PAGES_WRITABLE;", "test_pages"
+    ),
+    "no memory for a page protects it": Mutant("pages", "case -EINVAL:", "case -ENOMEM: case -EINVAL:", "test_patch"),
+    "a slot is stored to, not exchanged": Mutant(
+        "patch",
+        "cas_acq_rel(place, &from, to) ? PATCH_DONE : PATCH_CHANGED;",
+        "(store_release(place, to), PATCH_DONE);",
+        "test_slots",
+    ),
+    "an open page is stored to, come what may": Mutant(
+        "patch", "= store_by_kernel(place, to);", "= (store_release(place, to), 0);", "test_slots"
+    ),
+    "what stands in an open page is overwritten": Mutant(
+        "patch", "if (load_acquire(place) != from)", "if (0)", "test_patch"
+    ),
+    "pages are left open": Mutant("patch", "cannot_close = sys_call(", "cannot_close = 0 && sys_call(", "test_patch"),
+    "that a page stays open is not noticed": Mutant(
+        "patch", "PAGE_BYTES, PROT_READ) < 0;", "PAGE_BYTES, PROT_READ) < -4096;", "test_slots"
+    ),
+    "a name goes past its table": Mutant("relocs", "while (object->string_bytes && *", "while (0 && *", "test_relocs"),
+    "a slot leads out of the object": Mutant(
+        "relocs", "|| !elf_image_readable(image, place, sizeof(*out->place)))", ")", "test_relocs"
+    ),
+    "a symbol lies out of the object": Mutant(
+        "relocs",
+        "return object->symbols && elf_image_readable(&object->image, at, sizeof(ElfW(Sym))) ?",
+        "return object->symbols ?",
+        "test_relocs",
+    ),
+    "a variable is the loader's": Mutant(
+        "relocs", "? RELOCS_FIXED : RELOCS_VARIABLE;", "? RELOCS_FIXED : RELOCS_FIXED;", "test_slots"
+    ),
+    "who is first in the list is called": Mutant(
+        "binding", "return several ? 0 : foreign ? foreign : first;", "return first;", "test_slots"
+    ),
+    "a program's own function is not bound yet": Mutant(
+        "slots", "return slot->kind == RELOCS_CALL && value >= image->low", "return value >= image->low", "test_slots"
+    ),
+    "what a program stores is another tool's": Mutant(
+        "slots", "if (slot->kind == RELOCS_VARIABLE && (!bound || holder == object->id))", "if (0)", "test_slots"
+    ),
+    "a variable stands for all slots": Mutant(
+        "slots", "if (slot->kind == RELOCS_VARIABLE || (object->sentinel", "if ((object->sentinel", "test_slots"
+    ),
+    "any slot stands for all": Mutant("slots", "(object->watched || !name->watched)", "1", "test_slots"),
+    "a tool that takes some functions only": Mutant(
+        "slots", "state->rounds && state->taken != object->taken;", "0;", "test_slots"
+    ),
+    "an object that is being loaded is done": Mutant(
+        "slots", "object->unfinished |= !slot->weak && slot->kind != RELOCS_VARIABLE;", ";", "test_slots"
+    ),
+    "a slot that changed is not looked at again": Mutant(
+        "slots", "object->unfinished |= result == PATCH_LATER;", ";", "test_slots"
+    ),
+    "maps are read to the first line only": Mutant(
+        "pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"
+    ),
     "knob words are believed": Mutant("tracer", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
     "the dead of a living pid are kept": Mutant(
         "siblings", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_siblings"

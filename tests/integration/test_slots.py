@@ -181,8 +181,8 @@ def test_frees_that_another_tool_took_are_not_live(core_path, runtime_directory,
 # ---- what coverage says, against the objects' files ------------------------------------------------------
 
 EXTENSIONS = (
-    "array audioop binascii bz2 cmath ctypes curses datetime dbm decimal hashlib heapq itertools json lxml.etree lzma math mmap "
-    "multiprocessing numpy numpy.linalg numpy.random pickle pyexpat queue random readline resource select socket "
+    "array audioop binascii bz2 cmath ctypes curses datetime dbm decimal hashlib heapq itertools json lxml.etree lzma "
+    "math mmap multiprocessing numpy numpy.linalg numpy.random pickle pyexpat queue random readline resource select socket "
     "sqlite3 ssl struct syslog termios unicodedata uuid zlib zoneinfo _testcapi _lsprof _opcode _xxsubinterpreters"
 )
 IMPORTS = """
@@ -198,15 +198,15 @@ for name in sys.argv[1:]:
 status = memleak.status()
 print(len(missing), len(status.coverage.out_of_reach), len(status.coverage.not_looked_at))
 """
-FAMILY = frozenset(
-    "malloc calloc realloc reallocarray free posix_memalign memalign aligned_alloc valloc pvalloc malloc_usable_size".split()
+FAMILY = re.compile(
+    "malloc|calloc|realloc|reallocarray|free|posix_memalign|memalign|aligned_alloc|valloc|pvalloc|malloc_usable_size"
+    "|_Zn[wa]m(St11align_val_t)?(RKSt9nothrow_t)?|_Zd[la]Pvm?(St11align_val_t)?(RKSt9nothrow_t)?"
 )
-OPERATORS = re.compile(r"_Zn[wa]m(St11align_val_t)?(RKSt9nothrow_t)?|_Zd[la]Pvm?(St11align_val_t)?(RKSt9nothrow_t)?")
 ADDRESS_64, GLOB_DAT, JUMP_SLOT = 1, 6, 7
 
 
 class Slots(NamedTuple):
-    """How many words of an object hold addresses of allocation functions."""
+    """How many words of an object hold addresses of allocation functions, operator new and delete among them."""
 
     fixed: int  # stored by the loader, for good
     weak: int  # of these, those that may be empty
@@ -229,7 +229,7 @@ def slots_in(path: str) -> Slots:
                 if kind not in (ADDRESS_64, GLOB_DAT, JUMP_SLOT) or entry["r_addend"]:
                     continue
                 symbol = symbols.get_symbol(entry["r_info_sym"])
-                if symbol.name not in FAMILY and not OPERATORS.fullmatch(symbol.name):
+                if not FAMILY.fullmatch(symbol.name):
                     continue
                 if kind == ADDRESS_64 and not any(entry["r_offset"] in one for one in protected):
                     variable += 1
