@@ -342,7 +342,7 @@ enum mlf_coverage {
 	MLF_COVERAGE_ALLOCATOR = 3,       // it is an allocator of its own, and not the one the process uses
 	MLF_COVERAGE_OTHER_ALLOCATOR = 4, // bound to another allocator (RTLD_DEEPBIND): `holder`
 	MLF_COVERAGE_OTHER_TOOL = 5,      // another tracer's hooks are in its slots: `holder`
-	MLF_COVERAGE_PROTECTED = 6,       // the kernel refused to make its slots writable
+	MLF_COVERAGE_PROTECTED = 6,       // the kernel refused to change the protection of its slots
 	MLF_COVERAGE_UNBOUND = 7,         // slots the loader has not bound yet, and several allocators it might choose
 	MLF_COVERAGE_GONE = 8,            // unloaded
 };

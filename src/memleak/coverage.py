@@ -32,7 +32,7 @@ _WORDS = {
     "allocator": ("own allocator", "an allocator of its own, not the one the process uses"),
     "other_allocator": ("RTLD_DEEPBIND", "bound to another allocator (RTLD_DEEPBIND)"),
     "other_tool": ("another tracer", "another tracer's hooks are in place"),
-    "protected": ("write-protected", "the kernel refused to make the addresses it calls writable"),
+    "protected": ("write-protected", "the kernel refused to change the protection of the addresses it calls"),
     "unbound": ("not yet bound", "the loader has not yet bound its calls, and has several allocators to choose from"),
     NAMESPACE: ("dlmopen", "loaded in another link namespace (dlmopen)"),
     OWN_ALLOCATOR: ("own allocator", "an allocator of its own, statically linked"),

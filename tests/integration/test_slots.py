@@ -182,8 +182,8 @@ def test_frees_that_another_tool_took_are_not_live(core_path, runtime_directory,
 
 EXTENSIONS = (
     "array audioop binascii bz2 cmath ctypes curses datetime dbm decimal hashlib heapq itertools json lxml.etree lzma "
-    "math mmap multiprocessing numpy numpy.linalg numpy.random pickle pyexpat queue random readline resource select socket "
-    "sqlite3 ssl struct syslog termios unicodedata uuid zlib zoneinfo _testcapi _lsprof _opcode _xxsubinterpreters"
+    "math mmap multiprocessing numpy numpy.linalg numpy.random pickle pyexpat queue random readline resource select "
+    "socket sqlite3 ssl struct syslog termios unicodedata uuid zlib zoneinfo _testcapi _lsprof _opcode _xxsubinterpreters"
 )
 IMPORTS = """
 import importlib, sys

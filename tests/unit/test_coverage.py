@@ -89,7 +89,7 @@ def test_text():
         "/opt/libtraced.so (8.0 KiB mapped): another tracer's hooks are in place; 1 of 3 addresses it calls are hooked",
         "/opt/liblazy.so (4.0 KiB mapped): the loader has not yet bound its calls, and has several allocators to choose"
         " from; 3 of 4 addresses it calls are hooked",
-        "/opt/libsealed.so (4.0 KiB mapped): the kernel refused to make the addresses it calls writable",
+        "/opt/libsealed.so (4.0 KiB mapped): the kernel refused to change the protection of the addresses it calls",
         "/opt/liblater.so (0 B mapped): coverage 77, which a later memleak explains",
         "not looked at yet: /opt/libfresh.so",
     ]
