@@ -91,7 +91,11 @@ EXPORT const void *memleak_recording_memory(unsigned long long *bytes)
 	return recording.base;
 }
 
-EXPORT void memleak_poll(void) { chores_do(true); }
+EXPORT void memleak_poll(void)
+{
+	tracer_await_child();
+	chores_do(true);
+}
 
 EXPORT int memleak_set_aside(int aside)
 {

@@ -216,10 +216,8 @@ fail:
 // Puts a new mapping where the recordings of this process are.
 static unsigned char *bring_home(unsigned char *base, uint32_t cap, const char **why)
 {
-	if (cap > home_bytes) { // the first one, or larger than any before, whose place stays mapped too
-		home_bytes = cap;
+	if (cap > home_bytes) // the first one, or larger than any before, whose place stays mapped too
 		return base;
-	}
 	if (sys_move_mapping(base, cap, recording.base))
 		return recording.base;
 	sys_munmap(base, cap);
@@ -292,6 +290,8 @@ bool recording_open(const struct recording_options *options, const char **why)
 	store_relaxed(&growing, 0); // a forked child may have been cut off from the thread that was at it
 	recording.header = header;
 	recording.base = base;
+	if (cap > home_bytes)
+		home_bytes = cap; // last: in a child forked meanwhile there is no more than this
 	recording.secret = random[1] & MLF_LIVE_KEY_ADDRESS_MASK;
 	recording.number++;
 	recording.is_private = is_private;

@@ -23,11 +23,11 @@
 #include "sys.h"
 #include "text.h"
 #include "tracer.h"
+#include "turn.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
-#include <time.h>
 
 // ---- what every door needs -----------------------------------------------------------------------
 
@@ -66,6 +66,7 @@ static void before_fork(void)
 	slots_before_fork();
 	loader_before_fork(modules_program_has_threads());
 	chores_leave_alone(); // Python 3.12 and later warn of other threads
+	turn_before_fork(&tracer_turn);
 	objects_before_fork();
 }
 
@@ -143,10 +144,12 @@ static void __attribute__((constructor)) open_door(void)
 		settings_read_places(&options);
 		settings_read_knobs(&options);
 		pyframes_allow(settings_flag("MEMLEAK_PYTHON", true));
+		turn_take(&tracer_turn);
 		if (!open_recording(&options, true, follow_fork, &why) && !why)
 			why = "could not start";
 		else if (tracer_is_recording())
 			why = NULL;
+		turn_leave(&tracer_turn);
 	}
 	settings_environment_is_new(false);
 	if (why)
@@ -162,37 +165,21 @@ static void __attribute__((destructor)) close_door(void) { tracer_stop(MLF_STATE
 
 // ---- the import door -----------------------------------------------------------------------------
 
-// Pid of the process one of whose threads starts or stops; 0 = none. A holder that did not survive a fork is
-// recognised by its pid. Sleeping is all right here: nobody in sampled code or in the loader waits for this.
-static uint32_t door;
-
-static void lock_door(void)
+static enum startup_outcome begin(const struct startup_knobs *knobs, bool child_opened, const char **why)
 {
-	static const struct timespec pause = {.tv_nsec = 100000};
-	uint32_t self = (uint32_t)sys_getpid();
-	for (;;) {
-		uint32_t holder = load_relaxed(&door);
-		if (holder != self && cas_acq_rel(&door, &holder, self)) // pairs with unlock_door()
-			return;
-		sys_call(SYS_nanosleep, &pause, 0, 0);
+	if (tracer_is_recording()) {
+		if (!child_opened)
+			return STARTUP_WAS_RUNNING;
+		loader_trust_lock(); // as below
+		chores_do(false);
+		tracer_configure(knobs->interval, knobs->python_interval, knobs->sample_bytes);
+		return STARTUP_STARTED;
 	}
-}
-
-static void unlock_door(void) { store_release(&door, 0); }
-
-static enum startup_outcome begin(const struct startup_knobs *knobs, const char **why)
-{
-	if (tracer_is_recording())
-		return STARTUP_WAS_RUNNING;
 	loader_trust_lock(); // asked to trace, we must see what is loaded
 	boot();
 	bool preloaded = boot_is_preloaded();
-	if (tracer_state() == TRACER_FORKED) {
-		chores_do(false); // opens this child's own
-		if (tracer_configure(knobs->interval, knobs->python_interval, knobs->sample_bytes))
-			return STARTUP_STARTED;
+	if (tracer_state() == TRACER_FORKED)
 		tracer_stop(MLF_STATE_STOPPED); // it was not to have one; now it is asked for
-	}
 	*why = settings_has("MEMLEAK_DISABLE") ? "MEMLEAK_DISABLE is set" : obstacle(preloaded);
 	if (*why)
 		return STARTUP_REFUSED;
@@ -208,8 +195,9 @@ enum startup_outcome startup_begin(const struct startup_knobs *knobs, const char
 {
 	static char words[256];
 	*why = NULL;
-	lock_door();
-	enum startup_outcome outcome = begin(knobs, why);
+	bool child_opened = tracer_await_child();
+	turn_take(&tracer_turn);
+	enum startup_outcome outcome = begin(knobs, child_opened, why);
 	struct text t = text_in(words, sizeof(words));
 	if (outcome == STARTUP_STARTED && recording.is_private) {
 		text_add(&t, "recording in private memory, readable by this process only: the directory for it ");
@@ -222,15 +210,15 @@ enum startup_outcome startup_begin(const struct startup_knobs *knobs, const char
 		text_add(&t, *why ? *why : "could not start");
 	}
 	*why = words;
-	unlock_door();
+	turn_leave(&tracer_turn);
 	return outcome;
 }
 
 bool startup_end(void)
 {
-	lock_door();
+	turn_take(&tracer_turn);
 	bool was_recording = tracer_is_recording();
 	tracer_stop(MLF_STATE_STOPPED);
-	unlock_door();
+	turn_leave(&tracer_turn);
 	return was_recording;
 }

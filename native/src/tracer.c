@@ -4,7 +4,8 @@
 // Invariant: nothing of the recording's tables is touched but between enter() and leave(). The word behind
 //            `armed` lies in a page that the kernel zeroes in a forked child, so a child (by fork or a raw clone)
 //            is detached before its first instruction and never writes into its parent's recording.
-//            A recording is replaced only when everybody who entered has left.
+//            A recording is replaced only when everybody who entered has left. Who starts or stops, and who opens a
+//            child's recording, has the turn.
 // Why:       the hooks decide nothing; everything they may do is here, once, for both doors.
 // Proof:     tests/native/test_tracer.c; tests/integration/test_fork.py, test_oracle.py
 #include "tracer.h"
@@ -22,6 +23,7 @@
 #include "rows.h"
 #include "stats.h"
 #include "sys.h"
+#include "turn.h"
 #include "unwind.h"
 
 #include <time.h>
@@ -40,6 +42,7 @@ static const uint64_t off_interval = SAMPLER_OFF, off_bytes = 0;
 // instructions a sample, 4 % of its cost. (Plain stores and membarrier() would want a list of threads.)
 struct wiped {
 	uint32_t word; // not 0: armed
+	uint32_t calls, detached; // of a forked child without a recording of its own
 	struct {
 		uint32_t inside;
 		uint32_t reserved[15];
@@ -54,9 +57,7 @@ struct tracer_gate tracer_gate = {&never_started.word, &off_interval};
 static enum { IDLE, ACTIVE, STOPPED } phase; // written by cold code
 static struct recording_options reopen_options;
 static bool follow_fork;
-
-// A forked child that has not opened its own recording (yet).
-static uint32_t child_calls;
+struct turn tracer_turn;
 
 // A hint unless asked between enter() and leave(). Sequentially consistent: see enter().
 static bool is_armed(void) { return load_seq_cst(armed) != 0 && load_seq_cst(&phase) == ACTIVE; }
@@ -116,32 +117,65 @@ static void note_missed(uint32_t calls)
 		add_relaxed(&stats_counters[MLF_COUNTER_detached], (calls * 2 + sum - 1) / sum);
 }
 
-void tracer_open_in_child(void)
+// What a forked child's own recording goes on with. Its parent may have been about to replace the header when it forked.
+static void inherit(void)
 {
-	uint32_t seen = load_relaxed(&child_calls);
-	// One thread opens. It may do so inside malloc: see recording.c.
-	if (tracer_state() != TRACER_FORKED || !follow_fork || seen >= UINT32_MAX / 2 ||
-	    !cas_relaxed(&child_calls, &seen, UINT32_MAX / 2))
+	const struct mlf_header *header = recording.header;
+	uint32_t interval = (uint32_t)load_relaxed(&header->effective);
+	if (!sampler_interval_valid(interval))
 		return;
-	if (tracer_state() != TRACER_FORKED) { // opened between our two looks
-		store_relaxed(&child_calls, 0);
+	reopen_options.parent_recording_id = header->recording_id;
+	reopen_options.interval = interval;
+	reopen_options.python_interval = (uint32_t)load_relaxed(&header->python_effective);
+	reopen_options.sample_bytes = load_relaxed(&header->effective_sample_bytes);
+}
+
+// Of a forked child, whose counters are private memory from now on until it has its own recording, lest anything counted
+// meets its parent's. With the turn: counters that were attached meanwhile must stay.
+static void detach(void)
+{
+	if (tracer_state() != TRACER_FORKED || load_relaxed(&wiped->detached))
 		return;
-	}
+	stats_detach();
+	store_relaxed(&wiped->detached, 1);
+}
+
+// With the turn. It may be inside malloc: see recording.c.
+static void open_own(void)
+{
+	if (tracer_state() != TRACER_FORKED || !follow_fork)
+		return;
 	struct sampler *self = &sampler_self;
 	const char *why;
 	uint32_t was_busy = self->busy;
 	self->busy = 1;
-	reopen_options.parent_recording_id = recording.header->recording_id;
-	reopen_options.interval = (uint32_t)load_relaxed(&recording.header->effective);
-	reopen_options.python_interval = (uint32_t)load_relaxed(&recording.header->python_effective);
-	reopen_options.sample_bytes = load_relaxed(&recording.header->effective_sample_bytes);
+	detach();
+	inherit();
 	if (!tracer_start(&reopen_options, follow_fork, &why))
 		store_relaxed(&phase, STOPPED);
 	else
-		note_missed(seen);
+		note_missed(load_relaxed(&wiped->calls));
 	if (when_child_opens)
 		when_child_opens();
 	self->busy = was_busy;
+}
+
+void tracer_open_in_child(void)
+{
+	if (tracer_state() != TRACER_FORKED || !follow_fork || !turn_try(&tracer_turn))
+		return;
+	open_own();
+	turn_leave(&tracer_turn);
+}
+
+bool tracer_await_child(void)
+{
+	if (tracer_state() != TRACER_FORKED)
+		return false;
+	turn_take(&tracer_turn);
+	open_own();
+	turn_leave(&tracer_turn);
+	return true;
 }
 
 static COLD uint32_t take_unarmed(size_t size_bytes)
@@ -152,11 +186,13 @@ static COLD uint32_t take_unarmed(size_t size_bytes)
 	sampler_take(size_bytes, &off_interval, &off_bytes);
 	if (load_relaxed(&phase) != ACTIVE)
 		return 0;
-	// A forked child. Until it has its own recording its counters are private memory, lest anything counted meets its
-	// parent's.
-	if (add_relaxed(&child_calls, calls) == 0)
-		stats_detach();
-	if (load_relaxed(&child_calls) >= CHILD_CALLS_BEFORE_OPENING)
+	// A forked child.
+	struct wiped *page = load_relaxed(&wiped);
+	if (unlikely(!load_relaxed(&page->detached)) && turn_try(&tracer_turn)) {
+		detach();
+		turn_leave(&tracer_turn);
+	}
+	if (add_relaxed(&page->calls, calls) + calls >= CHILD_CALLS_BEFORE_OPENING)
 		tracer_open_in_child();
 	return 0;
 }
@@ -589,7 +625,6 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);
 	store_release(&phase, ACTIVE);
 	store_seq_cst(armed, 1); // from here on hooks record
-	store_relaxed(&child_calls, 0);
 	sampler_restart();       // this thread follows the new knobs at once, others within 64 calls
 	return true;
 }

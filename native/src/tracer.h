@@ -84,18 +84,25 @@ enum tracer_state { // as memleak_state() gives it
 enum tracer_state tracer_state(void);
 static inline bool tracer_is_recording(void) { return tracer_state() == TRACER_RECORDING; }
 
+// Of who starts or stops, and of a thread that opens a forked child's recording, perhaps inside malloc.
+struct turn;
+extern struct turn tracer_turn HIDDEN;
+
 struct recording_options;
-// Opens a recording. One caller at a time, and not while one is open. After a stop it waits until no thread is in
+// Opens a recording. With the turn, and not while one is open. After a stop it waits until no thread is in
 // sampled code any more; false and *why if one stays there.
 bool tracer_start(const struct recording_options *options, bool follow_fork, const char **why);
 
-// A forked child's own recording, if it is to have one and nobody else is at it. Then tracer_is_recording().
+// A forked child's own recording, if it is to have one and nobody has the turn. Then tracer_is_recording().
 void tracer_open_in_child(void);
+
+// The same, or after who has the turn has left it: not inside malloc. False: this is no such child.
+bool tracer_await_child(void);
 
 // Called right after a child has opened its own, perhaps inside malloc. Cold to set.
 void tracer_when_child_opens(void (*call)(void));
 
-// STOPPED: nothing is written any more. EXITED: marks the end, late destructors still record.
+// STOPPED, with the turn: nothing is written any more. EXITED: marks the end, late destructors still record.
 void tracer_stop(enum mlf_state state);
 
 // The knobs of the open recording from now on. False: not valid, or nothing is open.

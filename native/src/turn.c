@@ -12,6 +12,15 @@
 
 #include <time.h>
 
+#define WAIT_NS 100000
+#define FORK_WAITS 500
+
+static void pause_briefly(void)
+{
+	static const struct timespec pause = {.tv_nsec = WAIT_NS};
+	sys_call(SYS_nanosleep, &pause, 0, 0);
+}
+
 bool turn_try(struct turn *turn)
 {
 	uint32_t self = (uint32_t)sys_getpid(), holder = load_relaxed(&turn->holder);
@@ -20,9 +29,15 @@ bool turn_try(struct turn *turn)
 
 void turn_take(struct turn *turn)
 {
-	static const struct timespec pause = {.tv_nsec = 100000};
 	while (!turn_try(turn))
-		sys_call(SYS_nanosleep, &pause, 0, 0);
+		pause_briefly();
 }
 
 void turn_leave(struct turn *turn) { store_release(&turn->holder, 0); }
+
+void turn_before_fork(const struct turn *turn)
+{
+	uint32_t self = (uint32_t)sys_getpid();
+	for (int i = 0; i < FORK_WAITS && load_acquire(&turn->holder) == self; i++)
+		pause_briefly();
+}

@@ -18,4 +18,7 @@ void turn_take(struct turn *turn);
 
 void turn_leave(struct turn *turn);
 
+// For pthread_atfork(): waits until no thread of this process has it, 50 ms at most.
+void turn_before_fork(const struct turn *turn);
+
 #endif

@@ -2,6 +2,8 @@
 #include "traced.h"
 
 #include "clock.h"
+#include "stats.h"
+#include "turn.h"
 
 #include <sched.h>
 #include <signal.h>
@@ -228,12 +230,39 @@ static void exec_body(void) // fork and exec: not enough calls for a recording
 {
 	unsigned calls = calls_until_own(800);
 	CHECK_EQUAL(calls, 800);
+	CHECK(stats_counters != recording.header->counters); // the parent's
+}
+
+// While somebody starts or stops, or opens it already, nobody else does.
+static void grandchild_of_a_busy_one(void)
+{
+	unsigned calls = calls_until_own(5000);
+	CHECK(calls >= 1000 - 2 * SAMPLER_EPOCH_CALLS && calls <= 1000 + 2 * SAMPLER_EPOCH_CALLS);
+	CHECK(stats_counters == recording.header->counters);
+}
+
+static void busy_body(void)
+{
+	CHECK(turn_try(&tracer_turn));
+	CHECK_EQUAL(calls_until_own(5000), 5000);
+	in_child(grandchild_of_a_busy_one);
+	turn_leave(&tracer_turn);
+	CHECK(calls_until_own(5000) <= SAMPLER_EPOCH_CALLS);
+	CHECK(stats_counters == recording.header->counters);
+}
+
+static void awaiting_body(void)
+{
+	CHECK(tracer_await_child() && tracer_is_recording());
+	CHECK(!tracer_await_child() && recording.header->pid == (uint32_t)getpid());
+	CHECK(turn_try(&tracer_turn));
 }
 
 static void not_followed_body(void)
 {
 	CHECK_EQUAL(calls_until_own(5000), 5000);
 	CHECK_EQUAL(calls_until_own(100), 100);
+	CHECK(tracer_await_child() && !tracer_is_recording());
 }
 
 // The parent's whole file, byte for byte.
@@ -261,6 +290,9 @@ static void test_forked_child(void)
 	CHECK_EQUAL(files_in_directory(), files);
 	in_child(child_body);
 	CHECK_EQUAL(files_in_directory(), files + 2);
+	in_child(busy_body);
+	in_child(awaiting_body);
+	CHECK_EQUAL(files_in_directory(), files + 5);
 	compare_with_copy(copy);
 }
 
