@@ -42,7 +42,7 @@ class _Lock:
 
     def after_fork(self) -> None:
         """In the child: what a thread held that is not there any more is free."""
-        if self._depth and not self._lock._is_owned():  # type: ignore[attr-defined]
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
             self._lock, self._depth = RLock(), 0
 
 

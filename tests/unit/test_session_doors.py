@@ -146,14 +146,15 @@ def test_a_child_that_stops_at_once_shows_nothing_of_its_parent(place):
     assert len(recordings(place)) == 1
 
 
-def test_fork_while_another_thread_is_inside():
-    """A lock held by a thread that the child does not have."""
-    code = """
+@pytest.mark.parametrize("lock", ["own.lock", "own.lock._lock"])
+def test_fork_while_another_thread_is_inside(lock):
+    """A lock held by a thread that the child does not have, also one that has just got it or is about to let go."""
+    code = f"""
     from memleak import own
     memleak.start()
     held, free = threading.Event(), threading.Event()
     def hold():
-        with own.lock:
+        with {lock}:
             held.set()
             free.wait()
     thread = threading.Thread(target=hold)
@@ -161,6 +162,8 @@ def test_fork_while_another_thread_is_inside():
     held.wait()
     pid = os.fork()
     if pid == 0:
+        import signal
+        signal.alarm(30)  # rather than hang
         memleak.stop()
         memleak.start()
         os._exit(7 if memleak.is_running() else 1)
