@@ -70,7 +70,8 @@
 	X(python_full, 0, "Python stacks not stored, no room")                                     \
 	X(python_truncated, 0, "Python stacks cut: deeper than max_frames")                        \
 	X(python_unreadable, 0, "Python stacks not followed: a frame did not look like one")       \
-	X(copies_failed, 0, "copies that could not be written to the directory for them")
+	X(copies_failed, 0, "copies that could not be written to the directory for them")            \
+	X(python_subinterpreter, 0, "samples without Python frames: taken in a sub-interpreter, or perhaps so")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,

@@ -66,12 +66,23 @@ static uintptr_t word_at(uintptr_t object, unsigned offset) { return *(const uin
 // Other threads write these.
 static uintptr_t runtime_word(unsigned offset) { return load_relaxed((const uintptr_t *)(pyruntime.at + offset)); }
 
+// Before 3.12 a thread's slot goes on naming its state in the main interpreter while it runs another; which of them it runs
+// is known only while it has the GIL.
+static bool in_main_interpreter(uintptr_t thread, bool has_gil)
+{
+	const struct pylayout *l = pyruntime.layout;
+	uintptr_t main = runtime_word(l->runtime_main);
+	if (l->minor < 12 && !has_gil && runtime_word(l->runtime_interpreters) != main)
+		return false;
+	return word_at(thread, l->thread_interp) == main;
+}
+
+// This thread's state in the main interpreter; 0: it has none, or is (perhaps) in another one.
 static uintptr_t this_thread(void)
 {
 	const struct pylayout *l = pyruntime.layout;
-	uintptr_t thread = l->minor >= 12 ? pyruntime.current() : 0;
-	if (!thread)
-		thread = pyruntime.by_thread();
+	uintptr_t holder = pyruntime.current();
+	uintptr_t thread = l->minor >= 12 && holder ? holder : pyruntime.by_thread();
 	if (!thread)
 		return 0; // not a thread of Python's
 	// First the interpreter says that it ends, then it frees the states of all threads but this one; the slots of those
@@ -79,8 +90,10 @@ static uintptr_t this_thread(void)
 	uintptr_t finalizing = runtime_word(l->runtime_finalizing);
 	if (unlikely(finalizing) && finalizing != thread)
 		return 0;
-	// The slot of a thread that runs in a sub-interpreter names its state in the main one.
-	return word_at(thread, l->thread_interp) == runtime_word(l->runtime_main) ? thread : 0;
+	if (likely(in_main_interpreter(thread, holder == thread)))
+		return thread;
+	count(python_subinterpreter);
+	return 0;
 }
 
 static uintptr_t innermost_frame(uintptr_t thread)

@@ -132,6 +132,7 @@ COUNTERS = (
     ("python_truncated", False),
     ("python_unreadable", False),
     ("copies_failed", False),
+    ("python_subinterpreter", False),
 )
 
 

@@ -91,14 +91,14 @@ def mix(
         places: the native stack.
         python: the Python stack.
         runs: of each Python frame.
-        whole: neither stack was cut. If there are fewer runs among the native frames then than there must be, some
-            were not recognised, and no Python frame is placed.
+        whole: neither stack was cut. If there are other runs among the native frames then than there must be, some
+            were not recognised, or are another interpreter's, and no Python frame is placed.
     """
     if not python or not places:
         return [frame for place in places for frame in place] + list(python)
     loops = [_is_loop(place) for place in places]
-    least = sum(run.entry + run.empty for run in runs)
-    if not any(loops) or (whole and sum(loops) < least):
+    begun = sum(run.entry + run.empty for run in runs)
+    if not any(loops) or (whole and sum(loops) != begun):
         return [frame for place in places for frame in place] + [_unplaced(frame) for frame in python]
     mixed: list[ShownFrame] = []
     between: list[ShownFrame] = []  # native frames since the last run

@@ -105,6 +105,8 @@ class Header(NamedTuple):
             return ""
         state = self.python_state
         words = PYTHON_STATES[state] if state < len(PYTHON_STATES) else f"frames: state {state}"
+        if state == layout.PYTHON_FRAMES and self.counters["python_subinterpreter"]:
+            words += ", sub-interpreters: native frames only"
         return f"{version_name(self.python_version)}: {words}" if self.python_version else words
 
     @property

@@ -17,7 +17,7 @@ COUNTERS = (
     "samples forgotten stack_full row_full live_full live_race region_full address_range history_full"
     " module_full thread_full lost nested truncated unwind_no_cfi unwind_bad_cfi unwind_bounds"
     " unwind_foreign_stack room_grown room_refused knobs_rejected unloads detached displaced"
-    " code_full python_full python_truncated python_unreadable copies_failed"
+    " code_full python_full python_truncated python_unreadable copies_failed python_subinterpreter"
 ).split()
 MASK = (1 << 64) - 1
 

@@ -66,14 +66,10 @@ def mixed(places, frames, *, whole=True):
         # Nothing of Python, nothing native.
         (f"alloc {LOOP} main", "", f"alloc {LOOP} main"),
         ("", "f g!", "F G"),
-        # Runs without Python frames stay.
-        (f"a {LOOP} b {LOOP} c", "f!", f"a F b {LOOP} c"),
         # A run that begins or ends has no frame.
         (f"alloc {LOOP} sort {LOOP} c {LOOP} main", "-f g! h!", "alloc sort F G c H main"),
         (f"a {LOOP} b {LOOP} {LOOP} c {LOOP} d", "f! --g!", "a F b c G d"),
         (f"a {LOOP} b", "-f!", f"a {LOOP} b F?"),
-        # Without an entry at its outer end a stack is as long as it is.
-        (f"a {LOOP} b {LOOP} c", "f g", f"a F G b {LOOP} c"),
     ],
 )  # fmt: skip
 def test_mixing(places, frames, expected):
@@ -87,6 +83,12 @@ def test_mixing(places, frames, expected):
         # A native stack that was cut: what lies further out is told, and that its place is not known.
         (f"a {LOOP} b", "f! g h!", False, "a F b G? H?"),
         ("a b", "f!", False, "a b F?"),
+        # Of a cut stack runs without Python frames stay; without an entry at its outer end it is as long as it is.
+        (f"a {LOOP} b {LOOP} c", "f!", False, f"a F b {LOOP} c"),
+        (f"a {LOOP} b {LOOP} c", "f g", False, f"a F G b {LOOP} c"),
+        # More runs than there must be: one of them is another interpreter's, and it is not known which.
+        (f"a {LOOP} b {LOOP} c", "f!", True, f"a {LOOP} b {LOOP} c F?"),
+        (f"a {LOOP} b {LOOP} c", "f g", True, f"a {LOOP} b {LOOP} c F? G?"),
         # No names, or not those of every run: a guess would be wrong.
         ("- -", "f! g!", True, "- - F? G?"),
         (f"a {LOOP} - b", "f! g!", True, f"a {LOOP} - b F? G?"),

@@ -105,6 +105,14 @@ def test_state_in_words(version, state, words):
     assert recording.parse(RecordingWriter(python_version=version, python_state=state).bytes()).header.python == words
 
 
+def test_sub_interpreters_in_words():
+    """Said once a sample was taken in one, where frames are read."""
+    seen = {"python_version": 0x030B07F0, "counters": {"python_subinterpreter": 2}}
+    words = [recording.parse(RecordingWriter(python_state=state, **seen).bytes()).header.python for state in (1, 4)]
+    assert words[0] == "3.11.7: frames read, sub-interpreters: native frames only"
+    assert "sub-interpreters" not in words[1]
+
+
 def test_code_that_was_not_stored():
     """A frame without code is a frame all the same."""
     writer = RecordingWriter()
