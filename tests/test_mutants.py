@@ -295,6 +295,9 @@ MUTANTS = {
     "other structures are believed": Mutant(
         "pyruntime", "|| !fits(layout))", "|| (0 && !fits(layout)))", "test_pyruntime", ("-rdynamic",)
     ),
+    "a code object dies unseen": Mutant(
+        "pycode", "if (value && (code == object ||", "if (value && (", "test_pycode", ("-rdynamic",)
+    ),
     "two attach at once": Mutant(
         "pyframes",
         "if (holder == self || !cas_acq_rel(&attaching, &holder, self))",

@@ -6,7 +6,7 @@
 // Why:       names are copied while a running frame keeps the object alive; nothing of Python is called, no
 //            reference is taken. Addresses are re-used at once (exec in a loop), and no set of pointers inside the
 //            object tells two of them apart: the death must be seen.
-// Proof:     tests/integration/test_python_frames.py
+// Proof:     tests/native/test_pycode.c, tests/integration/test_python_frames.py
 #include "pycode.h"
 
 #include "atomics.h"
@@ -30,13 +30,13 @@ static uint32_t stored_in;
 
 // ---- cache ---------------------------------------------------------------------------------------
 
-// value: recording number << 32 | ref; 0 = none. A slot changes hands value-to-0 first, so that who reads
-// code, value and code again has a pair. In place of a ref stands NO_ROOM | MiB backed when it was asked for: reading a
-// code object whole at each sample, only to find again that there is no room, costs 20 times the sample.
+// value: recording number << 32 | ref; 0 = none. word: code ^ value * MLF_CHECK_1, so that of what two threads store here
+// at once no mixture matches any object: two relaxed loads are enough. In place of a ref stands NO_ROOM | MiB backed when
+// it was asked for: reading a code object whole at each sample, only to find again that there is no room, costs 20 times
+// the sample.
 #define NO_ROOM 0x80000000U
 static struct cached {
-	uintptr_t code;
-	uint64_t value;
+	uint64_t word, value;
 } cache[CACHE_SLOTS];
 
 static struct cached *cache_window(uintptr_t code)
@@ -46,16 +46,20 @@ static struct cached *cache_window(uintptr_t code)
 
 static uint32_t no_room(void) { return NO_ROOM | (uint32_t)(load_relaxed(&recording.header->room_backed) >> 20); }
 
+// The object a slot is about; of a mixture, or of an empty one, none that there is.
+static uintptr_t cached_code(const struct cached *slot, uint64_t *value)
+{
+	*value = load_relaxed(&slot->value);
+	return load_relaxed(&slot->word) ^ *value * MLF_CHECK_1;
+}
+
 static uint32_t cache_find(uintptr_t code)
 {
-	struct cached *slot = cache_window(code);
-	for (unsigned i = 0; i < CACHE_WINDOW; i++) {
-		if (load_acquire(&slot[i].code) != code)
-			continue;
-		uint64_t value = load_acquire(&slot[i].value); // pairs with cache_store()
-		if (load_relaxed(&slot[i].code) == code && value >> 32 == recording.number)
+	const struct cached *slot = cache_window(code);
+	uint64_t value;
+	for (unsigned i = 0; i < CACHE_WINDOW; i++)
+		if (cached_code(&slot[i], &value) == code && value >> 32 == recording.number)
 			return (uint32_t)value;
-	}
 	return 0;
 }
 
@@ -63,35 +67,37 @@ static void cache_store(uintptr_t code, uint32_t ref)
 {
 	struct cached *slot = cache_window(code);
 	unsigned chosen = (unsigned)(code >> 7) % CACHE_WINDOW; // somebody must go if all are taken
+	uint64_t value;
 	for (unsigned i = CACHE_WINDOW; i-- > 0;) {
-		uintptr_t seen = load_relaxed(&slot[i].code);
-		if (seen == code || seen == 0) {
+		uintptr_t seen = cached_code(&slot[i], &value);
+		if (seen == code || value == 0) {
 			chosen = i;
 			if (seen == code)
 				break;
 		}
 	}
-	store_release(&slot[chosen].value, 0);
-	store_release(&slot[chosen].code, code);
-	// Another thread may store for another object here just now: then the value may land beside the other's code
-	// for as long as it takes that thread to store its own. cache_find() reads the code again, and a lost race is told
-	// by the second look here.
-	store_release(&slot[chosen].value, (uint64_t)recording.number << 32 | ref);
-	if (load_seq_cst(&slot[chosen].code) != code)
-		store_release(&slot[chosen].value, 0);
+	value = (uint64_t)recording.number << 32 | ref;
+	store_relaxed(&slot[chosen].value, value);
+	store_relaxed(&slot[chosen].word, code ^ value * MLF_CHECK_1);
 }
 
 static void (*when_code_dies)(void);
 
 void pycode_when_code_dies(void (*call)(void)) { when_code_dies = call; }
 
-// In place of PyCode_Type's tp_dealloc. Runs with the GIL; the object's frames are gone.
+// In place of PyCode_Type's tp_dealloc. Runs with the GIL; the object's frames are gone, so nobody is storing for it. A
+// mixture may hold its word, and its value again if an object of equal contents is stored: mixtures go too.
 static void note_death(uintptr_t object)
 {
 	struct cached *slot = cache_window(object);
-	for (unsigned i = 0; i < CACHE_WINDOW; i++)
-		if (load_relaxed(&slot[i].code) == object)
-			store_release(&slot[i].value, 0);
+	for (unsigned i = 0; i < CACHE_WINDOW; i++) {
+		uint64_t value;
+		uintptr_t code = cached_code(&slot[i], &value);
+		if (value && (code == object || cache_window(code) != slot)) {
+			store_relaxed(&slot[i].value, 0);
+			store_relaxed(&slot[i].word, 0);
+		}
+	}
 	real_dealloc(object);
 	if (when_code_dies)
 		when_code_dies();
