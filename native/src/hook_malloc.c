@@ -11,6 +11,7 @@
 
 #include "allocator.h"
 #include "bitmap.h"
+#include "pyframes.h"
 #include "slots.h"
 #include "tracer.h"
 
@@ -231,7 +232,7 @@ static bool at_page(const void *p) { return (uintptr_t)p % PAGE_BYTES == 0; }
 // will be counted.
 static bool is_arena(const struct registers *caller, const void *at, size_t bytes, int flags)
 {
-	return !at && flags == (MAP_PRIVATE | MAP_ANONYMOUS) && allocator_is_arena(caller->pc, bytes);
+	return !at && flags == (MAP_PRIVATE | MAP_ANONYMOUS) && allocator_is_arena(caller->pc, bytes) && pyframes_is_allowed();
 }
 
 static NOINLINE void *mmap_slow(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)

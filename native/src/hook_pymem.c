@@ -190,7 +190,7 @@ static void *arena_alloc(void *unused, size_t bytes)
 {
 	(void)unused;
 	const struct pymem_arenas *behind = &hook_pymem_arenas_behind;
-	if (bytes != pyframes_arena_bytes())
+	if (bytes != pyframes_arena_bytes() || !pyframes_is_allowed())
 		return behind->alloc(behind->context, bytes);
 	uint8_t was_busy = sampler_self.busy;
 	sampler_self.busy = SAMPLER_NOT_THE_PROGRAM;

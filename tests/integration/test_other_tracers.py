@@ -206,3 +206,11 @@ def test_objects_freed_unseen_are_noticed(objects, notices):
     assert found.blocks("before", "make") == found.blocks("again", "make") == found.held["make"]
     assert found.blocks("after", "make") == found.blocks("end", "make") == (0, 0)
     assert found.found("after").samples_lost.keys() == {"displaced"}
+
+
+def test_arenas_are_mappings_where_objects_are_not_sampled(objects):
+    """Python's side is left alone from the second start on: then what its objects are cut from is counted instead."""
+    found = objects("memleak+ make memleak- native+ " + "make " * 20 + "look:end")
+    mapped = [row.live for row in found.found("end").rows if row.mod_name == "mmap"]
+    assert sum(live.bytes for live in mapped) > 18 * found.held["make"].bytes
+    assert not [row for row in found.found("end").rows if row.mod_name in PYTHON and row.live.samples > 100]

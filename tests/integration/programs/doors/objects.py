@@ -2,7 +2,7 @@
 
 usage: objects.py DIRECTORY ACTION…
 
-An ACTION is "memleak+" (full mode), "memleak-", "tracemalloc+", "tracemalloc-"; "grow", lists whose arrays are moved
+An ACTION is "memleak+" (full mode), "native+" (without Python's side), "memleak-", "tracemalloc+", "tracemalloc-"; "grow", lists whose arrays are moved
 as they grow; "make" and "drop", many small blocks; "thread", which begins one; "code", of which an object is made and
 dies; "look:NAME", which copies the recording as it stands to DIRECTORY/NAME.mlrec; "await:COUNTER", until the recording
 has counted some. Nothing of memleak runs in the last two. Prints what is held: a name, blocks, bytes.
@@ -58,8 +58,8 @@ def counted(name):
 
 for action in actions:
     word, _, name = action.partition(":")
-    if action == "memleak+":
-        memleak.start(1, 1)
+    if action in ("memleak+", "native+"):
+        memleak.start(1, 1, python=action == "memleak+")
         path = _native.recording_path()
     elif action == "memleak-":
         memleak.stop()
