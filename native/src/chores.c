@@ -67,6 +67,7 @@ static bool look_at_objects(enum slots_how how)
 }
 
 static uint32_t python_asked; // 1: Python will call us
+static bool beginning; // what went past hooks before the recording began is nothing it lacks
 
 static void prepare_python(void)
 {
@@ -74,8 +75,9 @@ static void prepare_python(void)
 	pygil_self_test();
 	if (pyframes_state() != MLF_PYTHON_FRAMES)
 		return;
-	if (wrap_pymem(true) == WRAP_PYMEM_WAS_GONE)
-		tracer_python_was_displaced();
+	enum wrap_pymem_found found = wrap_pymem(true);
+	if (found == WRAP_PYMEM_WAS_GONE || (found == WRAP_PYMEM_CAME_LATE && rules.preloaded))
+		tracer_python_was_displaced(!beginning);
 }
 
 // An extension module is being imported: then this thread has the GIL. Or Python called us, and let go of it.
@@ -105,7 +107,9 @@ static int look_as_asked(void *unused)
 // From a thread that has nothing to do with Python. Once at a time: Python's queue is short.
 static void ask_python_if_due(void)
 {
-	if (wrap_pymem_is_due() && !exchange_acq_rel(&python_asked, 1) && !wrap_pymem_ask(look_as_asked))
+	if (!wrap_pymem_is_due() || pyframes_attach() != MLF_PYTHON_FRAMES || exchange_acq_rel(&python_asked, 1))
+		return;
+	if (!wrap_pymem_ask(look_as_asked))
 		store_relaxed(&python_asked, 0);
 }
 
@@ -118,7 +122,9 @@ void chores_begin(struct chores_rules wanted)
 	look_at_objects(SLOTS_ALL);
 	if (wanted.preloaded && pyframes_attach() == MLF_PYTHON_FRAMES && !pygil_is_initialised())
 		wrap_pymem(false); // the interpreter begins with our hooks
+	beginning = true;
 	look_at_python(!wanted.preloaded);
+	beginning = false;
 }
 
 void chores_objects_may_have_come(const void *handle)

@@ -698,11 +698,13 @@ void tracer_make_room(void)
 		;
 }
 
-static void close_displaced(const enum mlf_layer *layers, unsigned count_layers)
+// The number of samples closed.
+static unsigned close_displaced(const enum mlf_layer *layers, unsigned count_layers)
 {
+	unsigned closed = 0;
 	uint32_t *inside = enter();
 	if (!inside)
-		return;
+		return 0;
 	for (unsigned i = 0; i < count_layers; i++) {
 		uint64_t cursor = 0;
 		for (const void *address; (address = liveset_next(layers[i], &cursor));) {
@@ -712,9 +714,11 @@ static void close_displaced(const enum mlf_layer *layers, unsigned count_layers)
 			rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
 			add_relaxed(&row_at(sample.row)->lost_samples, 1);
 			count(displaced);
+			closed++;
 		}
 	}
 	leave(inside);
+	return closed;
 }
 
 void tracer_unload_noticed(void)
@@ -739,8 +743,9 @@ void tracer_hooks_were_displaced(void)
 	close_displaced(layers, ARRAY_LEN(layers));
 }
 
-void tracer_python_was_displaced(void)
+void tracer_python_was_displaced(bool unseen)
 {
 	static const enum mlf_layer layers[] = {MLF_LAYER_PYMEM};
-	close_displaced(layers, ARRAY_LEN(layers));
+	if (close_displaced(layers, ARRAY_LEN(layers)) == 0 && unseen && is_armed())
+		count(displaced);
 }

@@ -118,6 +118,6 @@ void tracer_note_coverage(unsigned module, const struct catalog_coverage *covera
 
 // Hooks had been taken away: frees went past. Closes every sample of what malloc and operator new gave, as `displaced`.
 void tracer_hooks_were_displaced(void);
-void tracer_python_was_displaced(void); // the same for what Python's allocators gave
+void tracer_python_was_displaced(bool unseen); // the same for what Python's allocators gave; `unseen`: blocks were, too
 
 #endif

@@ -84,6 +84,7 @@ static bool comes_by(const struct pymem_allocator *front)
 // 3.12 on, which a thread of ours could hold while another forks.
 static const uintptr_t *front_word;
 static uintptr_t front_seen;
+static bool wrapped; // once at least
 
 // Among the interpreter's data, right after our functions were stored for the first time: nobody else has them yet.
 static void find_front(const struct pymem_allocator *hook)
@@ -111,7 +112,7 @@ static void find_front(const struct pymem_allocator *hook)
 bool wrap_pymem_is_due(void)
 {
 	const uintptr_t *word = load_acquire(&front_word);
-	return word && load_relaxed(word) != load_relaxed(&front_seen);
+	return word ? load_relaxed(word) != load_relaxed(&front_seen) : !load_relaxed(&wrapped);
 }
 
 bool wrap_pymem_ask(int (*call)(void *))
@@ -183,17 +184,18 @@ static void wrap_arenas(void)
 
 enum wrap_pymem_found wrap_pymem(bool initialised)
 {
-	static bool before;
 	if (!api.get)
 		find_functions();
 	if (!api.get || !api.set || !api.get_arena || !api.set_arena)
 		return WRAP_PYMEM_NONE;
-	bool gone = false, first = !before;
+	bool gone = false, first = !wrapped;
 	for (unsigned domain = 0; domain < HOOK_PYMEM_DOMAINS; domain++)
 		gone |= wrap_domain(domain, initialised);
-	before = true;
+	store_relaxed(&wrapped, true);
 	wrap_arenas();
 	if (front_word)
 		store_relaxed(&front_seen, load_relaxed(front_word));
-	return gone && !first ? WRAP_PYMEM_WAS_GONE : WRAP_PYMEM_IN_PLACE;
+	if (first)
+		return initialised ? WRAP_PYMEM_CAME_LATE : WRAP_PYMEM_IN_PLACE;
+	return gone ? WRAP_PYMEM_WAS_GONE : WRAP_PYMEM_IN_PLACE;
 }

@@ -11,11 +11,12 @@
 enum wrap_pymem_found {
 	WRAP_PYMEM_NONE,     // no interpreter
 	WRAP_PYMEM_IN_PLACE, // now, and as far as is known ever since the first time
+	WRAP_PYMEM_CAME_LATE, // for the first time: the interpreter had begun without our hooks
 	WRAP_PYMEM_WAS_GONE, // another tool had put back what was there before us: frees went past
 };
 enum wrap_pymem_found wrap_pymem(bool initialised);
 
-// Does something else stand in front than wrap_pymem() left there, so that it has to look again? Any thread; a load or two.
+// Was it never called, or does something else stand in front than it left there? Any thread; a load or two.
 bool wrap_pymem_is_due(void);
 
 // Have Python call this with the GIL between two instructions of its main thread. Any thread. False: it cannot be asked now.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import compatenv
 import pytest
-from tracing import PROGRAMS
+from tracing import PROGRAMS, run
 
 from memleak import recording
 from memleak.records import RecordedRow
@@ -14,15 +15,14 @@ from memleak.records import RecordedRow
 PROGRAM = PROGRAMS / "python_domains.py"
 
 
-def ledger_and_rows(tracer, python: str, **environment: str) -> tuple[dict[str, list[int]], list[RecordedRow]]:
-    """Run the program in full mode; return what it says it holds, and the rows that hold something."""
+def ledger_and_recording(tracer, python: str, **environment: str) -> tuple[dict[str, list[int]], recording.Recording]:
+    """Run the program in full mode; return what it says it holds, and the recording of that moment."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with tracer.start(python, PROGRAM, env=environment, **pipes) as started:
         words = started.stdout.readline().split()
-        (path,) = tracer.paths()
-        rows = [row for row in recording.load(path).rows if row.live.samples]
+        found = tracer.only()
         started.stdin.close()
-    return {words[i]: [int(words[i + 1]), int(words[i + 2])] for i in range(0, len(words), 3)}, rows
+    return {words[i]: [int(words[i + 1]), int(words[i + 2])] for i in range(0, len(words), 3)}, found
 
 
 def made_in(row: RecordedRow, function: str) -> bool:
@@ -43,7 +43,8 @@ def test_each_block_is_counted_once(tracer, version, allocator):
     python = compatenv.interpreter(version)
     if python is None:
         pytest.skip(f"no CPython {version} on this machine")
-    ledger, rows = ledger_and_rows(tracer, python, PYTHONMALLOC=allocator)
+    ledger, found = ledger_and_recording(tracer, python, PYTHONMALLOC=allocator)
+    rows = [row for row in found.rows if row.live.samples]
     for function in ("text", "large"):
         count, size = ledger[function]
         mine = [row for row in rows if made_in(row, function) and row.mod_name in ("pymalloc_obj", "pymalloc_mem")]
@@ -57,6 +58,7 @@ def test_each_block_is_counted_once(tracer, version, allocator):
     empty = [row for row in rows if made_in(row, "nothing") and row.live.bytes <= row.live.samples]
     assert held(empty)[0] == ledger["nothing"][0]
     assert {row.mod_name for row in empty} == {"pymalloc_mem", "pymalloc_obj"}
+    assert found.samples_lost.keys() == {"displaced"}  # the interpreter began without our hooks, see the program
 
 
 def test_arenas_are_not_added(tracer):
@@ -64,6 +66,25 @@ def test_arenas_are_not_added(tracer):
     python = compatenv.interpreter("3.12") or compatenv.interpreter("3.11")
     if python is None:
         pytest.skip("no CPython 3.12 on this machine")
-    _, rows = ledger_and_rows(tracer, python)
-    arenas = [row for row in rows if row.mod_name == "mmap" and row.live.bytes >= 1 << 20]
+    _, found = ledger_and_recording(tracer, python)
+    assert found.samples_lost == {}
+    arenas = [row for row in found.rows if row.mod_name == "mmap" and row.live.bytes >= 1 << 20]
     assert not [row for row in arenas if any(frame.file == str(PROGRAM) for frame in row.python_stack)]
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_an_interpreter_that_comes_late(tracer, program, version):
+    """Loaded by a program that runs: its first objects are made before anybody could look, and the answer is not called exact."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    place = "import sysconfig as s; print(s.get_config_var('LIBDIR'), s.get_config_var('INSTSONAME'), sep='/')"
+    library = run(python, "-c", place).stdout.strip()
+    if not library.endswith(".so.1.0") or not Path(library).exists():
+        pytest.skip("this CPython has no shared library")
+    done = tracer.run(program("late_python.c", "-ldl"), library)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "500\n", "")
+    found = tracer.only()
+    assert "displaced" in found.samples_lost
+    made = [row.alloc_samples for row in found.rows if row.mod_name == "pymalloc_obj" and made_in(row, "make")]
+    assert max(made) == 500
