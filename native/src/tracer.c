@@ -644,11 +644,12 @@ void tracer_stop(enum mlf_state state)
 	}
 }
 
-// The epoch goes up, so that the same pair asked for anew is a change, as it is from outside.
-static void request(uint64_t *word, uint64_t interval)
+// The epoch numbers the changes. What is so already is none; `anyway`: what goes with it is one.
+static void request(uint64_t *word, uint64_t interval, bool anyway)
 {
 	uint64_t seen = load_relaxed(word);
-	while (!cas_relaxed(word, &seen, ((seen >> 32) + 1) << 32 | (uint32_t)interval))
+	while ((anyway || (uint32_t)seen != (uint32_t)interval) &&
+	       !cas_relaxed(word, &seen, ((seen >> 32) + 1) << 32 | (uint32_t)interval))
 		;
 }
 
@@ -657,9 +658,10 @@ bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t samp
 	if (!sampler_interval_valid(interval) || !sampler_interval_valid(python_interval) || (sample_bytes && sample_bytes < 4096) ||
 	    !tracer_is_recording())
 		return false;
+	bool other_bytes = load_relaxed(&recording.header->requested_sample_bytes) != sample_bytes;
 	store_relaxed(&recording.header->requested_sample_bytes, sample_bytes);
-	request(&recording.header->requested, interval);
-	request(&recording.header->python_requested, python_interval);
+	request(&recording.header->requested, interval, other_bytes);
+	request(&recording.header->python_requested, python_interval, false);
 	return true;
 }
 

@@ -153,6 +153,27 @@ static void test_knobs(void)
 	CHECK_EQUAL((uint32_t)header->effective, SAMPLER_FULL); // as the tests behind this one want it
 }
 
+// What is asked for as it is already is no change: an answer that was exact stays so.
+static void test_configure(void)
+{
+	struct mlf_header *header = recording.header;
+	uint64_t native = header->requested, python = header->python_requested, bytes = header->requested_sample_bytes;
+	uint64_t one = 1ULL << 32;
+	CHECK(tracer_configure((uint32_t)native, (uint32_t)python, bytes));
+	CHECK(header->requested == native && header->python_requested == python);
+	CHECK(tracer_configure((uint32_t)native, LAW(5, 50), bytes));
+	CHECK(header->requested == native);
+	CHECK_EQUAL(header->python_requested, ((python >> 32) + 1) << 32 | LAW(5, 50));
+	CHECK(tracer_configure((uint32_t)native, LAW(5, 50), bytes + 4096)); // goes with the pair in front of it
+	CHECK_EQUAL(header->requested, native + one);
+	CHECK(tracer_configure(LAW(7, 70), LAW(5, 50), bytes));
+	CHECK_EQUAL(header->requested, ((native >> 32) + 2) << 32 | LAW(7, 70));
+	CHECK_EQUAL(header->python_requested, ((python >> 32) + 1) << 32 | LAW(5, 50));
+	CHECK(tracer_configure((uint32_t)native, (uint32_t)python, bytes));
+	run_calls(SAMPLER_EPOCH_CALLS);
+	CHECK_EQUAL((uint32_t)header->effective, SAMPLER_FULL);
+}
+
 static void test_nested(void)
 {
 	uint64_t nested = stats_value(MLF_COUNTER_nested), law = recording.header->effective;
@@ -494,6 +515,7 @@ int main(int argc, char **argv)
 	test_address_comes_again();
 	test_realloc();
 	test_knobs();
+	test_configure();
 	test_nested();
 	test_forked_child();
 	test_raw_clone();
