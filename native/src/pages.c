@@ -75,6 +75,7 @@ enum pages_state pages_look(uintptr_t address)
 	switch (sys_madvise((void *)round_down(address, PAGE_BYTES), PAGE_BYTES, MADV_POPULATE_WRITE)) {
 	case 0: return PAGES_WRITABLE;
 	case -EINVAL: return PAGES_PROTECTED; // this and nothing else says so
+	case -EPERM: case -EACCES: case -ENOSYS: return pages_look_in_maps(address); // a filter, since we asked first
 	default: return PAGES_UNKNOWN;
 	}
 }

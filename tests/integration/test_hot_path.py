@@ -64,7 +64,7 @@ def test_a_symbol_costs_the_same_however_much_is_loaded(tracer, program, tmp_pat
     assert more - few <= 20
 
 
-def instructions_per_call(env: dict[str, str], program: str, *words: str, calls: int = 5000) -> float:
+def instructions_per_call(env: dict[str, str], program: str, *words: str, calls: int = 2000) -> float:
     """Return what callgrind counts for one more call of a program's, which takes their number as its first argument."""
     counts = []
     for length in (1000, 1000 + calls):

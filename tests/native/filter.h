@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -27,6 +28,13 @@ struct filtered {
 
 #define REFUSE(error) (SECCOMP_RET_ERRNO | (error))
 #define POPULATE_WRITE 23 // MADV_POPULATE_WRITE
+
+// Does the kernel tell by madvise() whether a page may be written to? Before Linux 5.14 it is not asked.
+static inline bool kernel_tells_pages(void)
+{
+	static char page[8192];
+	return madvise((void *)(((uintptr_t)page + 4095) & ~4095UL), 4096, POPULATE_WRITE) == 0;
+}
 
 // What happens at a call whose action is SECCOMP_RET_TRAP; the call itself is not made, this is its result.
 static long (*filter_trapped)(const greg_t *registers);
