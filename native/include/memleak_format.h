@@ -32,7 +32,8 @@
 // ---- knobs -------------------------------------------------------------------------------------
 
 // min_sample_interval in bits 0..15, max_sample_interval in 16..31, epoch in 32..63. A writer
-// stores the whole word with epoch + 1 in one 8-byte store, so a pair never tears.
+// stores the whole word with a later epoch in one 8-byte store, so a pair never tears. The process itself takes
+// an odd epoch, everybody else an even one.
 // 10000/10000 is off, 1/1 is full, anything else is normal.
 #define MLF_INTERVAL_MAX 10000U
 #define MLF_INTERVAL_OFF 10000U

@@ -202,9 +202,11 @@ static COLD void adopt_knobs(struct mlf_header *header, uint64_t requested, uint
 	// The words come from outside (`memleak set`): believe nothing.
 	uint64_t effective = load_relaxed(&header->effective);
 	if (!sampler_interval_valid(requested) || (bytes != 0 && bytes < 4096)) {
-		count(knobs_rejected);
-		store_relaxed(&header->requested, effective);
-		store_relaxed(&header->requested_sample_bytes, load_relaxed(&header->effective_sample_bytes));
+		// Unless another request has come meanwhile: that one is looked at next time.
+		if (cas_relaxed(&header->requested, &requested, effective)) {
+			count(knobs_rejected);
+			store_relaxed(&header->requested_sample_bytes, load_relaxed(&header->effective_sample_bytes));
+		}
 		return;
 	}
 	store_relaxed(&header->effective_sample_bytes, bytes);
@@ -237,10 +239,10 @@ uint32_t tracer_take_python(struct counter *counter)
 	struct mlf_header *header = recording.header;
 	uint64_t requested = load_relaxed(&header->python_requested), effective = load_relaxed(&header->python_effective);
 	if (unlikely(requested != effective)) {
-		bool valid = sampler_interval_valid(requested);
-		if (!valid)
+		if (sampler_interval_valid(requested))
+			store_relaxed(&header->python_effective, requested);
+		else if (cas_relaxed(&header->python_requested, &requested, effective)) // as adopt_knobs()
 			count(knobs_rejected);
-		store_relaxed(valid ? &header->python_effective : &header->python_requested, valid ? requested : effective);
 	}
 	uint32_t weight = counter_take(counter, &header->python_effective);
 	return sampler_self.busy ? 0 : weight; // a signal handler of ours or in our code: its turn is passed over
@@ -644,12 +646,13 @@ void tracer_stop(enum mlf_state state)
 	}
 }
 
-// The epoch numbers the changes. What is so already is none; `anyway`: what goes with it is one.
+// The epoch numbers the changes. What is so already is none; `anyway`: what goes with it is one. Ours are odd, those
+// from outside even: a request from there at the same moment, which cannot be a compare-and-swap, has another.
 static void request(uint64_t *word, uint64_t interval, bool anyway)
 {
 	uint64_t seen = load_relaxed(word);
 	while ((anyway || (uint32_t)seen != (uint32_t)interval) &&
-	       !cas_relaxed(word, &seen, ((seen >> 32) + 1) << 32 | (uint32_t)interval))
+	       !cas_relaxed(word, &seen, (((seen >> 32) + 1) | 1) << 32 | (uint32_t)interval))
 		;
 }
 

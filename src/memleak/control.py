@@ -2,14 +2,16 @@
 
 The process notices a change at one of its next allocations, that of Python's intervals at one of the
 interpreter's next small ones; a process that allocates nothing keeps its old knobs until it does. A
-pair of intervals stands in one 8-byte word with a number that goes up by one, so a change is seen
-whole or not at all.
+pair of intervals stands in one 8-byte word with a number, so a change is seen whole or not at all.
+The process itself takes odd numbers and this module even ones: no two requests have the same. Of two
+at the same time the one that is written last counts.
 """
 
 import fcntl
 import mmap
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -23,9 +25,10 @@ _POLL_S = 0.005
 
 
 class Change(NamedTuple):
-    """What became of a request. `adopted` is False while the process has not noticed it.
+    """What became of a request. `adopted` is False while the process has not noticed it, and if it never will.
 
-    `counts_python` says whether Python's knobs matter: its small objects are being sampled.
+    `note` says which: another change may have been asked for at the same time. `counts_python` says whether Python's
+    knobs matter: its small objects are being sampled.
     """
 
     path: Path
@@ -99,12 +102,12 @@ def set_knobs(
         # Two writers at once would take the same number; the process itself takes no lock.
         fcntl.flock(fd, fcntl.LOCK_EX)
         with mmap.mmap(fd, layout.HEADER_BYTES) as page, memoryview(page) as view, view.cast("Q") as words:
-            _request(words, given)
-            _wait(words, header.counts_python, timeout)
+            written = _request(words, given)
+            _wait(words, written, header.counts_python, timeout)
         header = _read_header(fd, path)
     finally:
         os.close(fd)
-    return _describe(path, header)
+    return _describe(path, header, written)
 
 
 def read_knobs(target: locate.Target) -> Change:
@@ -120,34 +123,39 @@ def read_knobs(target: locate.Target) -> Change:
     return _describe(paths[0], recording.load_header(paths[0]))
 
 
-def _request(words: memoryview, given: dict[str, int]) -> None:
-    """Write the request. Raises ValueError before anything is written."""
+def _request(words: memoryview, given: dict[str, int]) -> dict[str, int]:
+    """Write the request; return its words, by name. Raises ValueError before anything is written."""
     at, at_python, at_bytes = _places("requested", "python_requested", "requested_sample_bytes")
     current, of_python = IntervalWord.unpack(words[at]), IntervalWord.unpack(words[at_python])
     knows_python = words[at_python] != 0  # an early writer does not
     before = Knobs(*current[:2], *(of_python[:2] if knows_python else config.DEFAULTS.python), words[at_bytes])
     asked = config.changed(before, given)
-    # Each one aligned 8-byte store; they pair with the core's loads. What is not asked for is not written:
-    # it would count as changed.
+    written = {}
+    # What is not asked for is not written: it would count as changed. The mean comes before the pair: whoever sees
+    # the new number sees it too.
     if knows_python and (asked.python != before.python or not given.keys().isdisjoint(config.PYTHON_PAIR)):
-        words[at_python] = IntervalWord(*asked.python, _after(of_python.epoch)).pack()
-    if given.keys() <= set(config.PYTHON_PAIR):
-        return
-    # The mean first: whoever sees the new epoch sees it too.
+        written["python_requested"] = IntervalWord(*asked.python, _after(of_python.epoch)).pack()
     if "sample_bytes" in given:
-        words[at_bytes] = asked.sample_bytes
-    words[at] = IntervalWord(*asked.native, _after(current.epoch)).pack()
+        written["requested_sample_bytes"] = asked.sample_bytes
+    if not given.keys() <= set(config.PYTHON_PAIR):
+        written["requested"] = IntervalWord(*asked.native, _after(current.epoch)).pack()
+    for name, word in written.items():
+        words[_places(name)[0]] = word  # an aligned 8-byte store; pairs with the core's loads
+    return written
 
 
-def _wait(words: memoryview, counts_python: bool, timeout: float) -> None:
-    """Wait until what is requested has been adopted."""
-    pairs = [_places("effective", "requested")]
-    if counts_python:
-        pairs.append(_places("python_effective", "python_requested"))
+def _wait(words: memoryview, written: dict[str, int], counts_python: bool, timeout: float) -> None:
+    """Wait until what was written has been adopted or overwritten."""
+
+    def is_pending(name: str) -> bool:
+        requested, effective = _places(name, name.replace("requested", "effective"))
+        return words[requested] == written[name] and words[effective] >> 32 != written[name] >> 32
+
+    names = [name for name in ("requested", "python_requested") if name in written]
+    if not counts_python:
+        names = [name for name in names if name != "python_requested"]
     deadline = time.monotonic() + timeout
-    while not all(_reached(words[effective] >> 32, words[requested] >> 32) for effective, requested in pairs):
-        if time.monotonic() >= deadline:
-            return
+    while any(map(is_pending, names)) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
 
 
@@ -157,12 +165,18 @@ def _places(*names: str) -> list[int]:
 
 
 def _after(epoch: int) -> int:
-    return (epoch + 1) & 0xFFFFFFFF
+    """Return the next even number; they wrap around at 2^32."""
+    return (epoch + 2) & 0xFFFFFFFE
 
 
-def _reached(effective: int, requested: int) -> bool:
-    """Whether epoch *effective* is *requested* or later; epochs wrap around at 2^32."""
-    return (effective - requested) & 0xFFFFFFFF < 1 << 31
+def _is_overtaken(header: Header, written: Mapping[str, int]) -> bool:
+    """Whether any of the words that were *written* is no longer there."""
+    there = {
+        "requested": header.requested.pack(),
+        "python_requested": header.python_requested.pack(),
+        "requested_sample_bytes": header.requested_sample_bytes,
+    }
+    return any(there[name] != word for name, word in written.items())
 
 
 def _read_header(fd: int, path: Path) -> Header:
@@ -179,17 +193,20 @@ def _refuse_closed(header: Header, path: Path) -> None:
         )
 
 
-def _describe(path: Path, header: Header) -> Change:
+def _describe(path: Path, header: Header, written: Optional[Mapping[str, int]] = None) -> Change:
     requested = Knobs(*header.requested[:2], *header.python_requested[:2], header.requested_sample_bytes)
     effective = Knobs(*header.effective[:2], *header.python_effective[:2], header.effective_sample_bytes)
-    native = _reached(header.effective.epoch, header.requested.epoch)
+    overtaken = _is_overtaken(header, written or {})
+    native = header.effective.epoch == header.requested.epoch
     # Without an interpreter that is looked at, nobody adopts Python's.
-    python = not header.counts_python or _reached(header.python_effective.epoch, header.python_requested.epoch)
+    python = not header.counts_python or header.python_effective.epoch == header.python_requested.epoch
     differs = effective != requested
     if not header.counts_python:
         differs = (effective.native, effective.sample_bytes) != (requested.native, requested.sample_bytes)
-    adopted = native and python
-    if not native:
+    adopted = native and python and not overtaken
+    if overtaken:
+        note = "another change was asked for at the same time, and this one does not count: ask again if it should"
+    elif not native:
         note = "not adopted yet: the process does so at one of its next allocations"
     elif not python:
         note = "not adopted yet for Python's small objects: the process does so at one of its next allocations of those"

@@ -3,7 +3,7 @@
     with traced_process(directory) as (process, path):
         ...
 
-It maps the file MAP_SHARED, and when told to, adopts requested knobs as the core would.
+It maps the file MAP_SHARED, and when told to, adopts requested knobs as the core would, or changes them itself.
 """
 
 import contextlib
@@ -25,13 +25,19 @@ if sys.argv[2] == "delete":
 if sys.argv[2] == "fork" and os.fork():
     os.wait()
     os._exit(0)
-print(os.getpid(), flush=True)
 requested, effective, requested_bytes, effective_bytes, *python = (int(a) // 8 for a in sys.argv[3:])
 words = memoryview(view).cast("Q")
+before, other = words[requested], 9 | 90 << 16 | 3 << 32
+print(os.getpid(), flush=True)
 while not select.select([0], [], [], 0.005)[0]:
     if sys.argv[2] == "adopt" and words[effective] != words[requested]:
         words[effective_bytes] = words[requested_bytes]
         words[effective] = words[requested]
+    if sys.argv[2] in ("overtake", "collide") and words[requested] != before:
+        words[effective] = other
+        if sys.argv[2] == "overtake":
+            words[requested] = other
+        before = words[requested]
     if sys.argv[2] == "adopt" and any(python):
         words[python[1]] = words[python[0]]
 """
@@ -49,7 +55,11 @@ def start_ticks(pid):
 
 @contextlib.contextmanager
 def traced_process(directory, *, how="plain", name=None, offsets=(0, 0, 0, 0), **header):
-    """Yield (process, path of its recording); *how* is plain, adopt, delete or fork."""
+    """Yield (process, path of its recording).
+
+    *how* is plain, adopt, delete, fork, or what befalls the first request: overtake, by another that the process itself
+    makes and adopts, or collide, with one that it had made and adopts just now.
+    """
     path = Path(directory) / (name or "pending.mlrec")
     path.write_bytes(RecordingWriter(boot_id=boot_id(), **header).bytes())
     fd = os.open(path, os.O_WRONLY)  # reaches the file also when the child has deleted it

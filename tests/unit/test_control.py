@@ -49,7 +49,7 @@ def test_python_is_adopted(tmp_path):
         change = control.set_knobs(process.pid, mode="full", timeout=20)
         assert change.adopted and change.effective == (1, 1, 1, 1, 4 << 20)
         control.set_knobs(process.pid, min=20, max=200, timeout=20)
-        assert words_of(path)[0] == word(20, 200, 3) and words_of(path)[4] == word(256, 4096, 4)
+        assert words_of(path)[0] == word(20, 200, 4) and words_of(path)[4] == word(256, 4096, 6)
 
 
 def test_python_that_has_not_adopted_is_told(tmp_path):
@@ -87,12 +87,30 @@ def test_idle_process_has_not_adopted_yet(tmp_path):
         assert words_of(path)[:2] == [word(1, 1, 2), word(16, 256, 1)]
 
 
+def test_overtaken_by_the_process_itself(tmp_path):
+    """Its own configure() came later: that is what counts, and it is said."""
+    with traced_process(tmp_path, how="overtake", offsets=OFFSETS) as (process, path):
+        change = control.set_knobs(process.pid, min=2, max=32, timeout=20)
+        assert not change.adopted and "another change" in change.note
+        assert change.requested[:2] == change.effective[:2] == (9, 90)
+        assert control.read_knobs(path).adopted
+
+
+def test_another_request_is_not_taken_for_this_one(tmp_path):
+    """The process has adopted what it asked for itself at the same moment, and sleeps before it sees this one."""
+    with traced_process(tmp_path, how="collide", offsets=OFFSETS) as (process, path):
+        change = control.set_knobs(process.pid, min=2, max=32, timeout=0.3)
+        assert change.requested[:2] == (2, 32) and change.effective[:2] == (9, 90)
+        for found in (change, control.read_knobs(path)):
+            assert not found.adopted and "not adopted yet" in found.note
+
+
 def test_one_knob_keeps_the_others(tmp_path):
     """What is not given stays as requested; each change counts the epoch up."""
     with traced_process(tmp_path) as (_, path):
         control.set_knobs(path, min=8, timeout=0)
         control.set_knobs(path, sample_bytes=0, timeout=0)
-        assert words_of(path)[0] == word(8, 256, 3) and words_of(path)[2] == 0
+        assert words_of(path)[0] == word(8, 256, 4) and words_of(path)[2] == 0
 
 
 def test_epoch_wraps_around(tmp_path):

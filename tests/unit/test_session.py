@@ -283,6 +283,45 @@ def test_knobs_changed_from_outside_are_kept():
     assert said(code) == f"(50, 99, 256, 4096, {4 << 20})\n"
 
 
+def test_knobs_changed_from_inside_and_outside_at_once():
+    """What `memleak set` calls adopted was adopted; where it was overtaken it says so; the last change is in force."""
+    outside = """
+    import sys
+    from memleak import control
+    told = {"adopted": 0, "overtaken": 0}
+    for number in range(60):
+        change = control.set_knobs(int(sys.argv[1]), min=1000, max=2000 + number, timeout=20)
+        assert change.adopted or "another change" in change.note, change
+        assert not change.adopted or change.effective[:2] == (1000, 2000 + number), change
+        told["adopted" if change.adopted else "overtaken"] += 1
+    assert told["adopted"] and told["overtaken"], told
+    """
+    code = f"""
+    import subprocess, textwrap, time
+    memleak.start()
+    done = False
+    def change():
+        number = 0
+        while not done:
+            memleak.configure(min_sample_interval=1 + number % 50, max_sample_interval=100)
+            number += 1
+            for _ in range(number % 4 * 5):
+                keep(70)
+                time.sleep(0.002)
+    thread = threading.Thread(target=change)
+    thread.start()
+    words = textwrap.dedent({outside!r})
+    seen = subprocess.run([sys.executable, "-c", words, str(os.getpid())], capture_output=True, text=True)
+    done = True
+    thread.join()
+    assert seen.returncode == 0, seen.stderr
+    memleak.configure(min_sample_interval=3, max_sample_interval=30)
+    held = keep(64)
+    print(tuple(memleak.status().effective)[:2])
+    """
+    assert said(code) == "(3, 30)\n"
+
+
 # ---- tracing() -------------------------------------------------------------------------------------------
 
 
