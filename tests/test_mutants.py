@@ -298,6 +298,16 @@ MUTANTS = {
     "a code object dies unseen": Mutant(
         "pycode", "if (value && (code == object ||", "if (value && (", "test_pycode", ("-rdynamic",)
     ),
+    "the end waits for nobody": Mutant(
+        "pyframes", "i < READERS_WAITS && load_seq_cst(&readers)", "i < 0 && load_seq_cst(&readers)", "test_pyframes",
+        ("-rdynamic",),
+    ),
+    "frames that were freed are believed": Mutant(
+        "pyframes", "if (unlikely(!end_reading(&reader)))", "if (end_reading(&reader) && 0)", "test_pyframes", ("-rdynamic",)
+    ),
+    "a slot is believed in a sub-interpreter": Mutant(
+        "pyframes", "if (l->minor < 12 && !has_gil &&", "if (0 && !has_gil &&", "test_pyframes", ("-rdynamic",)
+    ),
     "two attach at once": Mutant(
         "pyframes",
         "if (holder == self || !cas_acq_rel(&attaching, &holder, self))",

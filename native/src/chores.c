@@ -75,16 +75,23 @@ static void prepare_python(void)
 	pygil_self_test();
 	if (pyframes_state() != MLF_PYTHON_FRAMES)
 		return;
+	pygil_watch_end(false);
 	enum wrap_pymem_found found = wrap_pymem(true);
 	if (found == WRAP_PYMEM_WAS_GONE || (found == WRAP_PYMEM_CAME_LATE && rules.preloaded))
 		tracer_python_was_displaced(!beginning);
+}
+
+static void prepare_python_thoroughly(void)
+{
+	pygil_watch_end(true);
+	prepare_python();
 }
 
 // An extension module is being imported: then this thread has the GIL. Or Python called us, and let go of it.
 static void look_at_python(bool may_take_gil)
 {
 	if (pyframes_attach() == MLF_PYTHON_FRAMES)
-		pygil_call(may_take_gil, prepare_python);
+		pygil_call(may_take_gil, may_take_gil ? prepare_python_thoroughly : prepare_python);
 	tracer_note_python();
 }
 

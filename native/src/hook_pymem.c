@@ -204,6 +204,7 @@ static void *arena_alloc(void *unused, size_t bytes)
 static void arena_free(void *unused, void *p, size_t bytes)
 {
 	(void)unused;
+	pyframes_await_readers(); // frames may be in it, of a thread that the interpreter's end has taken by surprise
 	hook_pymem_arenas_behind.free(hook_pymem_arenas_behind.context, p, bytes);
 }
 

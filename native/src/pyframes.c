@@ -18,7 +18,11 @@
 #include "stats.h"
 #include "sys.h"
 
+#include <time.h>
+
 #define STEPS_MOST 4096U // frames and shims looked at: a chain that is longer is no chain
+#define READERS_WAIT_NS 100000
+#define READERS_WAITS 2000 // a walk takes a microsecond, but its thread may be preempted
 
 // The interpreter that was found. Its layout is set before the state says so.
 static enum mlf_python state;
@@ -77,24 +81,75 @@ static bool in_main_interpreter(uintptr_t thread, bool has_gil)
 	return word_at(thread, l->thread_interp) == main;
 }
 
-// This thread's state in the main interpreter; 0: it has none, or is (perhaps) in another one.
-static uintptr_t this_thread(void)
+// A thread without the GIL reads what the interpreter may be about to free. It is counted before it looks whether the end
+// has come, and who brings the end says so before it looks at the count: one of the two sees the other.
+static uint32_t readers;
+static uintptr_t ender; // 0, or the state of the thread that is about to end the interpreter
+
+struct reader {
+	uintptr_t thread; // its state in the main interpreter; 0: it has none, or is (perhaps) in another one
+	bool counted, elsewhere;
+};
+
+// First the interpreter says that it ends, then it frees the states of all threads but this one; the slots of those that
+// are in code without the GIL go on naming them.
+static bool may_be_freed(uintptr_t thread)
 {
-	const struct pylayout *l = pyruntime.layout;
-	uintptr_t holder = pyruntime.current();
-	uintptr_t thread = l->minor >= 12 && holder ? holder : pyruntime.by_thread();
-	if (!thread)
-		return 0; // not a thread of Python's
-	// First the interpreter says that it ends, then it frees the states of all threads but this one; the slots of those
-	// that are in code without the GIL go on naming them.
-	uintptr_t finalizing = runtime_word(l->runtime_finalizing);
-	if (unlikely(finalizing) && finalizing != thread)
-		return 0;
-	if (likely(in_main_interpreter(thread, holder == thread)))
-		return thread;
-	count(python_subinterpreter);
-	return 0;
+	uintptr_t finalizing = load_seq_cst((const uintptr_t *)(pyruntime.at + pyruntime.layout->runtime_finalizing));
+	return finalizing && finalizing != thread;
 }
+
+static struct reader begin_reading(void)
+{
+	uintptr_t holder = pyruntime.current();
+	uintptr_t thread = pyruntime.layout->minor >= 12 && holder ? holder : pyruntime.by_thread();
+	struct reader reader = {thread, thread && thread != holder, false};
+	if (!thread)
+		return reader; // not a thread of Python's
+	if (reader.counted) {
+		add_seq_cst(&readers, 1);
+		uintptr_t ending = load_seq_cst(&ender);
+		if (ending && ending != thread)
+			reader.thread = 0;
+	}
+	if (reader.thread && unlikely(may_be_freed(thread)))
+		reader.thread = 0;
+	if (reader.thread && unlikely(!in_main_interpreter(thread, !reader.counted))) {
+		reader.thread = 0;
+		reader.elsewhere = true;
+	}
+	return reader;
+}
+
+// False: what was read may be anything.
+static bool end_reading(const struct reader *reader)
+{
+	if (!reader->counted)
+		return true;
+	bool good = !may_be_freed(reader->thread);
+	sub_release(&readers, 1); // pairs with pyframes_await_readers()
+	return good;
+}
+
+bool pyframes_is_ending(void) { return runtime_word(pyruntime.layout->runtime_finalizing) != 0; }
+
+void pyframes_await_readers(void)
+{
+	static const struct timespec pause = {.tv_nsec = READERS_WAIT_NS};
+	if (!load_seq_cst(&ender) && !pyframes_is_ending())
+		return;
+	// Bounded: a thread may have been stopped, or cancelled, in there.
+	for (int i = 0; i < READERS_WAITS && load_seq_cst(&readers); i++)
+		sys_call(SYS_nanosleep, &pause, 0, 0);
+}
+
+void pyframes_note_end(uintptr_t thread)
+{
+	store_seq_cst(&ender, thread);
+	pyframes_await_readers();
+}
+
+void pyframes_open(void) { store_relaxed(&readers, 0); }
 
 static uintptr_t innermost_frame(uintptr_t thread)
 {
@@ -166,8 +221,10 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 	*truncated = false;
 	if (pyframes_state() != MLF_PYTHON_FRAMES) // acquire: pairs with pyframes_attach()
 		return 0;
-	uintptr_t thread = this_thread();
-	uintptr_t frame = thread ? innermost_frame(thread) : 0;
+	struct reader reader = begin_reading();
+	if (unlikely(reader.elsewhere))
+		count(python_subinterpreter);
+	uintptr_t frame = reader.thread ? innermost_frame(reader.thread) : 0;
 	unsigned n = 0, steps = 0, run = 0; // run: where the frames of this run of the interpreter begin
 	for (; frame; frame = word_at(frame, pyruntime.layout->frame_back)) {
 		if (unlikely(!is_readable(frame, &steps))) {
@@ -198,6 +255,10 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 		frames[n++] = ref << MLF_PYTHON_FRAME_CODE_SHIFT | (is_entry(frame) ? MLF_PYTHON_FRAME_ENTRY : 0) |
 			      (ref ? instruction_of(frame, code) : 0);
 	}
+	if (unlikely(!end_reading(&reader))) {
+		*truncated = false;
+		n = 0;
+	}
 	for (unsigned i = 0; i < n; i++)
 		*hash = fold(*hash, frames[i]);
 	if (n && !*hash)
@@ -205,7 +266,12 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 	return n;
 }
 
-uintptr_t pyframes_thread(void) { return this_thread(); }
+uintptr_t pyframes_thread(void)
+{
+	struct reader reader = begin_reading();
+	return end_reading(&reader) ? reader.thread : 0;
+}
+
 uintptr_t pyframes_innermost(uintptr_t thread) { return innermost_frame(thread); }
 
 bool pyframes_next(uintptr_t *frame, struct pyframes_place *out)

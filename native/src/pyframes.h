@@ -24,6 +24,19 @@ size_t pyframes_arena_bytes(void);
 // This thread's Python frames, innermost first, as struct mlf_python_stack holds them. 0: none, or not Python.
 unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated);
 
+// A recording begins: nobody is in pyframes_walk(). (In a forked child somebody may have been.)
+void pyframes_open(void);
+
+// This thread is about to end the interpreter: from now on no other one is walked but with the GIL, and none is now.
+// 0: it is not ended yet.
+void pyframes_note_end(uintptr_t thread);
+
+// Has the interpreter said that it ends, and not begun again? Once it was found.
+bool pyframes_is_ending(void);
+
+// Before the interpreter unmaps frames: waits a while for those who read them, if it ends.
+void pyframes_await_readers(void);
+
 // Ref of the stack's record; 0 if there is no room (counted).
 uint32_t pyframes_store(const uint64_t *frames, unsigned count, uint64_t hash, bool truncated);
 

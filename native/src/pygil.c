@@ -1,6 +1,7 @@
 // pygil.c -- what is done with the interpreter's help
 //
-// Context:   cold, and with the GIL. Called while an extension module is imported: no Python code is run.
+// Context:   cold, and with the GIL. While an extension module is imported no Python code is run: that may hand over the
+//            GIL, and the importing thread may hold locks of the loader that the next one waits for.
 // Invariant: no thread is made into one of Python's, and what is allocated here is no answer's business.
 // Why:       frames are read by offsets (pyframes.c). Here they are held once against the interpreter's own functions.
 // Proof:     tests/integration/test_python_frames.py, test_python_self_test.py
@@ -9,6 +10,8 @@
 #include "pyframes.h"
 #include "pyruntime.h"
 #include "sampler.h"
+
+#define METH_NOARGS 4
 
 static uintptr_t function(const char *name) { return pyruntime_function(name); }
 
@@ -38,6 +41,70 @@ bool pygil_call(bool may_take, void (*work)(void))
 		((void (*)(int))give)(state);
 	sampler_self.busy = was_busy;
 	return true;
+}
+
+// ---- the end of the interpreter ------------------------------------------------------------------
+
+static bool registered;
+static bool end_noted; // by the function below
+
+// Registered with atexit: called before anything is freed. What was registered before it runs after it.
+static uintptr_t note_end(uintptr_t self, uintptr_t arguments)
+{
+	(void)self, (void)arguments;
+	end_noted = true;
+	pyframes_note_end(pyruntime.current());
+	return ((uintptr_t(*)(long))function("PyBool_FromLong"))(1);
+}
+
+static uintptr_t find_atexit(bool may_import)
+{
+	uintptr_t import = function("PyImport_ImportModule"), get = function("PyImport_GetModule"), text = function("PyUnicode_FromString");
+	void (*decref)(uintptr_t) = (void (*)(uintptr_t))function("Py_DecRef");
+	if (may_import && import)
+		return ((uintptr_t(*)(const char *))import)("atexit");
+	uintptr_t name = get && text ? ((uintptr_t(*)(const char *))text)("atexit") : 0;
+	uintptr_t module = name ? ((uintptr_t(*)(uintptr_t))get)(name) : 0;
+	if (name)
+		decref(name);
+	return module;
+}
+
+static bool register_note(bool may_import)
+{
+	static struct { // PyMethodDef
+		const char *name;
+		uintptr_t (*call)(uintptr_t, uintptr_t);
+		int flags;
+		const char *doc;
+	} definition = {"memleak_note_end", note_end, METH_NOARGS, NULL};
+	uintptr_t make = function("PyCFunction_NewEx"), call = function("PyObject_CallMethod");
+	void (*decref)(uintptr_t) = (void (*)(uintptr_t))function("Py_DecRef");
+	if (!make || !call || !function("PyBool_FromLong"))
+		return false;
+	uintptr_t module = find_atexit(may_import);
+	uintptr_t self = module ? ((uintptr_t(*)(void *, uintptr_t, uintptr_t))make)(&definition, 0, 0) : 0;
+	uintptr_t result = self ? ((uintptr_t(*)(uintptr_t, const char *, const char *, ...))call)(module, "register", "O", self) : 0;
+	const uintptr_t made[] = {module, self, result};
+	for (unsigned i = 0; i < ARRAY_LEN(made); i++)
+		if (made[i])
+			decref(made[i]);
+	return result;
+}
+
+void pygil_watch_end(bool may_import)
+{
+	uintptr_t fetch = function("PyErr_Fetch"), restore = function("PyErr_Restore");
+	if (end_noted && !pyframes_is_ending()) { // it was begun again, or the functions were called without an end
+		pyframes_note_end(0);
+		registered = end_noted = false;
+	}
+	if (registered || end_noted || !fetch || !restore)
+		return;
+	uintptr_t type, value, trace;
+	((void (*)(uintptr_t *, uintptr_t *, uintptr_t *))fetch)(&type, &value, &trace);
+	registered = register_note(may_import);
+	((void (*)(uintptr_t, uintptr_t, uintptr_t))restore)(type, value, trace); // an error of ours goes
 }
 
 // ---- self-test -----------------------------------------------------------------------------------

@@ -622,6 +622,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	reopen_options = *options;
 	follow_fork = follow;
 	recording.header->sample_cost_ns = calibrate();
+	pyframes_open();
 	recording.header->python_state = pyframes_state(); // no look for one: a forked child opens inside malloc
 	recording.header->python_version = pyframes_version();
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);

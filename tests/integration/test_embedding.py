@@ -74,6 +74,14 @@ def check_released(kept: Kept, version: str) -> None:
     assert kept.frames(777_777) == called("afterwards")
 
 
+def check_leaving(kept: Kept, version: str) -> None:
+    """A thread without the GIL has its frames until the interpreter is about to end, for then they may go at any time."""
+    (frames,) = kept.frames(888_888)
+    assert [frame[:2] for frame in frames[:6]] == [("deep", "<string>")] * 6
+    assert kept.count(999_999) == 1
+    assert kept.frames(999_999) == {()}
+
+
 def check_interpreters(kept: Kept, version: str) -> None:
     """Blocks of sub-interpreters are counted, without Python's lines; those of the main one keep theirs."""
     assert [kept.count(size) for size in (222_222, 333_333, 444_444, 555_555)] == [1, 3, 1, 3]
@@ -102,6 +110,7 @@ CASES = {
     "again": check_again,
     "daemons": None,
     "released": check_released,
+    "leaving": check_leaving,
     "interpreters": check_interpreters,
     "own_gil": check_own_gil,
     "in_front": check_in_front,

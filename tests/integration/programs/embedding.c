@@ -1,6 +1,6 @@
 // An application that brings CPython with it: starts and ends it again and again, with threads and interpreters of its own.
 //
-// Usage: embedding again | daemons | released | interpreters | own_gil | put_back | in_front | replaced. What it prints
+// Usage: embedding again | daemons | released | leaving | interpreters | own_gil | put_back | in_front | replaced. What it prints
 // does not depend on chance.
 #include <Python.h>
 
@@ -54,6 +54,33 @@ static PyObject *host_work(PyObject *self, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+// linger(): lets go of the interpreter and keeps a block while it runs, one while it is about to end.
+static PyObject *host_linger(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	Py_BEGIN_ALLOW_THREADS
+	reach(1);
+	await(2);
+	kept[__atomic_fetch_add(&n_kept, 1, __ATOMIC_RELAXED) % 4096] = malloc(888888);
+	reach(3);
+	await(4);
+	kept[__atomic_fetch_add(&n_kept, 1, __ATOMIC_RELAXED) % 4096] = malloc(999999);
+	reach(5);
+	for (;;)
+		pause();
+	Py_END_ALLOW_THREADS
+	Py_RETURN_NONE;
+}
+
+// advance(stage): lets the thread that lingers go that far, and waits for it.
+static PyObject *host_advance(PyObject *self, PyObject *arg)
+{
+	(void)self;
+	reach((int)PyLong_AsLong(arg));
+	await((int)PyLong_AsLong(arg) + 1);
+	Py_RETURN_NONE;
+}
+
 static PyObject *host_await_work(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -95,6 +122,8 @@ static PyObject *host_reached(PyObject *self, PyObject *arg)
 static PyMethodDef methods[] = {
     {"keep", host_keep, METH_O, NULL},
     {"work", host_work, METH_NOARGS, NULL},
+    {"linger", host_linger, METH_NOARGS, NULL},
+    {"advance", host_advance, METH_O, NULL},
     {"await_work", host_await_work, METH_NOARGS, NULL},
     {"token", host_token, METH_NOARGS, NULL},
     {"step", host_step, METH_NOARGS, NULL},
@@ -255,6 +284,22 @@ static void released(void)
 	puts("worked on");
 	begin(); // that thread has no state in this one
 	keep_in("afterwards", 777777);
+	finish();
+}
+
+// What is registered first is called last: when we know already that the end has come.
+static void leaving(void)
+{
+	begin();
+	script("import atexit, host\n"
+	       "atexit.register(host.advance, 4)\n"
+	       "import _json, math, threading\n"
+	       "def deep(n):\n"
+	       "    return deep(n - 1) if n else host.linger()\n"
+	       "threading.Thread(target=deep, args=(5,), daemon=True).start()\n"
+	       "host.await_work()\n"
+	       "host.advance(2)\n"
+	       "print('leaving', flush=True)\n");
 	finish();
 }
 
@@ -520,7 +565,7 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} cases[] = {
-	    {"again", again}, {"daemons", daemons}, {"released", released}, {"interpreters", interpreters},
+	    {"again", again}, {"daemons", daemons}, {"released", released}, {"leaving", leaving}, {"interpreters", interpreters},
 	    {"own_gil", own_gil}, {"put_back", put_back_usual}, {"in_front", in_front}, {"replaced", replaced},
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);
