@@ -375,14 +375,13 @@ bool tracer_probe_end(const struct tracer_probe *before, const void *p)
 void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, enum mlf_layer layer,
 		      enum mlf_domain domain, const struct registers *caller)
 {
+	if (unlikely(sampler_self.busy == SAMPLER_PROBE)) { // first: what it finds out outlives the recording
+		note_probed(address, size_bytes);
+		return;
+	}
 	uint32_t *inside = enter();
 	if (unlikely(!inside))
 		return;
-	if (unlikely(sampler_self.busy == SAMPLER_PROBE)) {
-		note_probed(address, size_bytes);
-		leave(inside);
-		return;
-	}
 	record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer, domain, caller);
 	leave(inside);
 }

@@ -358,6 +358,15 @@ static void test_vfork(void)
 
 // ---- the end -------------------------------------------------------------------------------------------------
 
+// What a probe finds out is kept for good, so it must not depend on whether there is a recording.
+static void probe(void)
+{
+	struct tracer_probe probe = tracer_probe_begin();
+	hooked_malloc(block(800000), 40);
+	CHECK(tracer_probe_end(&probe, (char *)block(800000) + 16)); // behind a header of a hook in between
+	CHECK(!tracer_probe_end(&probe, block(800001)));
+}
+
 static void test_stop_and_start(void)
 {
 	uint32_t number = recording.number, thread = sampler_self.thread;
@@ -370,9 +379,11 @@ static void test_stop_and_start(void)
 		hooked_malloc(block(i), 20);
 		hooked_free(block(i + 1));
 	}
+	probe();
 	compare_with_copy(copy);
 	start_tracing(directory, SAMPLER_FULL, false);
 	CHECK_EQUAL(recording.number, number + 1);
+	probe();
 	run_calls(SAMPLER_EPOCH_CALLS); // noticed at the next multiple of 64
 	hooked_malloc(block(1), 20);
 	CHECK_EQUAL(totals_of().live, 1);
