@@ -35,8 +35,6 @@ uint32_t counter_take(struct counter *c, const uint64_t *interval)
 	if (exchange_acq_rel(&c->taking, 1))
 		return 0;
 	if (c->law == 0) { // this very call is the first of the gap drawn now
-		if (!c->random)
-			c->random = ((uintptr_t)c * MLF_CHECK_1) | 1;
 		adopt(c, load_relaxed(interval));
 		c->calls_mod_64 = 0;
 		c->calls_loaded = 1;
@@ -55,4 +53,12 @@ uint32_t counter_take(struct counter *c, const uint64_t *interval)
 	load_calls(c);
 	store_release(&c->taking, 0);
 	return hit ? sampler_weight(law, 0, 0) : 0;
+}
+
+void counter_restart(struct counter *c, uint64_t seed)
+{
+	c->random = (seed ^ MLF_CHECK_2) * MLF_CHECK_1 | 1;
+	c->law = 0;
+	store_release(&c->taking, 0); // in a forked child nobody may be left who would; pairs with counter_take()
+	store_relaxed(&c->calls_left, 0);
 }

@@ -21,4 +21,7 @@ static inline bool counter_pass_hot(struct counter *c) { return likely(--c->call
 // Called when counter_pass_hot() said no: the call's weight in 1/1024, 0 = not sampled.
 uint32_t counter_take(struct counter *c, const uint64_t *interval);
 
+// The next call begins a stream as the first one did. Others may be calling: then it is one of the next 64 at most.
+void counter_restart(struct counter *c, uint64_t seed);
+
 #endif

@@ -10,7 +10,6 @@
 #include "hook_pymem.h"
 
 #include "bitmap.h"
-#include "counter.h"
 #include "pyframes.h"
 #include "tracer.h"
 
@@ -18,8 +17,6 @@ struct hook_pymem_place hook_pymem_place[HOOK_PYMEM_DOMAINS][HOOK_PYMEM_PLACES];
 struct pymem_arenas hook_pymem_arenas_behind;
 
 static void (*when_arena_comes)(void);
-
-static struct counter counter;
 
 // ---- a request that pymalloc passes on --------------------------------------------------------------
 
@@ -70,7 +67,7 @@ static NOINLINE void *realloc_passed_on(const struct hook_pymem_place *place, vo
 static NOINLINE void *malloc_sampling(const struct hook_pymem_place *place, void *context, size_t bytes)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
-	uint32_t weight = tracer_take_python(&counter);
+	uint32_t weight = tracer_take_python();
 	void *p = place->original.malloc(context, bytes);
 	if (unlikely(weight) && p)
 		tracer_allocated(p, bytes, weight, MLF_LAYER_PYMEM, place->domain, &caller);
@@ -80,7 +77,7 @@ static NOINLINE void *malloc_sampling(const struct hook_pymem_place *place, void
 static NOINLINE void *calloc_sampling(const struct hook_pymem_place *place, void *context, size_t n, size_t each)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
-	uint32_t weight = tracer_take_python(&counter);
+	uint32_t weight = tracer_take_python();
 	void *p = place->original.calloc(context, n, each);
 	if (unlikely(weight) && p)
 		tracer_allocated(p, n * each, weight, MLF_LAYER_PYMEM, place->domain, &caller);
@@ -102,7 +99,7 @@ static inline void *realloc_marked(const struct hook_pymem_place *place, void *c
 static NOINLINE void *realloc_sampling(const struct hook_pymem_place *place, void *context, void *old, size_t bytes)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
-	uint32_t weight = tracer_take_python(&counter);
+	uint32_t weight = tracer_take_python();
 	void *p = realloc_marked(place, context, old, bytes);
 	if (unlikely(weight) && p && !sampler_was_reallocated(old))
 		tracer_allocated(p, bytes, weight, MLF_LAYER_PYMEM, place->domain, &caller);
@@ -114,7 +111,7 @@ static NOINLINE void *realloc_sampled(const struct hook_pymem_place *place, void
 	struct registers caller = REGISTERS_OF_CALLER();
 	struct tracer_moving moving;
 	bool passed_on = is_passed_on(place, bytes);
-	uint32_t weight = passed_on || counter_pass_hot(&counter) ? 0 : tracer_take_python(&counter);
+	uint32_t weight = passed_on || counter_pass_hot(&tracer_python) ? 0 : tracer_take_python();
 	tracer_moving(old, MLF_LAYER_PYMEM, &moving);
 	void *p = passed_on ? realloc_passed_on(place, context, old, bytes) : realloc_marked(place, context, old, bytes);
 	if (p)
@@ -138,7 +135,7 @@ static NOINLINE void free_sampled(const struct hook_pymem_place *place, void *co
 		const struct hook_pymem_place *place = &hook_pymem_place[domain][number];                    \
 		if (unlikely(is_passed_on(place, bytes)))                                                    \
 			return malloc_passed_on(place, context, bytes);                                      \
-		if (likely(counter_pass_hot(&counter)))                                                      \
+		if (likely(counter_pass_hot(&tracer_python)))                                                      \
 			return place->original.malloc(context, bytes);                                       \
 		return malloc_sampling(place, context, bytes);                                               \
 	}                                                                                                    \
@@ -148,7 +145,7 @@ static NOINLINE void free_sampled(const struct hook_pymem_place *place, void *co
 		size_t bytes;                                                                                \
 		if (unlikely(__builtin_mul_overflow(n, each, &bytes) || is_passed_on(place, bytes)))         \
 			return calloc_passed_on(place, context, n, each);                                    \
-		if (likely(counter_pass_hot(&counter)))                                                      \
+		if (likely(counter_pass_hot(&tracer_python)))                                                      \
 			return place->original.calloc(context, n, each);                                     \
 		return calloc_sampling(place, context, n, each);                                             \
 	}                                                                                                    \
@@ -159,7 +156,7 @@ static NOINLINE void free_sampled(const struct hook_pymem_place *place, void *co
 			return realloc_sampled(place, context, old, bytes);                                  \
 		if (unlikely(is_passed_on(place, bytes)))                                                    \
 			return realloc_passed_on(place, context, old, bytes);                                \
-		if (likely(counter_pass_hot(&counter)))                                                      \
+		if (likely(counter_pass_hot(&tracer_python)))                                                      \
 			return realloc_marked(place, context, old, bytes);                                   \
 		return realloc_sampling(place, context, old, bytes);                                         \
 	}                                                                                                    \

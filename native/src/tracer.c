@@ -14,7 +14,6 @@
 #include "catalog.h"
 #include "clock.h"
 #include "copies.h"
-#include "counter.h"
 #include "liveset.h"
 #include "modules.h"
 #include "pyframes.h"
@@ -54,6 +53,7 @@ static struct wiped never_started = {.word = 1}; // nothing to detach from
 static struct wiped *wiped = &never_started;
 struct tracer_gate tracer_gate = {&never_started.word, &off_interval};
 #define armed tracer_gate.armed
+struct counter tracer_python;
 static enum { IDLE, ACTIVE, STOPPED } phase; // written by cold code
 static struct recording_options reopen_options;
 static bool follow_fork;
@@ -232,10 +232,10 @@ uint32_t tracer_take(size_t size_bytes)
 	return sampler_take(size_bytes, &header->effective, &header->effective_sample_bytes);
 }
 
-uint32_t tracer_take_python(struct counter *counter)
+uint32_t tracer_take_python(void)
 {
 	if (unlikely(!is_armed() || !pyframes_is_allowed()))
-		return counter_take(counter, &off_interval);
+		return counter_take(&tracer_python, &off_interval);
 	struct mlf_header *header = recording.header;
 	uint64_t requested = load_relaxed(&header->python_requested), effective = load_relaxed(&header->python_effective);
 	if (unlikely(requested != effective)) {
@@ -244,7 +244,7 @@ uint32_t tracer_take_python(struct counter *counter)
 		else if (cas_relaxed(&header->python_requested, &requested, effective)) // as adopt_knobs()
 			count(knobs_rejected);
 	}
-	uint32_t weight = counter_take(counter, &header->python_effective);
+	uint32_t weight = counter_take(&tracer_python, &header->python_effective);
 	return sampler_self.busy ? 0 : weight; // a signal handler of ours or in our code: its turn is passed over
 }
 
@@ -609,7 +609,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	uint64_t seed = options->seed;
 	if (!seed)
 		sys_getrandom(&seed, sizeof(seed));
-	sampler_seed(seed ^ (phase == ACTIVE ? (uint64_t)sys_getpid() * MLF_CHECK_3 : 0));
+	seed ^= phase == ACTIVE ? (uint64_t)sys_getpid() * MLF_CHECK_3 : 0; // a forked child draws its own
+	sampler_seed(seed);
 	bitmap_open();
 	if (!recording_open(options, why)) {
 		if (!*why)
@@ -628,6 +629,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	store_release(&phase, ACTIVE);
 	store_seq_cst(armed, 1); // from here on hooks record
 	sampler_restart();       // this thread follows the new knobs at once, others within 64 calls
+	counter_restart(&tracer_python, seed);
 	return true;
 }
 

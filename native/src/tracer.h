@@ -5,6 +5,7 @@
 #define MEMLEAK_TRACER_H
 
 #include "base.h"
+#include "counter.h"
 #include "memleak_format.h"
 #include "sampler.h"
 
@@ -24,9 +25,9 @@ static inline bool tracer_look_hot(size_t size_bytes)
 // After both said no: the weight this allocation is to be recorded with, 0 = not.
 uint32_t tracer_take(size_t size_bytes);
 
-// The same for a request to Python's small-object allocators.
-struct counter;
-uint32_t tracer_take_python(struct counter *counter);
+// The same for a request to Python's small-object allocators, after counter_pass_hot(&tracer_python) said no.
+extern struct counter tracer_python HIDDEN;
+uint32_t tracer_take_python(void);
 
 // What malloc's hooks hand out on this thread between the two calls, up to eight blocks: does one of them hold p?
 // Nothing of it is recorded. Cold.

@@ -60,10 +60,40 @@ static void test_change(void)
 	}
 }
 
+// The numbers of the first calls that are sampled.
+static void first_hits(struct counter *c, const uint64_t *law, uint32_t *hits, unsigned n)
+{
+	for (uint32_t call = 1, found = 0; found < n; call++)
+		if (!counter_pass_hot(c) && counter_take(c, law))
+			hits[found++] = call;
+}
+
+// Begun anew, a stream forgets what it drew, and whoever was in the middle of it in a process it was forked from.
+static void test_restart(void)
+{
+	enum { HITS = 4 };
+	uint32_t first[HITS], same[HITS], other[HITS];
+	uint64_t law = LAW(256, 4096), off = SAMPLER_OFF, full = LAW(1, 1);
+	struct counter c = {0};
+	counter_restart(&c, 5);
+	first_hits(&c, &law, first, HITS);
+	c.taking = 1;
+	counter_restart(&c, 5);
+	first_hits(&c, &law, same, HITS);
+	counter_restart(&c, 6);
+	first_hits(&c, &law, other, HITS);
+	CHECK(memcmp(first, same, sizeof(first)) == 0);
+	CHECK(memcmp(first, other, sizeof(first)) != 0);
+	run(&c, &off, 1000, 0);
+	counter_restart(&c, 7);
+	CHECK_EQUAL(run(&c, &full, 100, 1024), 100);
+}
+
 int main(void)
 {
 	test_first_calls();
 	test_rates();
 	test_change();
+	test_restart();
 	return harness_end();
 }

@@ -192,6 +192,62 @@ static void test_nested(void)
 	CHECK_EQUAL((uint32_t)sampler_self.law, SAMPLER_FULL);
 }
 
+// ---- Python's small objects -------------------------------------------------------------------------------
+
+static uint32_t python_call(void) { return counter_pass_hot(&tracer_python) ? 0 : tracer_take_python(); }
+
+// In which calls of these the first four samples are drawn.
+static void draw_python(uint32_t *hits)
+{
+	for (uint32_t call = 1, found = 0; found < 4; call++)
+		if (python_call())
+			hits[found++] = call;
+}
+
+static uint32_t (*drawn)[4]; // shared with children
+
+static void draw_in_child(void)
+{
+	run_calls(2000);
+	CHECK(tracer_is_recording());
+	unsigned mine = drawn[1][0] ? 2 : 1;
+	draw_python(drawn[mine]);
+}
+
+// The seed decides, and workers that were forked from one process do not all sample the same.
+static void test_python_draws(void)
+{
+	drawn = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 2; i++) {
+		start_tracing(directory, LAW(16, 256), true);
+		draw_python(drawn[i ? 3 : 0]);
+		if (i == 0)
+			tracer_stop(MLF_STATE_STOPPED);
+	}
+	CHECK(memcmp(drawn[0], drawn[3], sizeof(drawn[0])) == 0);
+	in_child(draw_in_child);
+	in_child(draw_in_child);
+	CHECK(drawn[1][0] && drawn[2][0]);
+	CHECK(memcmp(drawn[0], drawn[1], sizeof(drawn[0])) != 0);
+	CHECK(memcmp(drawn[1], drawn[2], sizeof(drawn[0])) != 0);
+	munmap(drawn, PAGE_BYTES);
+	tracer_stop(MLF_STATE_STOPPED);
+}
+
+// Each call counts from a start in full mode on, whatever was drawn before it.
+static void test_python_from_the_start(void)
+{
+	for (int i = 0; i < 100; i++)
+		CHECK_EQUAL(python_call(), 0); // stopped
+	struct recording_options options = fixture_options(directory, RECORDING_START_BYTES);
+	const char *why = NULL;
+	options.python_interval = SAMPLER_FULL;
+	CHECK(tracer_start(&options, true, &why));
+	for (int i = 0; i < 100; i++)
+		CHECK_EQUAL(python_call(), SAMPLER_WEIGHT_ONE);
+	tracer_stop(MLF_STATE_STOPPED);
+}
+
 // ---- forked children ---------------------------------------------------------------------------------------
 
 static uint64_t parent_id, parent_interval;
@@ -536,6 +592,9 @@ int main(int argc, char **argv)
 	test_thread_inside();
 	test_restarted_under_threads(long_run(argc, argv));
 	test_displaced();
+	tracer_stop(MLF_STATE_STOPPED);
+	test_python_draws();
+	test_python_from_the_start();
 	remove_directory(directory);
 	return harness_end();
 }
