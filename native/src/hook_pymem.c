@@ -182,13 +182,19 @@ const struct pymem_allocator hook_pymem_functions[HOOK_PYMEM_DOMAINS][HOOK_PYMEM
 
 // ---- arenas --------------------------------------------------------------------------------------
 
-// What is cut from an arena is counted here; the interpreter's other chunks (frames of deep recursion) as mappings.
+// What is cut from an arena is counted here. The interpreter's other chunks (the frames of Python functions, 16 KiB each) are
+// mappings; the larger ones come by mmap's hook.
 static void *arena_alloc(void *unused, size_t bytes)
 {
-	(void)unused;
+	struct registers caller = REGISTERS_OF_CALLER();
 	const struct pymem_arenas *behind = &hook_pymem_arenas_behind;
-	if (bytes != pyframes_arena_bytes() || !pyframes_is_allowed())
-		return behind->alloc(behind->context, bytes);
+	(void)unused;
+	if (bytes != pyframes_arena_bytes() || !pyframes_is_allowed()) {
+		void *chunk = behind->alloc(behind->context, bytes);
+		if (chunk && bytes < TRACER_MMAP_ALWAYS)
+			tracer_mapped(chunk, bytes, &caller);
+		return chunk;
+	}
 	uint8_t was_busy = sampler_self.busy;
 	sampler_self.busy = SAMPLER_NOT_THE_PROGRAM;
 	void *p = behind->alloc(behind->context, bytes);
@@ -198,10 +204,14 @@ static void *arena_alloc(void *unused, size_t bytes)
 	return p;
 }
 
+// The larger ones go by munmap's hook.
 static void arena_free(void *unused, void *p, size_t bytes)
 {
+	struct tracer_unmapped unmapped;
 	(void)unused;
 	pyframes_await_readers(); // frames may be in it, of a thread that the interpreter's end has taken by surprise
+	if (bytes < TRACER_MMAP_ALWAYS)
+		tracer_unmapping(p, bytes, &unmapped);
 	hook_pymem_arenas_behind.free(hook_pymem_arenas_behind.context, p, bytes);
 }
 

@@ -72,6 +72,40 @@ def test_arenas_are_not_added(tracer):
     assert not [row for row in arenas if any(frame.file == str(PROGRAM) for frame in row.python_stack)]
 
 
+DEEP = """
+import os, sys
+sys.setrecursionlimit(20000)
+def deep(n):
+    if n:
+        return deep(n - 1)
+    print("deep", flush=True)
+    sys.stdin.readline()
+deep(5000)
+print("back", flush=True)
+sys.stdin.readline()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_frames_of_deep_recursion(tracer, version):
+    """Chunks of 16 KiB, from the arena allocator and less than mappings are counted from otherwise; given back, they are gone."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    sizes = []
+    with tracer.start(python, "-c", DEEP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        for word in ("deep", "back"):
+            assert started.stdout.readline() == f"{word}\n"
+            rows = [row for row in tracer.only().rows if row.mod_name == "mmap" and made_in(row, "deep")]
+            sizes.append(held(rows))
+            started.stdin.write("\n")
+            started.stdin.flush()
+    (count, size), back = sizes
+    assert size == count * 16384 > 5000 * 60
+    assert back == (0, 0)
+
+
 @pytest.mark.parametrize("version", compatenv.VERSIONS)
 def test_an_interpreter_that_comes_late(tracer, program, version):
     """Loaded by a program that runs: its first objects are made before anybody could look, and the answer is not called exact."""
