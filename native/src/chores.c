@@ -125,7 +125,7 @@ void chores_begin(struct chores_rules wanted)
 	rules = wanted;
 	pycode_when_code_dies(look_if_due);
 	tracer_when_child_opens(publish_coverage);
-	hook_pymem_when_arena_comes(tracer_make_room); // a program that only makes objects may pass no other cold place
+	hook_pymem_when_arena_comes(tracer_make_room_in_allocator); // a program that only makes objects may pass no other cold place
 	look_at_objects(SLOTS_ALL);
 	if (wanted.preloaded && pyframes_attach() == MLF_PYTHON_FRAMES && !pygil_is_initialised())
 		wrap_pymem(false); // the interpreter begins with our hooks

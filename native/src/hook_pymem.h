@@ -46,7 +46,8 @@ extern const struct pymem_allocator hook_pymem_functions[HOOK_PYMEM_DOMAINS][HOO
 extern struct pymem_arenas hook_pymem_arenas_behind HIDDEN; // .alloc NULL: none yet
 extern const struct pymem_arenas hook_pymem_arenas HIDDEN;
 
-// Called when pymalloc has got an arena, from within it: a cold moment, but one that may not ask Python for memory.
+// Called when pymalloc has got an arena, from within it: a cold moment, but one that may neither ask Python for memory nor
+// open files.
 void hook_pymem_when_arena_comes(void (*call)(void));
 
 #endif

@@ -84,9 +84,15 @@ bool recording_add_segment(enum mlf_kind kind, unsigned order, uint32_t capacity
 	return true;
 }
 
-static uint8_t growing; // 1: some thread is in recording_grow()
+static uint8_t growing; // 1: some thread is in grow()
+static uint64_t allowed; // the room may be backed up to here, when the place was last looked at
 
-bool recording_grow(void)
+static void look_at_place(const struct mlf_header *header, uint64_t backed)
+{
+	store_relaxed(&allowed, backed + siblings_may_grow(recording.path, backed, header->file_bytes - backed));
+}
+
+static bool grow(bool may_look)
 {
 	struct mlf_header *header = recording.header;
 	if (!recording.base || recording.is_private || exchange_acq_rel(&growing, 1))
@@ -96,18 +102,24 @@ bool recording_grow(void)
 	bool grown = false;
 	// Tables double, so the next segment may want as much as everything used so far.
 	if (backed + step <= header->file_bytes && used + used + step > backed) {
-		grown = siblings_may_grow(recording.path, backed, step) &&
+		if (may_look)
+			look_at_place(header, backed);
+		grown = backed + step <= load_relaxed(&allowed) &&
 			sys_madvise(recording.base + backed, step, MADV_POPULATE_WRITE) == 0;
 		if (grown) {
 			store_release(&header->room_backed, backed + step); // pairs with recording_take()
 			count(room_grown);
-		} else {
+		} else if (may_look) {
 			count(room_refused);
 		}
 	}
 	store_release(&growing, 0);
 	return grown;
 }
+
+bool recording_grow(void) { return grow(true); }
+
+bool recording_grow_as_allowed(void) { return grow(false); }
 
 // ---- opening -----------------------------------------------------------------------------------
 
@@ -299,6 +311,8 @@ bool recording_open(const struct recording_options *options, const char **why)
 	struct text t = text_in(recording.path, sizeof(recording.path));
 	text_add(&t, place.path);
 	add_first_segments(start);
+	if (!is_private)
+		look_at_place(header, start);
 
 	stats_attach(header->counters);
 	store_relaxed(&header->state, MLF_STATE_RECORDING);

@@ -50,6 +50,10 @@ bool recording_open(const struct recording_options *options, const char **why);
 // Back more room if that is wise; cold. True if something was added.
 bool recording_grow(void);
 
+// The same as far as the last look at the place allowed: no file is opened. For an allocator's own cold moments, in which
+// a program that has shut itself off from files must not be killed for us.
+bool recording_grow_as_allowed(void);
+
 void recording_close(enum mlf_state state); // cold; marks the end, unmaps nothing
 
 // `bytes` of zeroed, backed room on a multiple of `alignment` (a power of two, >= 16); NULL if there is

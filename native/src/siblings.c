@@ -267,7 +267,8 @@ static uint64_t cgroup_number(const char *file)
 	return read_number(path);
 }
 
-static bool cgroup_nearly_full(uint64_t more)
+// Bytes up to 90 % of the limit.
+static uint64_t cgroup_room(void)
 {
 	uint64_t limit = cgroup_number("memory.max");
 	uint64_t used = cgroup_number("memory.current");
@@ -275,24 +276,31 @@ static bool cgroup_nearly_full(uint64_t more)
 		limit = read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
 		used = read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes");
 	}
-	return limit && used + more > limit / 10 * 9;
+	uint64_t usable = limit / 10 * 9;
+	return !limit ? UINT64_MAX : usable > used ? usable - used : 0;
 }
 
-// At least `left` of our share must be free afterwards.
-static bool has_room(int directory_fd, uint64_t more, uint64_t left)
+static uint64_t least_of(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+// What is left of our share beside `kept` bytes; the file system and the cgroup have that much.
+static uint64_t room(int directory_fd, uint64_t kept, uint64_t *of_share)
 {
 	struct statfs system;
-	uint64_t ours;
+	uint64_t ours, share = share_of_file_system(directory_fd);
+	*of_share = 0;
 	if (sys_fstatfs(directory_fd, &system) < 0)
-		return false;
+		return 0;
 	list(directory_fd, false, &ours);
-	if (ours + more + left > share_of_file_system(directory_fd) ||
-	    (system.f_blocks && system.f_bavail * (uint64_t)system.f_bsize < more)) // 0: a tmpfs without limit
-		return false;
-	return !cgroup_nearly_full(more);
+	*of_share = share > ours + kept ? share - ours - kept : 0;
+	uint64_t free = system.f_blocks ? system.f_bavail * (uint64_t)system.f_bsize : UINT64_MAX; // 0: a tmpfs without limit
+	return least_of(free, cgroup_room());
 }
 
-bool siblings_have_room(int directory_fd, uint64_t more) { return has_room(directory_fd, more, 0); }
+bool siblings_have_room(int directory_fd, uint64_t more)
+{
+	uint64_t of_share, there = room(directory_fd, 0, &of_share);
+	return more <= least_of(there, of_share);
+}
 
 bool siblings_make_room(int directory_fd, uint64_t more)
 {
@@ -305,23 +313,23 @@ bool siblings_make_room(int directory_fd, uint64_t more)
 	return siblings_have_room(directory_fd, more);
 }
 
-bool siblings_may_grow(const char *file_path, uint64_t bytes, uint64_t more)
+uint64_t siblings_may_grow(const char *file_path, uint64_t bytes, uint64_t most)
 {
 	char directory[512];
 	size_t length = text_length(file_path);
 	while (length && file_path[length - 1] != '/')
 		length--;
 	if (length < 2 || length >= sizeof(directory))
-		return false;
+		return 0;
 	for (size_t i = 0; i < length - 1; i++)
 		directory[i] = file_path[i];
 	directory[length - 1] = 0;
 	int fd = (int)sys_openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return false;
-	bool room = has_room(fd, more, bytes + more);
+		return 0;
+	uint64_t of_share, there = room(fd, bytes, &of_share);
 	sys_close(fd);
-	return room;
+	return least_of(most, least_of(there, of_share / 2));
 }
 
 uint64_t siblings_fair_start(int directory_fd, uint64_t wanted, uint64_t least)

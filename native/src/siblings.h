@@ -16,9 +16,9 @@ void siblings_prune_copies(int directory_fd);
 // has that much free, and the cgroup is below 90 % of its limit.
 bool siblings_have_room(int directory_fd, uint64_t more);
 
-// The same for a recording of `bytes` that grows. It must leave as much as it takes: of n that grow each gets 1/(n+1) of
-// our share, and processes that begin later find the rest.
-bool siblings_may_grow(const char *file_path, uint64_t bytes, uint64_t more);
+// By how much a recording of `bytes` may grow, `most` at most, by the same rules. It must leave as much as it takes: of n
+// that grow each gets 1/(n+1) of our share, and processes that begin later find the rest.
+uint64_t siblings_may_grow(const char *file_path, uint64_t bytes, uint64_t most);
 
 // The same for a new recording: dead ones are removed for it, again if another process was faster to use their room.
 bool siblings_make_room(int directory_fd, uint64_t more);

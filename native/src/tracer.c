@@ -705,6 +705,12 @@ void tracer_make_room(void)
 		;
 }
 
+void tracer_make_room_in_allocator(void)
+{
+	while (tracer_is_recording() && recording_grow_as_allowed())
+		;
+}
+
 // The number of samples closed.
 static unsigned close_displaced(const enum mlf_layer *layers, unsigned count_layers)
 {

@@ -111,6 +111,7 @@ bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t samp
 
 void tracer_poll(void); // chores: room, thread names
 void tracer_make_room(void); // of the two, what cannot wait for the next chore
+void tracer_make_room_in_allocator(void); // the same as far as it can be done there; opens no file
 void tracer_note_python(void); // what is known of an interpreter in this process
 void tracer_unload_noticed(void);
 

@@ -185,6 +185,7 @@ static void test_room(void)
 	CHECK(!siblings_have_room(place.directory_fd, 1ULL << 60));
 	CHECK(!siblings_have_room(-1, 4096) && !siblings_may_grow("/proc/none/x", 4096, 4096) && !siblings_may_grow("x", 4096, 4096));
 	CHECK(siblings_may_grow(place.path, 4096, 4096) && !siblings_may_grow(place.path, 1ULL << 60, 4096));
+	CHECK_EQUAL(siblings_may_grow(place.path, 4096, 4096), 4096);
 	uint64_t fair = siblings_fair_start(place.directory_fd, 3U << 20, 1U << 19);
 	CHECK(fair >= 1U << 19 && fair <= 3U << 20);
 	CHECK_EQUAL(siblings_fair_start(place.directory_fd, 1ULL << 60, 1U << 19) % PAGE_BYTES, 0);
@@ -244,10 +245,14 @@ static void test_growth_leaves_room_for_others(struct place *place)
 		char path[256];
 		path_of(name, path);
 		int fd = open(path, O_RDWR);
-		while (siblings_may_grow(path, bytes[i], STEP) && bytes[i] < 64 << 20)
+		while (siblings_may_grow(path, bytes[i], STEP) == STEP && bytes[i] < 64 << 20)
 			CHECK(posix_fallocate(fd, 0, (off_t)(bytes[i] += STEP)) == 0);
 		close(fd);
 		CHECK(siblings_have_room(place->directory_fd, LEAST));
+		if (i == 0) {
+			CHECK_EQUAL(bytes[0] + siblings_may_grow(path, bytes[0], 64 << 20), 4U << 20); // all of it at once, too
+			CHECK_EQUAL(LEAST + siblings_may_grow(path, LEAST, 64 << 20), LEAST + ((8U << 20) - bytes[0] - LEAST) / 2);
+		}
 	}
 	CHECK_EQUAL(bytes[0], 4U << 20);
 	CHECK(bytes[1] > LEAST);
