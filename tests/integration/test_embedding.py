@@ -139,7 +139,7 @@ def test_application_does_not_notice(tracer, embedding, version, case):
 def test_hooks_come_beside_other_interpreters(tracer, embedding, version):
     """Ours are put in front of Python's allocators while an interpreter with a GIL of its own calls these."""
     assert tracer.same(embedding(version), "put_back", mode="normal").returncode == 3
-    assert tracer.only().header.python.endswith(": frames read")
+    assert tracer.only().header.python.endswith(": frames read, sub-interpreters: native frames only")
 
 
 @pytest.mark.parametrize("version", compatenv.VERSIONS)

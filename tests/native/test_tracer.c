@@ -153,22 +153,24 @@ static void test_knobs(void)
 	CHECK_EQUAL((uint32_t)header->effective, SAMPLER_FULL); // as the tests behind this one want it
 }
 
+// The word with the next epoch of ours: the next odd number.
+static uint64_t changed(uint64_t word, uint64_t interval) { return (((word >> 32) + 1) | 1) << 32 | (uint32_t)interval; }
+
 // What is asked for as it is already is no change: an answer that was exact stays so.
 static void test_configure(void)
 {
 	struct mlf_header *header = recording.header;
 	uint64_t native = header->requested, python = header->python_requested, bytes = header->requested_sample_bytes;
-	uint64_t one = 1ULL << 32;
 	CHECK(tracer_configure((uint32_t)native, (uint32_t)python, bytes));
 	CHECK(header->requested == native && header->python_requested == python);
 	CHECK(tracer_configure((uint32_t)native, LAW(5, 50), bytes));
 	CHECK(header->requested == native);
-	CHECK_EQUAL(header->python_requested, ((python >> 32) + 1) << 32 | LAW(5, 50));
+	CHECK_EQUAL(header->python_requested, changed(python, LAW(5, 50)));
 	CHECK(tracer_configure((uint32_t)native, LAW(5, 50), bytes + 4096)); // goes with the pair in front of it
-	CHECK_EQUAL(header->requested, native + one);
+	CHECK_EQUAL(header->requested, changed(native, native));
 	CHECK(tracer_configure(LAW(7, 70), LAW(5, 50), bytes));
-	CHECK_EQUAL(header->requested, ((native >> 32) + 2) << 32 | LAW(7, 70));
-	CHECK_EQUAL(header->python_requested, ((python >> 32) + 1) << 32 | LAW(5, 50));
+	CHECK_EQUAL(header->requested, changed(changed(native, native), LAW(7, 70)));
+	CHECK_EQUAL(header->python_requested, changed(python, LAW(5, 50)));
 	CHECK(tracer_configure((uint32_t)native, (uint32_t)python, bytes));
 	run_calls(SAMPLER_EPOCH_CALLS);
 	CHECK_EQUAL((uint32_t)header->effective, SAMPLER_FULL);
