@@ -150,7 +150,7 @@ static void knobs(long n)
 	fflush(stdout);
 	for (long i = 0; i < n; i++) {
 		i % 3 ? site_odd(64) : site_even(512);
-		if (random_below(1500) == 0)
+		if (random_below(500) == 0)
 			pause_for_us(500);
 	}
 }
