@@ -1,4 +1,4 @@
-"""The tables' C tests once more under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""The C tests of tables and of damaged objects once more under Thread-, Address- and UndefinedBehaviorSanitizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SANITIZERS = {
     "address,undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 # Each is run with --short, in the long form of ./test too: a tenth of the operations, a hundredth of the speed.
-PROGRAMS = ["test_liveset", "test_index", "test_regions"]
+PROGRAMS = ["test_liveset", "test_index", "test_regions", "test_relocs"]
 # What a runtime says that cannot live with this kernel's address space layout.
 NO_RUNTIME = ("unexpected memory mapping", "Shadow memory range interleaves", "failed to intercept")
 

@@ -18,10 +18,14 @@ static uintptr_t pointer_of(const struct relocs *object, ElfW(Addr) value)
 	return value < object->image.low ? object->image.bias + value : value;
 }
 
+static bool is_aligned(uintptr_t address) { return address % sizeof(uintptr_t) == 0; }
+
 static void read_dynamic(struct relocs *object)
 {
 	const struct elf_image *image = &object->image;
 	size_t bytes[2] = {0, 0};
+	if (!is_aligned((uintptr_t)image->dynamic))
+		return;
 	for (const ElfW(Dyn) *d = image->dynamic; d && elf_image_readable(image, (uintptr_t)d, sizeof(*d)) && d->d_tag != DT_NULL; d++)
 		switch (d->d_tag) {
 		case DT_SYMTAB: object->symbols = pointer_of(object, d->d_un.d_ptr); break;
@@ -35,10 +39,12 @@ static void read_dynamic(struct relocs *object)
 		case DT_FLAGS: object->symbolic |= (d->d_un.d_val & DF_SYMBOLIC) != 0; break;
 		}
 	for (unsigned i = 0; i < ARRAY_LEN(bytes); i++)
-		if (object->table[i].low && elf_image_readable(image, object->table[i].low, bytes[i]))
+		if (object->table[i].low && is_aligned(object->table[i].low) && elf_image_readable(image, object->table[i].low, bytes[i]))
 			object->table[i].high = object->table[i].low + bytes[i];
 	if (!elf_image_readable(image, object->strings, object->string_bytes))
 		object->string_bytes = 0;
+	if (!is_aligned(object->symbols))
+		object->symbols = 0;
 	// No name is read past the end of the table.
 	while (object->string_bytes && *(const char *)(object->strings + object->string_bytes - 1))
 		object->string_bytes--;
@@ -108,7 +114,7 @@ bool relocs_next(const struct relocs *object, struct relocs_cursor *cursor, bool
 			out->name = (const char *)(object->strings + symbol->st_name);
 			if (!wanted(out->name)) // nearly all of them
 				continue;
-			if (place % sizeof(*out->place) || !elf_image_readable(image, place, sizeof(*out->place)))
+			if (!is_aligned(place) || !elf_image_readable(image, place, sizeof(*out->place)))
 				continue;
 			out->place = (uintptr_t *)place;
 			out->own = symbol->st_shndx == SHN_UNDEF ? 0 : image->bias + symbol->st_value;
