@@ -111,6 +111,8 @@ def test_offsets_are_those_of_the_headers(version, tmp_path):
     lines = [f'printf("{field} %zu\\n", offsetof({place[0]}, {place[1]}));' for field, place in wanted.items() if place]
     lines += [f'printf("{name} %zu\\n", offsetof({place[0]}, {place[1]}));' for name, place in CONSTANTS.items()]
     lines.append('printf("text_ascii %zu\\ntext_compact %zu\\n", sizeof(PyASCIIObject), sizeof(PyCompactUnicodeObject));')
+    if minor >= 11:
+        lines.append('printf("PYLAYOUT_OWNER_GENERATOR %d\\n", FRAME_OWNED_BY_GENERATOR);')
     if minor >= 12:
         lines.append('printf("PYLAYOUT_OWNER_C_STACK %d\\narena_kib %d\\n", FRAME_OWNED_BY_CSTACK, ARENA_SIZE >> 10);')
     (tmp_path / "offsets.c").write_text(f"{HEAD}int main(void) {{ {' '.join(lines)} return 0; }}\n")

@@ -266,6 +266,13 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 	return n;
 }
 
+// From 3.11 on the interpreter's functions pass over frames that have not begun, but for those of generators.
+static bool shows_before_its_begin(uintptr_t frame)
+{
+	const struct pylayout *l = pyruntime.layout;
+	return l->minor < 11 || *(const uint8_t *)(frame + l->frame_owner) == PYLAYOUT_OWNER_GENERATOR;
+}
+
 uintptr_t pyframes_thread(void)
 {
 	struct reader reader = begin_reading();
@@ -283,6 +290,7 @@ bool pyframes_next(uintptr_t *frame, struct pyframes_place *out)
 		if (link != LINK_FRAME)
 			continue;
 		out->offset = instruction_of(at, out->code);
+		out->shown = out->offset != MLF_PYTHON_FRAME_NOT_BEGUN || shows_before_its_begin(at);
 		return true;
 	}
 	return false;

@@ -45,6 +45,7 @@ uint32_t pyframes_store(const uint64_t *frames, unsigned count, uint64_t hash, b
 struct pyframes_place {
 	uintptr_t code;
 	uint32_t offset; // of the instruction, or MLF_PYTHON_FRAME_NOT_BEGUN
+	bool shown;      // the interpreter's own functions do not pass over it
 };
 uintptr_t pyframes_thread(void);                     // this thread's state, 0: none in the main interpreter; also without the GIL
 uintptr_t pyframes_innermost(uintptr_t thread);      // its innermost frame, 0: none

@@ -123,9 +123,11 @@ static bool walk_agrees(uintptr_t thread)
 	struct pyframes_place place;
 	bool borrowed = true, same = true;
 	while (same && pyframes_next(&frame, &place)) {
+		if (!place.shown)
+			continue;
 		uintptr_t its = object ? get_code(object) : 0;
 		same = its && place.code == its;
-		if (same && get_last)
+		if (same && get_last && place.offset != MLF_PYTHON_FRAME_NOT_BEGUN)
 			same = (uint32_t)get_last(object) == place.offset;
 		if (its)
 			decref(its);

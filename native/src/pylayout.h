@@ -35,6 +35,7 @@ struct pylayout {
 	uint16_t thread_id, code_bytes, frame_bytes;
 };
 
+#define PYLAYOUT_OWNER_GENERATOR 1 // frame_owner of a generator's, coroutine's frame (3.11 and later)
 #define PYLAYOUT_OWNER_C_STACK 3 // frame_owner of the shim that marks an entry of the interpreter (3.12 and later)
 
 // The same in all of them: object headers, str's length and state, bytes.

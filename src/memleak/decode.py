@@ -80,7 +80,7 @@ class Decoder:
         self.incomplete: list[str] = []
         self._arena = Arena(raw, origin)
         self._lose = self._arena.lose
-        self._python = PythonStacks(self._arena, self.header.python_version)
+        self._python = PythonStacks(self._arena, self.header.python_version, self.header.python_state)
         self._stacks: dict[int, tuple[tuple[Frame, ...], bool]] = {}
         self._frames: dict[int, Frame] = {}  # stacks share most of their frames
         self._raw_rows: dict[int, tuple[int, ...]] = {}

@@ -32,9 +32,10 @@ LOST_STACK = PythonStack((), True)
 class PythonStacks:
     """The Python stacks of one recording, each decoded once."""
 
-    def __init__(self, arena: Arena, python_version: int) -> None:
-        """Read from *arena*; *python_version* is the header's, 0 when not known."""
+    def __init__(self, arena: Arena, python_version: int, python_state: int = layout.PYTHON_FRAMES) -> None:
+        """Read from *arena*; *python_version* is the header's, 0 when not known, and so is *python_state*."""
         self._arena = arena
+        self._believed = python_state != layout.PYTHON_SELF_TEST_FAILED
         self._entry_always = 0 < python_version < _ENTRY_ALWAYS_BELOW
         self._stacks: dict[int, PythonStack] = {0: NO_STACK}
         self._frames: dict[int, PythonFrame] = {}
@@ -44,9 +45,14 @@ class PythonStacks:
     def stack(self, ref: int) -> PythonStack:
         """Return the stack at *ref*; one that is not there is empty, truncated, and counted as lost.
 
+        Empty, too, where the writer has found out that what it read was not what the interpreter says: some stacks had
+        been recorded by then.
+
         Raises:
             RecordingError: records overlap.
         """
+        if not self._believed:
+            return NO_STACK
         found = self._stacks.get(ref)
         if found is None:
             found = self._stacks[ref] = self._read_stack(ref)

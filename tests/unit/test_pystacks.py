@@ -113,6 +113,14 @@ def test_sub_interpreters_in_words():
     assert "sub-interpreters" not in words[1]
 
 
+def test_stacks_that_the_writer_itself_does_not_believe():
+    """What was recorded before offsets were found to be wrong is not shown."""
+    writers = [RecordingWriter(python_version=0x030B07F0, python_state=state) for state in (1, 4)]
+    for writer in writers:
+        writer.row((), python=writer.python_stack([(0, 5, True)]))
+    assert [len(only_row(writer).python_stack) for writer in writers] == [1, 0]
+
+
 def test_code_that_was_not_stored():
     """A frame without code is a frame all the same."""
     writer = RecordingWriter()
