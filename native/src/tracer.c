@@ -41,7 +41,8 @@ static const uint64_t off_interval = SAMPLER_OFF, off_bytes = 0;
 // instructions a sample, 4 % of its cost. (Plain stores and membarrier() would want a list of threads.)
 struct wiped {
 	uint32_t word; // not 0: armed
-	uint32_t calls, detached; // of a forked child without a recording of its own
+	// Of a forked child without a recording of its own: calls of malloc's hooks and Python's, and of these Python's.
+	uint32_t calls, python_calls, detached;
 	struct {
 		uint32_t inside;
 		uint32_t reserved[15];
@@ -109,9 +110,8 @@ static void (*when_child_opens)(void);
 void tracer_when_child_opens(void (*call)(void)) { when_child_opens = call; }
 
 // What would have been sampled of the calls made before there was a recording.
-static void note_missed(uint32_t calls)
+static void note_missed(uint64_t interval, uint32_t calls)
 {
-	uint64_t interval = recording.header->effective;
 	uint32_t sum = (uint16_t)interval + (uint16_t)(interval >> 16);
 	if ((uint32_t)interval != SAMPLER_OFF && calls)
 		add_relaxed(&stats_counters[MLF_COUNTER_detached], (calls * 2 + sum - 1) / sum);
@@ -151,10 +151,13 @@ static void open_own(void)
 	self->busy = 1;
 	detach();
 	inherit();
-	if (!tracer_start(&reopen_options, follow_fork, &why))
+	if (!tracer_start(&reopen_options, follow_fork, &why)) {
 		store_relaxed(&phase, STOPPED);
-	else
-		note_missed(load_relaxed(&wiped->calls));
+	} else {
+		uint32_t all = load_relaxed(&wiped->calls), of_python = load_relaxed(&wiped->python_calls);
+		note_missed(recording.header->effective, all > of_python ? all - of_python : 0);
+		note_missed(recording.header->python_effective, of_python);
+	}
 	if (when_child_opens)
 		when_child_opens();
 	self->busy = was_busy;
@@ -178,15 +181,8 @@ bool tracer_await_child(void)
 	return true;
 }
 
-static COLD uint32_t take_unarmed(size_t size_bytes)
+static void note_child_calls(uint32_t calls)
 {
-	// The countdowns run on under the off law, so the slow path is met once in 64 calls; before a thread
-	// has adopted that, at any. The calls themselves are counted, not the looks.
-	uint32_t calls = sampler_self.calls_left <= 0 ? sampler_self.calls_loaded : 0;
-	sampler_take(size_bytes, &off_interval, &off_bytes);
-	if (load_relaxed(&phase) != ACTIVE)
-		return 0;
-	// A forked child.
 	struct wiped *page = load_relaxed(&wiped);
 	if (unlikely(!load_relaxed(&page->detached)) && turn_try(&tracer_turn)) {
 		detach();
@@ -194,6 +190,16 @@ static COLD uint32_t take_unarmed(size_t size_bytes)
 	}
 	if (add_relaxed(&page->calls, calls) + calls >= CHILD_CALLS_BEFORE_OPENING)
 		tracer_open_in_child();
+}
+
+static COLD uint32_t take_unarmed(size_t size_bytes)
+{
+	// The countdowns run on under the off law, so the slow path is met once in 64 calls; before a thread
+	// has adopted that, at any. The calls themselves are counted, not the looks.
+	uint32_t calls = sampler_self.calls_left <= 0 ? sampler_self.calls_loaded : 0;
+	sampler_take(size_bytes, &off_interval, &off_bytes);
+	if (load_relaxed(&phase) == ACTIVE) // a forked child
+		note_child_calls(calls);
 	return 0;
 }
 
@@ -232,10 +238,21 @@ uint32_t tracer_take(size_t size_bytes)
 	return sampler_take(size_bytes, &header->effective, &header->effective_sample_bytes);
 }
 
+static COLD uint32_t take_python_unarmed(void)
+{
+	uint32_t calls = tracer_python.calls_loaded;
+	counter_take(&tracer_python, &off_interval);
+	if (!is_armed() && load_relaxed(&phase) == ACTIVE && pyframes_is_allowed() && !sampler_self.busy) {
+		add_relaxed(&load_relaxed(&wiped)->python_calls, calls);
+		note_child_calls(calls);
+	}
+	return 0;
+}
+
 uint32_t tracer_take_python(void)
 {
 	if (unlikely(!is_armed() || !pyframes_is_allowed()))
-		return counter_take(&tracer_python, &off_interval);
+		return take_python_unarmed();
 	struct mlf_header *header = recording.header;
 	uint64_t requested = load_relaxed(&header->python_requested), effective = load_relaxed(&header->python_effective);
 	if (unlikely(requested != effective)) {
