@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -199,7 +198,7 @@ def test_shipped_knobs_hold_the_ledger_as_often_as_stated(work, door):
     The places of one run take turns in one thread's stream, so their errors are nearly independent. If each interval
     misses once in twenty, more than are allowed here miss once in a million runs of this test.
     """
-    asked = missed = few = 0
+    asked = missed = samples = 0
     for seed in SEEDS:
         done = work(door, *SHIPPED, seed)
         assert done.found.samples_lost == {}
@@ -211,7 +210,7 @@ def test_shipped_knobs_hold_the_ledger_as_often_as_stated(work, door):
         for place, exact in known.items():
             assert exact.count >= 5000
             live = sums.get(place, LiveSums())
-            few += live.samples < 15  # 37 are expected
+            samples += live.samples
             for estimate, truth in ((estimate_count(live), exact.count), (estimate_bytes(live), exact.bytes)):
                 # Six standard errors of the sampling law, which is no wider than Poisson's.
                 assert abs(estimate.value - truth) <= 6 * truth * math.sqrt(sum(SHIPPED) / 2 / exact.count), place
@@ -219,9 +218,11 @@ def test_shipped_knobs_hold_the_ledger_as_often_as_stated(work, door):
                 missed += not estimate.low <= truth <= estimate.high
     print(f"{door}: {missed} of {asked} intervals miss")
     assert asked == 2 * (2 * 21 + 4 * 6 + 2) * len(SEEDS)
-    assert few <= 1  # once in 10^4
+    assert 2 * samples / asked > 30
     # Counts and bytes of a place, all of whose blocks have one size, miss together.
     assert missed <= 2 * most_missed(asked // 2, 0.05, 1e-6)
+    if LONG:  # nor are they much wider: 3.8 % of 1360 missed, less than this does once in 10^5 runs
+        assert missed >= 0.015 * asked
 
 
 def live_by_place(work: Work) -> dict[str, LiveSums]:
@@ -286,136 +287,3 @@ def most_missed(asked: int, rate: float = 0.08, odds: float = 1e-8) -> int:
         tail -= math.comb(asked, k) * rate**k * (1 - rate) ** (asked - k)
         k += 1
     return k
-
-
-# ---- what is out of reach, and allocators that objects bring along ----------------------------------------
-
-JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc_pic.a")
-MIMALLOC = Path("/usr/lib/x86_64-linux-gnu/libmimalloc.so")
-# jemalloc wants more static thread-local storage than is spare when it comes late, with or without us.
-ROOM_FOR_TLS = {"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=16384"}
-
-
-@pytest.fixture
-def own(program, tmp_path):
-    """Build the library that brings an allocator along: ``own(kind)``."""
-
-    def build(kind: str) -> str:
-        flags = ["-shared", "-fPIC", "-fno-builtin"]
-        needed = {"je": JEMALLOC, "mi": MIMALLOC}.get(kind[:2])
-        if needed is not None and not needed.exists():
-            pytest.skip(f"{'libjemalloc' if kind[:2] == 'je' else 'libmimalloc'}-dev is not installed")
-        if kind == "je_hidden":
-            script = tmp_path / "own.map"
-            script.write_text("{ global: own_*; local: *; };\n")
-            flags += ["-DJEMALLOC", f"-Wl,--version-script={script}", "-l:libjemalloc_pic.a", "-lm", "-lstdc++"]
-        elif kind == "je_symbolic":
-            flags += ["-DJEMALLOC", "-Wl,-Bsymbolic", "-l:libjemalloc_pic.a", "-lm", "-lstdc++"]
-        elif kind == "je_dynamic":
-            flags += ["-DJEMALLOC", "-l:libjemalloc.so.2"]
-        elif kind == "mi_dynamic":
-            flags += ["-DMIMALLOC", "-l:libmimalloc.so.2"]
-        elif kind == "bump":
-            bump = program("bump_malloc.c", "-shared", "-fPIC", "-fno-builtin", name="libbump.so")
-            flags += [bump, f"-Wl,-rpath,{Path(bump).parent}"]
-        return program("doors/own.c", *flags, name=f"own_{kind}.so")
-
-    return build
-
-
-OWN = [
-    ("je_hidden", "local"),
-    ("je_symbolic", "local"),
-    ("je_symbolic", "deepbind"),
-    ("je_dynamic", "deepbind"),
-    ("mi_dynamic", "deepbind"),
-    ("bump", "deepbind"),
-    ("plain", "namespace"),
-    ("plain", "deepbind"),
-    ("plain", "local"),
-]  # fmt: skip
-# Opened before tracing starts and after; in the short form by turns.
-CASES = [
-    (kind, how, when)
-    for number, (kind, how) in enumerate(OWN)
-    for turn, when in enumerate(("before", "after"))
-    if LONG or turn == number % 2 or kind == "bump"
-]
-# (kind, how) -> whether its blocks come by; None: through one door only.
-SEEN = {("plain", "local"): True, ("plain", "deepbind"): None}
-# Nothing that the loader knows tells that there is an allocator inside.
-HIDDEN = {("je_hidden", "local")}
-
-
-@pytest.mark.parametrize(("kind", "how", "when"), CASES)
-def test_objects_keep_their_allocators(door, own, tmp_path, kind, how, when):
-    """What the allocator says of itself is the same with us; its blocks are counted once or named as out of reach."""
-    library = own(kind)
-    command = (sys.executable, SOURCES / "own.py", how)
-    untraced = {**ROOM_FOR_TLS, "MEMLEAK": "0"}
-    plain = door.run(*command, "never", library, tmp_path, env=untraced, stdin=subprocess.DEVNULL)
-    assert (plain.returncode, plain.stderr) == (0, "")
-    assert ("grown by all 1" in plain.stdout) == kind.startswith("je")
-    assert ("in its regions 1" in plain.stdout) == kind.startswith("mi")
-
-    # Native code only: the program reads itself, and all of the reader's objects would fill the recording.
-    environment = door.environment("full", MEMLEAK_PYTHON="0", **ROOM_FOR_TLS)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([*map(str, command), when, library, str(tmp_path)], env=environment, **pipes)
-    try:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line == "memleak ready\n":
-                break
-        else:
-            pytest.fail(f"ended with {process.wait()}, {lines}: {process.stderr.read()}")
-        name = Path(library).name
-        mapped = mapped_bytes(process.pid, library)
-        doctor = subprocess.run(
-            [sys.executable, "-m", "memleak", "doctor", str(process.pid)], capture_output=True, text=True, check=False
-        )
-        rest, errors = process.communicate("", timeout=60)
-    finally:
-        process.kill()
-    lines += rest.splitlines(keepends=True)
-    assert (process.returncode, errors) == (0, "")
-    assert "".join(line for line in lines if not line.startswith("memleak")) == plain.stdout
-
-    libraries = Libraries([library])
-    sums = [sum_of(libraries, recording.load(tmp_path / f"{which}.mlrec"), "made_") for which in ("first", "second")]
-    out = {words[3]: (words[2], int(words[4])) for words in map(str.split, lines) if words[:2] == ["memleak", "out"]}
-    seen = SEEN.get((kind, how), False)
-    if seen or (seen is None and sums[0].count):
-        assert sums == [Sum(100, 210000), Sum(50, 105000)]
-        assert name not in out
-        return
-    assert sums == [Sum(0, 0), Sum(0, 0)]
-    if (kind, how) not in HIDDEN:
-        assert name in out, (out, lines)
-        assert out[name][1] in mapped
-        said = [line for line in doctor.stdout.splitlines() if library in line]
-        assert any(line.startswith("warn") for line in said), doctor.stdout
-
-
-def mapped_bytes(pid: int, path: str) -> range:
-    """Return how much address space an object takes: what of its file smaps has, up to that and its zeroed data."""
-    size = inside = 0
-    with open(f"/proc/{pid}/smaps") as stream:
-        for line in stream:
-            words = line.split()
-            if "-" in words[0] and not words[0].endswith(":"):
-                inside = words[5:] == [path]
-            elif words[0] == "Size:" and inside:
-                size += int(words[1]) * 1024
-    assert size
-    with open(path, "rb") as stream:
-        loaded = [each for each in ELFFile(stream).iter_segments() if each["p_type"] == "PT_LOAD"]
-    zeroed = sum(each["p_memsz"] - each["p_filesz"] for each in loaded)
-    return range(size - 4096 * len(loaded), size + zeroed + 4096 * len(loaded) + 1)
-
-
-def sum_of(libraries: Libraries, found: recording.Recording, word: str) -> Sum:
-    """Return all live samples of functions whose names begin with *word*."""
-    sums = libraries.sums(found, word).values()
-    return Sum(sum(each.count for each in sums), sum(each.bytes for each in sums))

@@ -2,13 +2,14 @@
 
 usage: own.py HOW WHEN LIBRARY DIRECTORY
 
-HOW is local, deepbind or namespace (dlmopen); WHEN it is opened: before or after tracing starts, or never: then
-nothing is traced. Lines that begin with "memleak" come only with tracing: "memleak out REASON FILE BYTES".
-DIRECTORY/first.mlrec holds the recording with 100 blocks live, second.mlrec after they were freed and fifty
+HOW is local, deepbind, namespace (dlmopen) or module (imported); WHEN it is opened: before or after tracing starts, or
+never: then nothing is traced. Lines that begin with "memleak" come only with tracing: "memleak out REASON FILE BYTES".
+DIRECTORY/first.mlrec holds the recording with 100 blocks of each way live, second.mlrec after they were freed and fifty
 more made. Ends when standard input does.
 """
 
 import ctypes
+import importlib.util
 import os
 import sys
 
@@ -17,6 +18,11 @@ traced = when != "never"
 
 
 def open_library():
+    if how == "module":
+        spec = importlib.util.spec_from_file_location("own", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
     if how == "namespace":
         loader = ctypes.CDLL(None)
         loader.dlmopen.restype = ctypes.c_void_p
