@@ -198,7 +198,9 @@ def test_shipped_knobs_hold_the_ledger_as_often_as_stated(work, door):
     The places of one run take turns in one thread's stream, so their errors are nearly independent. If each interval
     misses once in twenty, more than are allowed here miss once in a million runs of this test.
     """
+    mean = sum(SHIPPED) / 2
     asked = missed = samples = 0
+    errors = 0.0
     for seed in SEEDS:
         done = work(door, *SHIPPED, seed)
         assert done.found.samples_lost == {}
@@ -213,12 +215,14 @@ def test_shipped_knobs_hold_the_ledger_as_often_as_stated(work, door):
             samples += live.samples
             for estimate, truth in ((estimate_count(live), exact.count), (estimate_bytes(live), exact.bytes)):
                 # Six standard errors of the sampling law, which is no wider than Poisson's.
-                assert abs(estimate.value - truth) <= 6 * truth * math.sqrt(sum(SHIPPED) / 2 / exact.count), place
+                assert abs(estimate.value - truth) <= 6 * truth * math.sqrt(mean / exact.count), place
+                errors += estimate.value / truth - 1
                 asked += 1
                 missed += not estimate.low <= truth <= estimate.high
     print(f"{door}: {missed} of {asked} intervals miss")
     assert asked == 2 * (2 * 21 + 4 * 6 + 2) * len(SEEDS)
     assert 2 * samples / asked > 30
+    assert abs(errors / asked) <= 6 * math.sqrt(mean / 5000 / (asked / 2))  # no bias: 7 % in the short form
     # Counts and bytes of a place, all of whose blocks have one size, miss together.
     assert missed <= 2 * most_missed(asked // 2, 0.05, 1e-6)
     if LONG:  # nor are they much wider: 3.8 % of 1360 missed, less than this does once in 10^5 runs
