@@ -26,7 +26,7 @@ NATIVE_LAYERS = [
     {"stats", "clock", "cfi", "loader", "objects", "relocs", "text"},
     {"binding", "bitmap", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "turn", "unwind_thread"},
     {"counter", "patch", "pyruntime", "recording", "unwind"},
-    {"catalog", "index", "liveset", "settings"},
+    {"catalog", "greenlets", "index", "liveset", "settings"},
     {"copies", "pycode", "rows"},
     {"pyframes"},
     {"tracer", "allocator", "pygil", "slots"},

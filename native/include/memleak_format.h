@@ -318,6 +318,7 @@ struct mlf_string {
 #define MLF_MODULE_MAIN 1U // the program itself
 #define MLF_MODULE_CORE 2U // libmemleak.so
 #define MLF_MODULE_VDSO 4U
+#define MLF_MODULE_GREENLET 8U // the greenlet package: it switches stacks
 
 struct mlf_module {
 	uint32_t state; // 0 empty, 1 being written, 2 valid

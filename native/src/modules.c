@@ -24,6 +24,7 @@
 
 uint64_t module_frame_base[MODULES_MAX];
 uint64_t module_generation = 1;
+bool module_greenlet;
 
 static struct module modules[MODULES_MAX];
 static uint32_t ids_used = 1;        // id 0 is "unknown"
@@ -166,6 +167,20 @@ static void notice_overlap(const struct elf_image *image, unsigned self_id, uint
 	}
 }
 
+// The extension module of the greenlet package, as Python names it: …/_greenlet.cpython-311-x86_64-linux-gnu.so
+static bool is_greenlets(const char *path)
+{
+	static const char wanted[] = "_greenlet.";
+	const char *name = path;
+	for (unsigned i = 0; i < MODULE_PATH_MAX && path[i]; i++)
+		if (path[i] == '/')
+			name = &path[i + 1];
+	for (unsigned i = 0; i < sizeof(wanted) - 1; i++)
+		if (name[i] != wanted[i])
+			return false;
+	return true;
+}
+
 static void fill_entry(unsigned id, const struct sighting *seen)
 {
 	struct module *module = &modules[id];
@@ -174,7 +189,10 @@ static void fill_entry(unsigned id, const struct sighting *seen)
 	module->path = keep_path(seen->path);
 	module->flags = (image->low == fixed.main_low ? MLF_MODULE_MAIN : 0) |
 			(image->low == fixed.vdso ? MLF_MODULE_VDSO : 0) |
-			(fixed.self >= image->low && fixed.self < image->high ? MLF_MODULE_CORE : 0);
+			(fixed.self >= image->low && fixed.self < image->high ? MLF_MODULE_CORE : 0) |
+			(is_greenlets(seen->path) ? MLF_MODULE_GREENLET : 0);
+	if (module->flags & MLF_MODULE_GREENLET)
+		store_relaxed(&module_greenlet, true); // relaxed: who has its frames has seen it
 	store_relaxed(&module->link_map, seen->link_map);
 	store_relaxed(&module->generation, seen->generation);
 	module_frame_base[id] = ((uint64_t)id << MLF_FRAME_MODULE_SHIFT) - image->bias;

@@ -32,6 +32,7 @@ struct module {
 // By id: what to add to an address to make a frame word of it.
 extern __attribute__((visibility("hidden"))) uint64_t module_frame_base[MODULES_MAX];
 extern __attribute__((visibility("hidden"))) uint64_t module_generation;
+extern __attribute__((visibility("hidden"))) bool module_greenlet;
 
 // Cold, once, before anything else here. own_snapshot: do not use _dl_find_object even if the C
 // library has it (glibc >= 2.35).
@@ -59,6 +60,8 @@ unsigned modules_count(void);
 // How often something was unloaded. Relaxed: a walk that misses a bump races with the unload
 // itself, and no frame of a running thread lies in an object that is being unloaded.
 static inline uint64_t modules_generation(void) { return load_relaxed(&module_generation); }
+// Was one seen that switches stacks (MLF_MODULE_GREENLET)?
+static inline bool modules_greenlet_seen(void) { return load_relaxed(&module_greenlet); }
 static inline uintptr_t modules_base(unsigned id)
 {
 	return ((uint64_t)id << MLF_FRAME_MODULE_SHIFT) - module_frame_base[id];

@@ -143,13 +143,22 @@ static bool walk_agrees(uintptr_t thread)
 	return same;
 }
 
+// The words of _PyRuntime that tell of sub-interpreters.
+static bool runtime_agrees(void)
+{
+	uintptr_t get_newest = function("PyInterpreterState_Head"), get_main = function("PyInterpreterState_Main");
+	const uintptr_t *newest = (const uintptr_t *)(pyruntime.at + pyruntime.layout->runtime_interpreters);
+	const uintptr_t *main = (const uintptr_t *)(pyruntime.at + pyruntime.layout->runtime_main);
+	return get_newest && get_main && ((uintptr_t(*)(void))get_newest)() == *newest && ((uintptr_t(*)(void))get_main)() == *main;
+}
+
 void pygil_self_test(void)
 {
 	static bool tested;
 	uintptr_t thread = pyframes_thread();
 	if (tested || !thread || !pyframes_innermost(thread))
 		return;
-	if (!walk_agrees(thread))
+	if (!runtime_agrees() || !walk_agrees(thread))
 		pyframes_fail_self_test();
 	tested = true;
 }

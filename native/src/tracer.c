@@ -14,6 +14,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "copies.h"
+#include "greenlets.h"
 #include "liveset.h"
 #include "modules.h"
 #include "pyframes.h"
@@ -302,14 +303,18 @@ static void count_end(enum unwind_end end, bool foreign)
 		count(unwind_bounds);
 }
 
-static NOINLINE void add_python(struct rows_stack *stack)
+// How many runs of the interpreter the Python frames tell of, at least; 0: not known.
+static NOINLINE unsigned add_python(struct rows_stack *stack)
 {
 	uint64_t frames[MAX_FRAMES];
 	bool truncated;
-	unsigned n = pyframes_walk(frames, recording.header->max_frames, &stack->python_hash, &truncated);
+	unsigned n = pyframes_walk(frames, recording.header->max_frames, &stack->python_hash, &truncated), runs = 0;
 	if (n)
 		stack->python = pyframes_store(frames, n, stack->python_hash, truncated);
 	stack->python_lost = n && !stack->python;
+	for (unsigned i = 0; i < n; i++)
+		runs += (frames[i] & MLF_PYTHON_FRAME_ENTRY) != 0;
+	return n && !truncated ? runs + !(frames[n - 1] & MLF_PYTHON_FRAME_ENTRY) : 0;
 }
 
 static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs)
@@ -318,10 +323,16 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	enum unwind_end end;
 	struct unwind_bounds bounds = unwind_thread_bounds(caller->sp);
 	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
+	struct rows_stack stack = {.frame = frames};
+	unsigned own = greenlets_own_frames(frames, n, add_python(&stack));
+	if (unlikely(own < n)) {
+		hash = unwind_hash(frames, own);
+		end = UNWIND_COMPLETE; // whatever is behind it
+	}
 	count_end(end, bounds.low == 0);
-	struct rows_stack stack = {.hash = hash, .frames = n, .truncated = end != UNWIND_COMPLETE};
-	add_python(&stack);
-	stack.frame = frames;
+	stack.hash = hash;
+	stack.frames = own;
+	stack.truncated = end != UNWIND_COMPLETE;
 	return rows_of(&stack, domain, now_cs);
 }
 

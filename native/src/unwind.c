@@ -363,6 +363,22 @@ static enum unwind_end end_of_rule(uint64_t word)
 	return UNWIND_BAD_CFI;
 }
 
+static inline uint64_t hash_frame(uint64_t sum, uint64_t frame) { return ((sum << 27 | sum >> 37) ^ frame) * MIX; }
+
+static inline uint64_t hash_end(uint64_t sum, unsigned count)
+{
+	sum = (sum ^ sum >> 32 ^ count) * MLF_CHECK_3;
+	return sum ^ sum >> 29;
+}
+
+uint64_t unwind_hash(const uint64_t *frames, unsigned count)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < count; i++)
+		sum = hash_frame(sum, frames[i]);
+	return hash_end(sum, count);
+}
+
 unsigned unwind(const struct registers *registers, struct unwind_bounds bounds, uint64_t *frames, unsigned max,
 		uint64_t *hash, enum unwind_end *end)
 {
@@ -385,7 +401,7 @@ unsigned unwind(const struct registers *registers, struct unwind_bounds bounds, 
 		uint64_t word = rule_of(place, salt);
 		uint64_t frame = likely(rule_module(word)) ? place + module_frame_base[rule_module(word)] : 0;
 		frames[count++] = frame;
-		sum = ((sum << 27 | sum >> 37) ^ frame) * MIX;
+		sum = hash_frame(sum, frame);
 
 		uintptr_t cfa = (word & RULE_FROM_BP ? bp : sp) + (uintptr_t)rule_cfa_offset(word);
 		if (unlikely(word & RULE_KINDS)) {
@@ -426,8 +442,7 @@ unsigned unwind(const struct registers *registers, struct unwind_bounds bounds, 
 		if (unlikely(place == 0))
 			break;
 	}
-	sum = (sum ^ sum >> 32 ^ count) * MLF_CHECK_3;
-	*hash = sum ^ sum >> 29;
+	*hash = hash_end(sum, count);
 	*end = why;
 	return count;
 }

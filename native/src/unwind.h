@@ -16,8 +16,9 @@ enum unwind_end {
 };
 
 // Frame words as in memleak_format.h into frames[0 .. result): start->pc first, at most `max`.
-// *hash is a function of the frame words and their number.
+// *hash is a function of the frame words and their number: unwind_hash().
 unsigned unwind(const struct registers *start, struct unwind_bounds bounds, uint64_t *frames, unsigned max,
 		uint64_t *hash, enum unwind_end *end);
+uint64_t unwind_hash(const uint64_t *frames, unsigned count);
 
 #endif

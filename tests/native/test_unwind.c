@@ -71,6 +71,7 @@ __attribute__((noinline)) static bool compare(void)
 	enum unwind_end end;
 	struct unwind_bounds bounds = unwind_thread_bounds(here.sp);
 	unsigned count = unwind(&here, bounds, frames, DEPTH_MAX, &hash, &end);
+	CHECK(unwind_hash(frames, count) == hash);
 	unsigned again = unwind(&here, bounds, again_frames, DEPTH_MAX, &again_hash, &end);
 	_Unwind_Backtrace(collect, &reference);
 
