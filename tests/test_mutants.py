@@ -303,7 +303,11 @@ MUTANTS = {
         ("-rdynamic",),
     ),
     "frames that were freed are believed": Mutant(
-        "pyframes", "if (unlikely(!end_reading(&reader)))", "if (end_reading(&reader) && 0)", "test_pyframes", ("-rdynamic",)
+        "pyframes",
+        "if (unlikely(!end_reading(&reader)))",
+        "if (end_reading(&reader) && 0)",
+        "test_pyframes",
+        ("-rdynamic",),
     ),
     "a slot is believed in a sub-interpreter": Mutant(
         "pyframes", "if (l->minor < 12 && !has_gil &&", "if (0 && !has_gil &&", "test_pyframes", ("-rdynamic",)

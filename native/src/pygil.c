@@ -7,6 +7,7 @@
 // Proof:     tests/integration/test_python_frames.py, test_python_self_test.py
 #include "pygil.h"
 
+#include "atomics.h"
 #include "pyframes.h"
 #include "pyruntime.h"
 #include "sampler.h"
@@ -23,12 +24,19 @@ bool pygil_is_initialised(void)
 
 bool pygil_call(bool may_take, void (*work)(void))
 {
+	static uintptr_t has_gil, take, give; // looked up once, by whoever: the same each time
 	if (pyframes_state() != MLF_PYTHON_FRAMES)
 		return false;
-	uintptr_t has_gil = function("PyGILState_Check"), take = function("PyGILState_Ensure"), give = function("PyGILState_Release");
 	uintptr_t thread = pyframes_thread();
-	if (!has_gil || !take || !give || !thread)
-		return false; // not a thread of Python's: nothing is made into one
+	if (!thread || (pyruntime.current() != thread && !may_take))
+		return false; // not a thread of Python's, and nothing is made into one; or it does not have the GIL
+	if (!load_relaxed(&give)) {
+		store_relaxed(&has_gil, function("PyGILState_Check"));
+		store_relaxed(&take, function("PyGILState_Ensure"));
+		store_relaxed(&give, function("PyGILState_Release"));
+	}
+	if (!has_gil || !take || !give)
+		return false;
 	// The first word is not enough: with sub-interpreters about, it is always yes.
 	bool has = ((int (*)(void))has_gil)() && pyruntime.current() == thread;
 	if (!has && !may_take)
@@ -94,12 +102,14 @@ static bool register_note(bool may_import)
 
 void pygil_watch_end(bool may_import)
 {
-	uintptr_t fetch = function("PyErr_Fetch"), restore = function("PyErr_Restore");
 	if (end_noted && !pyframes_is_ending()) { // it was begun again, or the functions were called without an end
 		pyframes_note_end(0);
 		registered = end_noted = false;
 	}
-	if (registered || end_noted || !fetch || !restore)
+	if (registered || end_noted)
+		return;
+	uintptr_t fetch = function("PyErr_Fetch"), restore = function("PyErr_Restore");
+	if (!fetch || !restore)
 		return;
 	uintptr_t type, value, trace;
 	((void (*)(uintptr_t *, uintptr_t *, uintptr_t *))fetch)(&type, &value, &trace);

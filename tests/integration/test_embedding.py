@@ -75,7 +75,7 @@ def check_released(kept: Kept, version: str) -> None:
 
 
 def check_leaving(kept: Kept, version: str) -> None:
-    """A thread without the GIL has its frames until the interpreter is about to end, for then they may go at any time."""
+    """A thread without the GIL has its frames until the interpreter is about to end: then they may go at any time."""
     (frames,) = kept.frames(888_888)
     assert [frame[:2] for frame in frames[:6]] == [("deep", "<string>")] * 6
     assert kept.count(999_999) == 1

@@ -13,14 +13,15 @@ from tracing import Tracer, assert_consistent, outcome, run
 
 from memleak import recording
 
+BACK, TRACE = ".frame_back = 24, .frame_code = 32", ".frame_back = {}, .frame_code = 32"
 # Of each version's line one offset: it leads to another member, which can be read.
 WRONG = {
-    "3.9": (".frame_back = 24, .frame_code = 32, .frame_last = 104", ".frame_back = 80, .frame_code = 32, .frame_last = 104"),
-    "3.10": (".frame_back = 24, .frame_code = 32, .frame_last = 96", ".frame_back = 72, .frame_code = 32, .frame_last = 96"),
+    "3.9": (f"{BACK}, .frame_last = 104", f"{TRACE.format(80)}, .frame_last = 104"),
+    "3.10": (f"{BACK}, .frame_last = 96", f"{TRACE.format(72)}, .frame_last = 96"),
     "3.11": (".code_first_traceable = 168", ".code_first_traceable = 16"),
     "3.12": (".code_first_traceable = 176", ".code_first_traceable = 16"),
     "3.13": (".code_first_traceable = 184", ".code_first_traceable = 16"),
-}  # fmt: skip
+}
 
 KEEP = """
 def keep(n):

@@ -1,4 +1,4 @@
-"""Sub-interpreters: what is asked for in them has native frames only, never the main interpreter's, and status says so."""
+"""Sub-interpreters: what is asked for in them has native frames only, none of the main interpreter's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from memleak import recording
 
-# Each kept block's size tells where it was asked for. While one interpreter runs in another's call the main one has frames.
+# Each kept block's size tells where it was asked for. While the other interpreter runs, the main one has frames.
 PROGRAM = """
 import os, sys
 try:

@@ -100,8 +100,8 @@ def check_native(found: recording.Recording) -> None:
     for row in found.rows:
         if not row.python_stack or row.python_stack[-1].name != "forever":
             continue
-        greenlets = [os.path.basename(found.module(frame.module_id).path).startswith("_greenlet.") for frame in row.stack]
-        whole = greenlets[-1] and not row.truncated
+        outermost = os.path.basename(found.module(row.stack[-1].module_id).path)
+        whole = outermost.startswith("_greenlet.") and not row.truncated
         # Of stacks that are too long the end is not known; among what is kept are none of our own functions.
         deep = row.truncated and len(row.stack) >= found.header.max_frames - 4
         ends["whole" if whole else "deep" if deep else "not whole"] += 1
