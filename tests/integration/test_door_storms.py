@@ -14,12 +14,12 @@ from memleak import recording
 
 TOGGLES = 10_000 if LONG else 150
 IN_PYTHON = 10_000 if LONG else 60  # each waits its turn among nine threads, several times
-COPIES = 200 if LONG else 20
+COPIES = 100 if LONG else 20
 ALONE = 10_000 if LONG else 60
 WITH_MEMRAY = 1000 if LONG else 20
-LOADS = 10_000 if LONG else 2000  # of each thread
+LOADS = 100_000 if LONG else 10_000  # of each thread
 PLUGS = 16
-TIMEOUT_S = 3500 if LONG else 120
+TIMEOUT_S = 1750 if LONG else 120
 # One arena, so that the address space does not depend on which threads met in malloc.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 # What is live is little. Half of the recordings are in full mode, which begins with all of its room in memory: 20 ms.
@@ -27,7 +27,7 @@ SMALL = {"MEMLEAK_ROOM": "4M"}
 THEIRS = (":allocating", ":loading", ":churn_blocks", ":hold_block")  # functions of storm.c and storm_extension.c
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 
-pytestmark = pytest.mark.timeout(3600 if LONG else 180)
+pytestmark = pytest.mark.timeout(1800 if LONG else 180)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +104,10 @@ class Storm:
         assert counted == [int(self.lines["made"]), int(self.lines["worked"])]
 
 
-def storm_of(door: Door, storm: str, plugs: list[str], mode: str, toggles: int, allocating: int, loading: int) -> Storm:
+def storm_of(door: Door, storm: str, plugs: list[str], *words: object, **env: str) -> Storm:
     """Run it; a preloaded core is found by its names, another by its path."""
     core = "-" if door.name == "preload" else door.core
-    words = (mode, toggles, allocating, loading, LOADS)
-    room = SMALL if allocating else {}
-    done = door.run(storm, core, *words, *plugs, env={**ONE_ARENA, **room}, timeout=TIMEOUT_S)
+    done = door.run(storm, core, *words, *plugs, env={**ONE_ARENA, **env}, timeout=TIMEOUT_S)
     assert (done.returncode, done.stderr) == (0, "")
     return Storm(done.stdout, storm, plugs)
 
@@ -123,7 +121,7 @@ def assert_room_is_bounded(directory: Path) -> None:
 
 def test_toggling_while_threads_allocate_and_load(door, storm, plugs):
     """Four threads allocate, four load and unload plug-ins, the main thread starts and stops."""
-    seen = storm_of(door, storm, plugs, "toggle", TOGGLES, 4, 4)
+    seen = storm_of(door, storm, plugs, "toggle", TOGGLES, 4, 4, 100, **SMALL)
     seen.assert_exact()
     # It began among the threads and saw them to their end.
     seen.assert_nothing_stale(seen.through)
@@ -134,14 +132,14 @@ def test_toggling_while_threads_allocate_and_load(door, storm, plugs):
 
 def test_loading_under_a_steady_recording(door, storm, plugs):
     """One recording of four threads that load and unload: plug-ins come and go where others were, all are seen."""
-    seen = storm_of(door, storm, plugs, "steady", 0, 0, 4)
+    seen = storm_of(door, storm, plugs, "steady", 0, 0, 4, LOADS)
     assert int(seen.lines["made"]) == 4 * LOADS + PLUGS
     seen.assert_exact()
 
 
 def test_toggling_costs_nothing_for_ever(door, storm, plugs):
     """With no other thread: address space and descriptors are the same after the second half of it as before."""
-    seen = storm_of(door, storm, plugs, "toggle", ALONE, 0, 0)
+    seen = storm_of(door, storm, plugs, "toggle", ALONE, 0, 0, 0, **(SMALL if LONG else {}))
     assert seen.lines["growth"] == "0 0"
     seen.assert_exact()
     assert_room_is_bounded(door.directory)

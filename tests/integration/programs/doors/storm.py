@@ -83,7 +83,8 @@ def importing(number, chance):
         imported[number] += 1
     kept_all.release()
     while not toggled.is_set():
-        path = shutil.copy(source, f"{directory}/copy_{number}_again_{imported[number] % 20}.so")
+        # Few names: at most 2047 pairs of a name and an address are told apart.
+        path = shutil.copy(source, f"{directory}/copy_{number}_again_{imported[number] % 5}.so")
         module = extension(path)
         module.churn(chance.randrange(1000))
         # Its functions refer to it, and it to them. Then nothing is left that needs its code.
