@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define MEMLEAK_ABI_VERSION 3
+#define MEMLEAK_ABI_VERSION 4
 
 // -- declarations begin --
 // MEMLEAK_ABI_VERSION of the library that is loaded.
@@ -23,8 +23,10 @@ const char *memleak_build_id(void);
 // goes on untraced. Intervals in allocations, 1 <= min <= max <= 10000; sample_bytes 0 or >= 4096;
 // max_frames 1..64. MEMLEAK_DIR, XDG_RUNTIME_DIR and the settings without an argument come from the environment.
 // The Python intervals are those of Python's small-object allocators; python 0: neither those nor Python frames.
+// native 0: only what is asked for through Python's allocators (PyMem_, PyObject_), of any size; not both 0.
 int memleak_start(unsigned min_sample_interval, unsigned max_sample_interval, unsigned python_min_sample_interval,
-                  unsigned python_max_sample_interval, unsigned long long sample_bytes, unsigned max_frames, int python);
+                  unsigned python_max_sample_interval, unsigned long long sample_bytes, unsigned max_frames, int python,
+                  int native);
 
 // Freeze the recording; hooks stay and pass straight through. 1: it was recording. 0: it was not.
 int memleak_stop(void);

@@ -145,6 +145,14 @@ struct mlf_header {
 	uint32_t python_version; // PY_VERSION_HEX of the interpreter in the process; 0 = none seen
 	uint32_t python_state;   // enum mlf_python
 	uint64_t python_requested, python_effective; // interval words of Python's small-object domains; readers may write the first
+
+	uint32_t native_state; // enum mlf_native
+	uint32_t reserved;
+};
+
+enum mlf_native { // are allocations sampled that do not come by Python's allocators?
+	MLF_NATIVE_SAMPLED = 0,
+	MLF_NATIVE_OFF = 1, // no: neither they nor mappings
 };
 
 enum mlf_python { // are Python frames read?

@@ -42,15 +42,21 @@ static uint64_t pair(unsigned least, unsigned greatest)
 }
 
 EXPORT int memleak_start(unsigned min_sample_interval, unsigned max_sample_interval, unsigned python_min_sample_interval,
-			 unsigned python_max_sample_interval, unsigned long long sample_bytes, unsigned max_frames, int python)
+			 unsigned python_max_sample_interval, unsigned long long sample_bytes, unsigned max_frames, int python,
+			 int native)
 {
 	struct startup_knobs knobs = {.interval = pair(min_sample_interval, max_sample_interval),
 				      .python_interval = pair(python_min_sample_interval, python_max_sample_interval),
 				      .sample_bytes = sample_bytes,
 				      .max_frames = max_frames,
-				      .python = python != 0};
+				      .python = python != 0,
+				      .native = native != 0};
 	if (!knobs.interval || !knobs.python_interval || (sample_bytes && sample_bytes < 4096) || !max_frames || max_frames > MAX_FRAMES) {
 		last_why = "intervals must be 1 <= min <= max <= 10000, sample_bytes 0 or at least 4096, max_frames 1 to 64";
+		return -1;
+	}
+	if (!python && !native) {
+		last_why = "python and native must not both be 0: nothing would be recorded";
 		return -1;
 	}
 	const char *why;

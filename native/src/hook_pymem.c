@@ -5,7 +5,7 @@
 //            the request on. Arenas are not counted beside what is cut from them.
 // Why:       pymalloc serves 20 times the requests that malloc does, nearly all of them small: they have an interval
 //            and a countdown of their own (counter.h). A request passed on only leaves its domain for malloc's
-//            hook to find.
+//            hook to find, and so does one to domain RAW, which needs no GIL: the countdown there is the thread's.
 // Proof:     tests/integration/test_python_domains.py
 #include "hook_pymem.h"
 
@@ -22,19 +22,20 @@ static void (*when_arena_comes)(void);
 
 static inline bool is_passed_on(const struct hook_pymem_place *place, size_t bytes) { return bytes - place->least >= place->sizes; }
 
-// True: a hook further out has left its domain, or asks whether we are called.
-static inline bool is_nested(void)
+// True: nothing is to be left for malloc's hook. A hook further out has left its domain, or asks whether we are called; or
+// what comes by domain RAW is one of malloc's requests like others.
+static inline bool is_no_matter(const struct hook_pymem_place *place)
 {
 	if (likely(!sampler_self.hint))
-		return false;
-	if (sampler_self.hint == HOOK_PYMEM_ASKED)
+		return place->domain == MLF_DOMAIN_PYMEM_RAW && !load_relaxed(&tracer_gate.native_off);
+	if (sampler_self.hint == HOOK_PYMEM_ASKED(place->domain))
 		sampler_self.hint = HOOK_PYMEM_ANSWERED;
 	return true;
 }
 
 static NOINLINE void *malloc_passed_on(const struct hook_pymem_place *place, void *context, size_t bytes)
 {
-	if (is_nested())
+	if (is_no_matter(place))
 		return place->original.malloc(context, bytes);
 	sampler_self.hint = (uint8_t)place->domain;
 	void *p = place->original.malloc(context, bytes);
@@ -44,7 +45,7 @@ static NOINLINE void *malloc_passed_on(const struct hook_pymem_place *place, voi
 
 static NOINLINE void *calloc_passed_on(const struct hook_pymem_place *place, void *context, size_t n, size_t each)
 {
-	if (is_nested())
+	if (is_no_matter(place))
 		return place->original.calloc(context, n, each);
 	sampler_self.hint = (uint8_t)place->domain;
 	void *p = place->original.calloc(context, n, each);
@@ -54,7 +55,7 @@ static NOINLINE void *calloc_passed_on(const struct hook_pymem_place *place, voi
 
 static NOINLINE void *realloc_passed_on(const struct hook_pymem_place *place, void *context, void *old, size_t bytes)
 {
-	if (is_nested())
+	if (is_no_matter(place))
 		return place->original.realloc(context, old, bytes);
 	sampler_self.hint = (uint8_t)place->domain;
 	void *p = place->original.realloc(context, old, bytes);
@@ -170,15 +171,33 @@ static NOINLINE void free_sampled(const struct hook_pymem_place *place, void *co
 		free_sampled(place, context, p);                                                             \
 	}
 
+#define RAW_HOOKS(domain, number)                                                                            \
+	static void *malloc_##domain##_##number(void *context, size_t bytes)                                 \
+	{                                                                                                    \
+		return malloc_passed_on(&hook_pymem_place[domain][number], context, bytes);                  \
+	}                                                                                                    \
+	static void *calloc_##domain##_##number(void *context, size_t n, size_t each)                        \
+	{                                                                                                    \
+		return calloc_passed_on(&hook_pymem_place[domain][number], context, n, each);                \
+	}                                                                                                    \
+	static void *realloc_##domain##_##number(void *context, void *old, size_t bytes)                     \
+	{                                                                                                    \
+		return realloc_passed_on(&hook_pymem_place[domain][number], context, old, bytes);            \
+	}
+
 #define EACH_PLACE(X, domain) X(domain, 0) X(domain, 1) X(domain, 2) X(domain, 3)
+EACH_PLACE(RAW_HOOKS, HOOK_PYMEM_RAW)
 EACH_PLACE(HOOKS, HOOK_PYMEM_MEM)
 EACH_PLACE(HOOKS, HOOK_PYMEM_OBJ)
 
-#define FUNCTIONS(domain, number)                                                                            \
+#define FUNCTIONS(domain, number, its_free)                                                                  \
 	[domain][number] = {NULL, malloc_##domain##_##number, calloc_##domain##_##number,                    \
-			    realloc_##domain##_##number, free_##domain##_##number},
+			    realloc_##domain##_##number, its_free},
+#define RAW_FUNCTIONS(domain, number) FUNCTIONS(domain, number, NULL)
+#define ALL_FUNCTIONS(domain, number) FUNCTIONS(domain, number, free_##domain##_##number)
 const struct pymem_allocator hook_pymem_functions[HOOK_PYMEM_DOMAINS][HOOK_PYMEM_PLACES] = {
-    EACH_PLACE(FUNCTIONS, HOOK_PYMEM_MEM) EACH_PLACE(FUNCTIONS, HOOK_PYMEM_OBJ)};
+    EACH_PLACE(RAW_FUNCTIONS, HOOK_PYMEM_RAW) EACH_PLACE(ALL_FUNCTIONS, HOOK_PYMEM_MEM)
+	EACH_PLACE(ALL_FUNCTIONS, HOOK_PYMEM_OBJ)};
 
 // ---- arenas --------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ struct pymem_arenas { // PyObjectArenaAllocator
 	void (*free)(void *, void *, size_t);
 };
 
-enum hook_pymem_domain { HOOK_PYMEM_MEM, HOOK_PYMEM_OBJ, HOOK_PYMEM_DOMAINS };
+enum hook_pymem_domain { HOOK_PYMEM_RAW, HOOK_PYMEM_MEM, HOOK_PYMEM_OBJ, HOOK_PYMEM_DOMAINS }; // PyMemAllocatorDomain
 
 // What our hooks stand in front of. One that was put in front of something stays as it is: another tool may have kept it,
 // and put it back.
@@ -36,11 +36,13 @@ struct hook_pymem_place {
 extern struct hook_pymem_place hook_pymem_place[HOOK_PYMEM_DOMAINS][HOOK_PYMEM_PLACES] HIDDEN;
 
 // The hooks of each place. They want the context of what they stand in front of: who reads an allocator's words while
-// others are stored there (an interpreter with a GIL of its own may) has a pair that fits, whichever it reads.
+// others are stored there (a thread without the GIL, an interpreter with one of its own) has a pair that fits, whichever it
+// reads. In domain RAW .free is NULL: blocks are given back to what handed them out.
 extern const struct pymem_allocator hook_pymem_functions[HOOK_PYMEM_DOMAINS][HOOK_PYMEM_PLACES] HIDDEN;
 
-// Does a call come by a hook? With this as this thread's hint, a request that is passed on changes it to the other.
-#define HOOK_PYMEM_ASKED 0x7EU
+// Does a call come by a hook? With a domain's question as this thread's hint, that domain's hook gives the answer when a
+// request is passed on.
+#define HOOK_PYMEM_ASKED(domain) (0x70U | (unsigned)(domain)) // enum mlf_domain
 #define HOOK_PYMEM_ANSWERED 0x7FU
 
 extern struct pymem_arenas hook_pymem_arenas_behind HIDDEN; // .alloc NULL: none yet

@@ -170,6 +170,7 @@ static void fill_identity(struct mlf_header *header, const struct recording_opti
 	header->python_requested = header->python_effective = options->python_interval ? options->python_interval : SAMPLER_PYTHON;
 	header->requested_sample_bytes = header->effective_sample_bytes = options->sample_bytes;
 	header->door = options->door;
+	header->native_state = options->native_off ? MLF_NATIVE_OFF : MLF_NATIVE_SAMPLED;
 	header->max_frames = options->max_frames ? options->max_frames : MAX_FRAMES;
 	header->history_unit_cs = MLF_HISTORY_UNIT_CS;
 	header->history_levels = MLF_HISTORY_LEVELS;

@@ -97,6 +97,15 @@ bool settings_flag(const char *name, bool otherwise)
 	return otherwise;
 }
 
+bool settings_native(bool python)
+{
+	bool native = settings_flag("MEMLEAK_NATIVE", true);
+	if (native || python)
+		return native;
+	ignore("MEMLEAK_NATIVE", " and MEMLEAK_PYTHON are both 0, using 1 for the first: ");
+	return true;
+}
+
 // ---- numbers -------------------------------------------------------------------------------------
 
 // The same rules as src/memleak/config.py: blanks around it do not matter, a size may end in K, M or G, "i" and "B".

@@ -23,5 +23,6 @@ void settings_read_knobs(struct recording_options *out);
 bool settings_is(const char *name, const char *value);
 bool settings_has(const char *name); // set, and neither "" nor "0"
 bool settings_flag(const char *name, bool otherwise); // 1 or 0
+bool settings_native(bool python); // MEMLEAK_NATIVE; it is not both that are left out
 
 #endif

@@ -143,7 +143,9 @@ static void __attribute__((constructor)) open_door(void)
 	if (!why) {
 		settings_read_places(&options);
 		settings_read_knobs(&options);
-		pyframes_allow(settings_flag("MEMLEAK_PYTHON", true));
+		bool python = settings_flag("MEMLEAK_PYTHON", true);
+		pyframes_allow(python);
+		options.native_off = !settings_native(python);
 		turn_take(&tracer_turn);
 		if (!open_recording(&options, true, follow_fork, &why) && !why)
 			why = "could not start";
@@ -181,12 +183,14 @@ static enum startup_outcome begin(const struct startup_knobs *knobs, bool child_
 	if (tracer_state() == TRACER_FORKED)
 		tracer_stop(MLF_STATE_STOPPED); // it was not to have one; now it is asked for
 	*why = settings_has("MEMLEAK_DISABLE") ? "MEMLEAK_DISABLE is set" : obstacle(preloaded);
+	pyframes_allow(knobs->python);
+	if (!*why && !knobs->native && pyframes_attach() != MLF_PYTHON_FRAMES)
+		*why = "native allocations are not to be sampled, and this interpreter's own cannot be";
 	if (*why)
 		return STARTUP_REFUSED;
 	struct recording_options options = {
 	    .interval = knobs->interval, .python_interval = knobs->python_interval,
-	    .sample_bytes = knobs->sample_bytes, .max_frames = knobs->max_frames};
-	pyframes_allow(knobs->python);
+	    .sample_bytes = knobs->sample_bytes, .max_frames = knobs->max_frames, .native_off = !knobs->native};
 	settings_read_places(&options);
 	return open_recording(&options, preloaded, true, why) ? STARTUP_STARTED : STARTUP_REFUSED;
 }

@@ -9,7 +9,7 @@
 struct startup_knobs {
 	uint64_t interval, python_interval, sample_bytes;
 	uint32_t max_frames;
-	bool python;
+	bool python, native;
 };
 
 enum startup_outcome { STARTUP_STARTED, STARTUP_WAS_RUNNING, STARTUP_REFUSED };

@@ -53,7 +53,7 @@ _Static_assert(sizeof(struct wiped) <= PAGE_BYTES, "one page is wiped");
 
 static struct wiped never_started = {.word = 1}; // nothing to detach from
 static struct wiped *wiped = &never_started;
-struct tracer_gate tracer_gate = {&never_started.word, &off_interval};
+struct tracer_gate tracer_gate = {&never_started.word, &off_interval, false};
 #define armed tracer_gate.armed
 struct counter tracer_python;
 static enum { IDLE, ACTIVE, STOPPED } phase; // written by cold code
@@ -156,7 +156,8 @@ static void open_own(void)
 		store_relaxed(&phase, STOPPED);
 	} else {
 		uint32_t all = load_relaxed(&wiped->calls), of_python = load_relaxed(&wiped->python_calls);
-		note_missed(recording.header->effective, all > of_python ? all - of_python : 0);
+		if (!reopen_options.native_off)
+			note_missed(recording.header->effective, all > of_python ? all - of_python : 0);
 		note_missed(recording.header->python_effective, of_python);
 	}
 	if (when_child_opens)
@@ -267,6 +268,13 @@ uint32_t tracer_take_python(void)
 }
 
 // ---- samples ---------------------------------------------------------------------------------------
+
+// Calls that are not wanted are part of the stream like others: each call has its probability for itself.
+static bool is_wanted(enum mlf_domain domain)
+{
+	return likely(!load_relaxed(&tracer_gate.native_off)) || domain == MLF_DOMAIN_PYMALLOC_OBJ ||
+	       domain == MLF_DOMAIN_PYMALLOC_MEM || domain == MLF_DOMAIN_PYMEM_RAW;
+}
 
 static struct mlf_row *row_at(uint32_t ref) { return recording_at(ref); }
 
@@ -407,7 +415,7 @@ void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, e
 		note_probed(address, size_bytes);
 		return;
 	}
-	uint32_t *inside = enter();
+	uint32_t *inside = is_wanted(domain) ? enter() : NULL;
 	if (unlikely(!inside))
 		return;
 	record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer, domain, caller);
@@ -464,6 +472,8 @@ void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer
 void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes, uint32_t weight_x1024,
 		  enum mlf_layer layer, enum mlf_domain domain, const struct registers *caller)
 {
+	if (!is_wanted(domain))
+		weight_x1024 = 0;
 	uint32_t *inside = from->was_sampled || weight_x1024 ? enter() : NULL;
 	if (!inside)
 		return;
@@ -552,7 +562,7 @@ static void record_mapping(void *start, size_t bytes, const struct registers *ca
 
 void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
 {
-	uint32_t *inside = sampler_self.busy ? NULL : enter();
+	uint32_t *inside = sampler_self.busy || !is_wanted(MLF_DOMAIN_MMAP) ? NULL : enter();
 	if (!inside)
 		return;
 	if ((uint32_t)load_relaxed(&recording.header->effective) != SAMPLER_OFF)
@@ -653,6 +663,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	pyframes_open();
 	recording.header->python_state = pyframes_state(); // no look for one: a forked child opens inside malloc
 	recording.header->python_version = pyframes_version();
+	store_relaxed(&tracer_gate.native_off, options->native_off);
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);
 	store_release(&phase, ACTIVE);
 	store_seq_cst(armed, 1); // from here on hooks record

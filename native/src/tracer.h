@@ -13,6 +13,7 @@
 struct tracer_gate {
 	uint32_t *armed;          // reads 0 in a forked child, until it has a recording of its own
 	const uint64_t *interval; // the knob word that readers may change
+	bool native_off;          // what does not come by Python's allocators is not recorded, though it is counted down
 };
 extern struct tracer_gate tracer_gate HIDDEN;
 

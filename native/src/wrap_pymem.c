@@ -17,8 +17,11 @@
 #include "tracer.h"
 
 
-#define FIRST_DOMAIN 1 // PYMEM_DOMAIN_MEM, and OBJ behind it
-static const enum mlf_domain names[HOOK_PYMEM_DOMAINS] = {MLF_DOMAIN_PYMALLOC_MEM, MLF_DOMAIN_PYMALLOC_OBJ};
+static const enum mlf_domain names[HOOK_PYMEM_DOMAINS] = {
+    [HOOK_PYMEM_RAW] = MLF_DOMAIN_PYMEM_RAW,
+    [HOOK_PYMEM_MEM] = MLF_DOMAIN_PYMALLOC_MEM,
+    [HOOK_PYMEM_OBJ] = MLF_DOMAIN_PYMALLOC_OBJ,
+};
 
 static struct {
 	void (*get)(int, struct pymem_allocator *);
@@ -68,10 +71,10 @@ static void find_sizes(struct hook_pymem_place *place)
 }
 
 // Does a call of what is in front now come by a hook of ours?
-static bool comes_by(const struct pymem_allocator *front)
+static bool comes_by(unsigned domain, const struct pymem_allocator *front)
 {
 	uint8_t before = sampler_self.hint;
-	sampler_self.hint = HOOK_PYMEM_ASKED;
+	sampler_self.hint = HOOK_PYMEM_ASKED(names[domain]);
 	front->free(front->context, front->malloc(front->context, 8 * HOOK_PYMEM_MOST_IN_ARENA));
 	bool answered = sampler_self.hint == HOOK_PYMEM_ANSWERED;
 	sampler_self.hint = before;
@@ -148,20 +151,21 @@ static unsigned place_for(unsigned domain, const struct pymem_allocator *origina
 static bool wrap_domain(unsigned domain, bool initialised)
 {
 	struct pymem_allocator front;
-	api.get(FIRST_DOMAIN + (int)domain, &front);
+	api.get((int)domain, &front);
 	unsigned ours = place_of(domain, &front);
-	if (ours == HOOK_PYMEM_PLACES && initialised && comes_by(&front))
+	if (ours == HOOK_PYMEM_PLACES && initialised && comes_by(domain, &front))
 		return false; // somebody stands in front of us
 	unsigned i = ours < HOOK_PYMEM_PLACES ? ours : place_for(domain, &front);
 	if (i == HOOK_PYMEM_PLACES)
 		return false;
-	if (initialised && !hook_pymem_place[domain][i].tried)
+	if (initialised && domain != HOOK_PYMEM_RAW && !hook_pymem_place[domain][i].tried)
 		find_sizes(&hook_pymem_place[domain][i]);
 	if (ours < HOOK_PYMEM_PLACES)
 		return false;
 	struct pymem_allocator hook = hook_pymem_functions[domain][i];
 	hook.context = front.context;
-	api.set(FIRST_DOMAIN + (int)domain, &hook);
+	hook.free = hook.free ? hook.free : front.free;
+	api.set((int)domain, &hook);
 	if (domain == HOOK_PYMEM_OBJ)
 		find_front(&hook);
 	return true;
@@ -189,8 +193,11 @@ enum wrap_pymem_found wrap_pymem(bool initialised)
 	if (!api.get || !api.set || !api.get_arena || !api.set_arena)
 		return WRAP_PYMEM_NONE;
 	bool gone = false, first = !wrapped;
-	for (unsigned domain = 0; domain < HOOK_PYMEM_DOMAINS; domain++)
+	for (unsigned domain = HOOK_PYMEM_MEM; domain < HOOK_PYMEM_DOMAINS; domain++)
 		gone |= wrap_domain(domain, initialised);
+	// Otherwise what comes by it is one of malloc's requests. Its blocks are malloc's, so no free goes past us without it.
+	if (load_relaxed(&tracer_gate.native_off))
+		wrap_domain(HOOK_PYMEM_RAW, initialised);
 	store_relaxed(&wrapped, true);
 	wrap_arenas();
 	if (front_word)

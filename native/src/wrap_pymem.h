@@ -6,8 +6,8 @@
 
 #include "base.h"
 
-// Put our hooks in front of the allocators of the domains MEM and OBJ, and of pymalloc's arenas, wherever they are
-// not in the way of a call. With the GIL, or before the interpreter is `initialised`.
+// Put our hooks in front of the allocators of the domains MEM and OBJ, of RAW where native allocations are not sampled, and
+// of pymalloc's arenas, wherever they are not in the way of a call. With the GIL, or before the interpreter is `initialised`.
 enum wrap_pymem_found {
 	WRAP_PYMEM_NONE,     // no interpreter
 	WRAP_PYMEM_IN_PLACE, // now, and as far as is known ever since the first time

@@ -58,11 +58,12 @@ def start(
     sample_bytes: int,
     max_frames: int,
     python: bool,
+    native: bool,
 ) -> int:
     """Switch tracing on: 0 started, 1 it was on already and nothing changed, -1 not started; `why` tells."""
-    native = min_sample_interval, max_sample_interval
+    pair = min_sample_interval, max_sample_interval
     of_python = python_min_sample_interval, python_max_sample_interval
-    return int(_core().memleak_start(*native, *of_python, sample_bytes, max_frames, python))
+    return int(_core().memleak_start(*pair, *of_python, sample_bytes, max_frames, python, native))
 
 
 def stop() -> bool:

@@ -322,9 +322,32 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, int], list[s
     return found, warnings
 
 
-def python_wanted(environ: Mapping[str, str]) -> bool:
-    """Tell whether *environ* leaves Python's frames and allocators to be looked at: `MEMLEAK_PYTHON=0` does not."""
-    return environ.get("MEMLEAK_PYTHON", "").strip(_BLANKS) != "0"
+def sides(environ: Mapping[str, str], native: bool | None, python: bool | None) -> tuple[bool, bool, list[str]]:
+    """Return whether native allocations are to be sampled, whether Python is to be looked at, and warnings.
+
+    What is None is as *environ* says: `MEMLEAK_NATIVE=0` and `MEMLEAK_PYTHON=0` leave their side out. A setting that
+    would leave nothing to record is left out itself, with a line of warning.
+
+    Raises:
+        ValueError: *native* and *python* are both False, or not bool.
+    """
+    for name, value in (("native", native), ("python", python)):
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, not {value!r}")
+    if native is False and python is False:
+        raise ValueError("native and python must not both be False: nothing would be recorded")
+    found_native = _is_on(environ, "MEMLEAK_NATIVE") if native is None else native
+    found_python = _is_on(environ, "MEMLEAK_PYTHON") if python is None else python
+    if found_native or found_python:
+        return found_native, found_python, []
+    if native is False:
+        return False, True, ["MEMLEAK_PYTHON ignored: native is False, and nothing would be recorded"]
+    other = "MEMLEAK_PYTHON is 0, too" if python is None else "python is False"
+    return True, False, [f"MEMLEAK_NATIVE ignored: {other}, and nothing would be recorded"]
+
+
+def _is_on(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "").strip(_BLANKS) != "0"
 
 
 def _is_number(text: str) -> bool:

@@ -15,7 +15,7 @@ from .estimate import Estimate, estimate_bytes
 from .grouping import Source
 from .query import Snapshot
 from .recording import Recording
-from .records import LiveSums
+from .records import NOT_SAMPLED, LiveSums
 from .units import size
 
 _STATES = ("not started", "recording", "stopped", "forked: not open yet")
@@ -45,9 +45,11 @@ class Status(NamedTuple):
         cost_share: the same as a share of the time since the recording began; None in its first moment.
         python: version of the interpreter and whether its frames are read, in words.
         counts_python: whether its small objects are sampled, by the knobs whose names begin with "python".
+        counts_native: whether allocations are sampled that do not come by Python's allocators, and mappings.
         coverage: which loaded objects are seen.
         live: estimate of the live bytes, mappings included.
-        live_malloc: the same without mappings and without what Python cuts from its arenas, which are mappings.
+        live_malloc: the same without mappings and without what Python cuts from its arenas, which are mappings. None
+            when native allocations are not sampled: then it would not be what malloc counts.
         malloc_bytes: bytes in use as the C library's allocator counts them; None when it cannot tell.
         anonymous_bytes: memory in RAM that belongs to no file; None when it may not be read. This and
             `malloc_bytes` contain what was allocated before tracing began, the estimates do not.
@@ -70,6 +72,7 @@ class Status(NamedTuple):
     cost_share: Optional[float]
     python: Optional[str]
     counts_python: bool
+    counts_native: bool
     coverage: Optional[Coverage]
     live: Optional[Estimate]
     live_malloc: Optional[Estimate]
@@ -82,14 +85,16 @@ class Status(NamedTuple):
         lines = [f"memleak: {self.state}{door}, pid {self.pid}"]
         if self.why:
             lines.append(f"why        {self.why}")
-        if self.requested and self.effective and self.live and self.live_malloc and self.coverage:
+        if self.requested and self.effective and self.live and self.coverage:
             lines.append(f"recording  {self.recording or 'in private memory'}")
             lines.append(f"knobs      {_knobs(self.effective, self.counts_python)}")
             if self.requested != self.effective:
                 lines.append(f"requested  {_knobs(self.requested, self.counts_python)}")
             share = "" if self.cost_share is None else f", {100 * self.cost_share:.3f} % of the time"
+            of_malloc = f"; of malloc {_estimate(self.live_malloc)}" if self.live_malloc else ""
             lines += [
-                f"live       {_estimate(self.live)}; of malloc {_estimate(self.live_malloc)}",
+                f"live       {_estimate(self.live)}{of_malloc}",
+                *([] if self.counts_native else [f"native     {NOT_SAMPLED}"]),
                 f"samples    {self.samples:,} taken, {self.live.samples:,} live",
                 f"lost       {', '.join(f'{name} {number:,}' for name, number in self.lost.items()) or 'nothing'}",
                 f"exact      {'yes' if self.exact else 'no: ' + '; '.join(self.exact_reasons)}",
@@ -165,9 +170,10 @@ def _status(anonymous_bytes: Optional[int]) -> Status:
         cost_share=cost_s / seconds if seconds > 0 else None,
         python=header.python or None,
         counts_python=header.counts_python,
+        counts_native=header.counts_native,
         coverage=coverage.of(found, os.getpid()),
         live=_live(source),
-        live_malloc=_live_malloc(source),
+        live_malloc=_live_malloc(source) if header.counts_native else None,
         malloc_bytes=malloc_bytes,
         anonymous_bytes=anonymous_bytes,
     )
@@ -200,6 +206,7 @@ def _without_recording(
         cost_share=None,
         python=None,
         counts_python=False,
+        counts_native=False,
         coverage=None,
         live=None,
         live_malloc=None,

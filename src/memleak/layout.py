@@ -75,6 +75,7 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     RECORD_CODE,
     RECORD_PYTHON_STACK,
 ) = range(1, 7)
+NATIVE_SAMPLED, NATIVE_OFF = range(2)
 LINE_TABLE_NONE, LINE_TABLE_LNOTAB, LINE_TABLE_LINES, LINE_TABLE_LOCATIONS = range(4)
 DOOR_UNKNOWN, DOOR_PRELOAD, DOOR_IMPORT = range(3)
 (
@@ -200,6 +201,8 @@ HEADER = Layout(
     ("python_state", "I"),
     ("python_requested", "Q"),
     ("python_effective", "Q"),
+    ("native_state", "I"),
+    ("reserved", "I"),
 )
 SEGMENT = Layout(
     "mlf_segment",

@@ -271,7 +271,8 @@ class Snapshot:
         Keys: `recordings` (how many), `sampling` (a list of dicts with `mode`,
         `min_sample_interval`, `max_sample_interval`, `python_min_sample_interval`,
         `python_max_sample_interval` (None when Python's small objects are not sampled), `sample_bytes`,
-        `requested`, `python_requested` and `recordings`),
+        `requested`, `python_requested`, `native` (bool: whether allocations are sampled that do not come by Python's
+        allocators) and `recordings`),
         `samples` (taken in all), `live_samples`, `rows`, `dropped` (counter -> number, what answers
         lack), `counters` (the others that are not zero), `torn`, `incomplete` (list of str),
         `problems` (list of str), `coverage` (str), `out_of_reach` (list of dicts by the fields of
@@ -290,6 +291,7 @@ class Snapshot:
             law: tuple[Any, ...] = (
                 header.effective[:2], header.effective_sample_bytes, header.requested[:2], header.mode,
                 *((header.python_effective[:2], header.python_requested[:2]) if header.counts_python else (None, None)),
+                header.counts_native,
             )  # fmt: skip
             sampling[law] = sampling.get(law, 0) + 1
             if header.python:
@@ -310,9 +312,10 @@ class Snapshot:
                     "sample_bytes": sample_bytes,
                     "requested": tuple(requested),
                     "python_requested": python_requested,
+                    "native": native,
                     "recordings": number,
                 }
-                for (pair, sample_bytes, requested, mode, python_pair, python_requested), number in sampling.items()
+                for (pair, sample_bytes, requested, mode, python_pair, python_requested, native), number in sampling.items()
             ],
             "samples": sum(found.header.counters["samples"] for found in self.recordings),
             "live_samples": sum(len(found.live) for found in self.recordings),

@@ -22,6 +22,8 @@ PYTHON_STATES = (
     "frames not read, they were not what the interpreter itself says",
     "frames not read, switched off",
 )
+# Of native allocations, where they are left out.
+NOT_SAMPLED = "allocations not sampled: only what is asked for through Python's allocators is"
 _RELEASE_LEVELS = {0xA: "a", 0xB: "b", 0xC: "rc"}
 
 
@@ -74,6 +76,8 @@ class Header(NamedTuple):
     python_state: int
     python_requested: IntervalWord  # of Python's small-object domains
     python_effective: IntervalWord
+    native_state: int
+    reserved: int
 
     @classmethod
     def unpack(cls, page: bytes) -> "Header":
@@ -113,6 +117,11 @@ class Header(NamedTuple):
     def counts_python(self) -> bool:
         """Whether Python's small objects are sampled, by knobs of their own."""
         return self.python_state == layout.PYTHON_FRAMES and self.python_effective.max_sample_interval > 0
+
+    @property
+    def counts_native(self) -> bool:
+        """Whether allocations are sampled that do not come by Python's allocators, and mappings."""
+        return self.native_state == layout.NATIVE_SAMPLED
 
     @property
     def python_changed(self) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Copy = tuple[int, str]  # pid of the process that asked for it, where to
     # What a start did: whether it started, the knobs before it changed them, the copy it noted.
     Begun = tuple[bool, Optional[Knobs], Optional[Copy]]
+    # max_frames, native, python, and warnings of settings that do not fit.
+    Others = tuple[int, bool, bool, list[str]]
 
 MAX_FRAMES = 64
 
@@ -40,6 +42,7 @@ def start(
     python_max_sample_interval: int | None = None,
     sample_bytes: int | None = None,
     max_frames: int = MAX_FRAMES,
+    native: bool | None = None,
     python: bool | None = None,
     recording: PathLike | None = None,
     strict: bool = False,
@@ -60,6 +63,9 @@ def start(
         sample_bytes: mean bytes between byte samples, 0 (none) or at least 4096; `MEMLEAK_SAMPLE_BYTES`, else
             4 MiB.
         max_frames: most frames of a backtrace that are kept, 1 to 64.
+        native: False: of what asks for memory only Python's own allocators are sampled, all three, whatever the size;
+            neither what else asks malloc, nor operator new, nor mappings. None: unless `MEMLEAK_NATIVE=0` says so. A
+            recording keeps to what it began with.
         python: whether Python's frames are read and its small objects sampled; None: unless `MEMLEAK_PYTHON=0`
             says no. Decided once: a process in which they have been read goes on so.
         recording: where a copy of the recording is written at `stop()`, or when the interpreter ends: a
@@ -68,7 +74,7 @@ def start(
         strict: raise when tracing cannot be switched on, instead of one line on standard error.
 
     Raises:
-        ValueError: a bad value; nothing was changed.
+        ValueError: a bad value, or neither *native* nor *python*; nothing was changed.
         TypeError: *recording* is not a path.
         OSError: the directory for *recording* does not exist or is not writable; nothing was changed.
         CoreError: only with *strict*: this process cannot be traced, and why.
@@ -80,8 +86,8 @@ def start(
         python_max_sample_interval=python_max_sample_interval,
         sample_bytes=sample_bytes,
     )
-    _check_others(max_frames, python)
-    _start(knobs, max_frames, python, None if recording is None else _copy_target(recording), strict)
+    others = _others(max_frames, native, python)
+    _start(knobs, others, None if recording is None else _copy_target(recording), strict)
 
 
 def stop() -> None:
@@ -171,6 +177,7 @@ class tracing:
         python_max_sample_interval: int | None = None,
         sample_bytes: int | None = None,
         max_frames: int = MAX_FRAMES,
+        native: bool | None = None,
         python: bool | None = None,
         recording: PathLike | None = None,
         strict: bool = False,
@@ -183,16 +190,22 @@ class tracing:
             "python_max_sample_interval": python_max_sample_interval,
             "sample_bytes": sample_bytes,
         }
-        self._others = (max_frames, python, recording, strict)
+        self._others = {
+            "max_frames": max_frames,
+            "native": native,
+            "python": python,
+            "recording": recording,
+            "strict": strict,
+        }
         self._begun: list[Begun] = []
 
     def __enter__(self) -> None:
         """Switch tracing on."""
-        max_frames, python, recording, strict = self._others
         knobs = config.given(**self._knobs)
-        _check_others(max_frames, python)
+        others = _others(self._others["max_frames"], self._others["native"], self._others["python"])
+        recording = self._others["recording"]
         target = None if recording is None else _copy_target(recording)
-        self._begun.append(_start(knobs, max_frames, python, target, strict))
+        self._begun.append(_start(knobs, others, target, self._others["strict"]))
 
     def __exit__(self, *error: object) -> None:
         """Leave tracing as it was on entry."""
@@ -210,12 +223,10 @@ class tracing:
         """Return *function* wrapped: each of its calls is traced."""
         from functools import wraps
 
-        max_frames, python, recording, strict = self._others
-
         @wraps(function)
         def traced(*args: Any, **kwargs: Any) -> Any:
             # One of its own for each call: several may run at a time.
-            with tracing(**self._knobs, max_frames=max_frames, python=python, recording=recording, strict=strict):
+            with tracing(**self._knobs, **self._others):
                 return function(*args, **kwargs)
 
         return traced  # type: ignore[return-value]
@@ -224,10 +235,9 @@ class tracing:
 # -- starting and changing ---------------------------------------------------------------------------
 
 
-def _start(
-    knobs: Mapping[str, int], max_frames: int, python: bool | None, target: str | None, strict: bool
-) -> Begun:
+def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict: bool) -> Begun:
     """Start with arguments that were checked; *knobs* are those that were given."""
+    max_frames, native, python, ignored = others
     with own.lock:
         disabled = is_disabled()
         problem = "MEMLEAK_DISABLE is set" if disabled else ""
@@ -239,13 +249,12 @@ def _start(
                 problem = str(error)
         wanted, warnings = config.at_start(os.environ, knobs)
         if not problem:
-            looked_at = config.python_wanted(os.environ) if python is None else python
-            outcome = _native.start(*wanted, max_frames, looked_at)
+            outcome = _native.start(*wanted, max_frames, python, native)
             if outcome > 0:  # since we looked, by a call from C
                 return _join(knobs, target)
             problem = _native.why()
             if outcome == 0:
-                for words in [*warnings, problem]:
+                for words in [*warnings, *ignored, problem]:
                     tell(words)
                 return True, None, _note_copy(target)
         if strict:
@@ -288,11 +297,12 @@ def tell(words: str) -> None:
         pass  # there is none, or it is closed
 
 
-def _check_others(max_frames: int, python: bool | None) -> None:
-    if python is not None and not isinstance(python, bool):
-        raise ValueError(f"python must be True or False, not {python!r}")
+def _others(max_frames: int, native: bool | None, python: bool | None) -> Others:
+    """Return what a start is to be given beside the knobs, checked, with what the environment says."""
     if isinstance(max_frames, bool) or not isinstance(max_frames, int) or not 1 <= max_frames <= MAX_FRAMES:
         raise ValueError(f"max_frames must be a whole number from 1 to {MAX_FRAMES}, not {max_frames!r}")
+    found_native, found_python, ignored = config.sides(os.environ, native, python)
+    return max_frames, found_native, found_python, ignored
 
 
 # -- the copy ----------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ class RecordingWriter:
         python_state=0,
         python_requested=PYTHON_DEFAULT,
         python_effective=PYTHON_DEFAULT,
+        native_state=0,
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -81,6 +82,7 @@ class RecordingWriter:
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
             history_unit_cs=history_unit_cs, door=door, python_version=python_version,
             python_state=python_state, python_requested=python_requested, python_effective=python_effective,
+            native_state=native_state,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
@@ -268,5 +270,5 @@ class RecordingWriter:
         page += struct.pack("<QQII", h["heartbeat_cs"], h["stopped_at_cs"], self.overflow_row, h["door"])
         page += struct.pack("<64Q", *(self.counters[name] for name in COUNTERS), *([0] * (64 - len(COUNTERS))))
         python = h["python_version"], h["python_state"], h["python_requested"], h["python_effective"]
-        page += struct.pack("<IIQQ", *python)
+        page += struct.pack("<IIQQI", *python, h["native_state"])
         return page.ljust(4096, b"\0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 
@@ -10,6 +11,7 @@ import pytest
 from tracing import assert_consistent, run
 
 from memleak import recording
+from memleak.records import LiveSums
 
 
 @pytest.fixture
@@ -135,11 +137,28 @@ def test_application_does_not_notice(tracer, embedding, version, case):
         CASES[case](Kept(found), version)
 
 
-@pytest.mark.parametrize("version", ["3.12", "3.13"])
-def test_hooks_come_beside_other_interpreters(tracer, embedding, version):
-    """Ours are put in front of Python's allocators while an interpreter with a GIL of its own calls these."""
-    assert tracer.same(embedding(version), "put_back", mode="normal").returncode == 3
-    assert tracer.only().header.python.endswith(": frames read, sub-interpreters: native frames only")
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_hooks_come_beside_those_who_call(tracer, embedding, version, native):
+    """Ours are put in front of Python's allocators while threads without the GIL, interpreters with their own, call these."""
+    assert tracer.same(embedding(version), "put_back", mode="normal", env={"MEMLEAK_NATIVE": native}).returncode == 3
+    assert tracer.only().header.python.partition(",")[0].endswith(": frames read")
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_threads_that_ask_without_the_gil(tracer, embedding, version):
+    """Python's RAW domain by itself: every block in full mode, the right estimate in normal mode."""
+    for mode in ("full", "normal"):
+        assert tracer.same(embedding(version), "raw", mode=mode, env={"MEMLEAK_NATIVE": "0"}).returncode == 3
+        found = tracer.only()
+        live = sum((row.live for row in found.rows if row.mod_name == "pymem_raw" and row.live.bytes == 333 * row.live.samples), LiveSums())
+        if mode == "full":
+            assert live.samples == 20_000 and found.samples_lost == {}
+        else:
+            assert abs(live.est_count - 20_000) < 5.5 * math.sqrt(live.variance_count)
+            assert 0 < live.samples < 1000
+        assert not [row for row in found.rows if row.mod_name in ("glibc_malloc", "mmap") and row.alloc_samples]
+        tracer.forget()
 
 
 @pytest.mark.parametrize("version", compatenv.VERSIONS)

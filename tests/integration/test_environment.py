@@ -46,7 +46,7 @@ BAD = [
     ("MEMLEAK_MAX_SAMPLE_INTERVAL", "1e3"), ("MEMLEAK_MAX_SAMPLE_INTERVAL", "15"), ("MEMLEAK_MAX_SAMPLE_INTERVAL", "99999999999999999999999"),
     ("MEMLEAK_SAMPLE_BYTES", "4095"), ("MEMLEAK_SAMPLE_BYTES", "x"), ("MEMLEAK_SAMPLE_BYTES", "9999999999G"),
     ("MEMLEAK_ROOM", "1"), ("MEMLEAK_ROOM", "64T"), ("MEMLEAK_SEED", "abc"), ("MEMLEAK_SEED", "1K"), ("MEMLEAK_THREAD", "no"),
-    ("MEMLEAK_PYTHON", "off"), ("MEMLEAK_FOLLOW", "yes"), ("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", "0"),
+    ("MEMLEAK_PYTHON", "off"), ("MEMLEAK_NATIVE", "no"), ("MEMLEAK_FOLLOW", "yes"), ("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", "0"),
     ("MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL", "5000"), ("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", "255"), ("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", "1K"),
 ]  # fmt: skip
 
@@ -95,6 +95,23 @@ def test_each_bad_setting_has_its_line(tracer, settings):
     done = tracer.run(settings, env=bad)
     assert sorted(line.split()[1] for line in done.stderr.splitlines()) == sorted(bad)
     assert done.returncode == 0
+
+
+def test_not_both_sides_are_left_out(tracer, settings):
+    """Something is recorded all the same, and one line says why, once for all that is executed."""
+    neither = {"MEMLEAK_NATIVE": "0", "MEMLEAK_PYTHON": "0"}
+    done = tracer.run("sh", "-c", f"{settings} > /dev/null; exec {settings}", env=neither)
+    assert done.returncode == 0
+    one_line(done.stderr, "MEMLEAK_NATIVE", "MEMLEAK_PYTHON")
+    assert [found.header.counts_native for found in tracer.recordings()] == [True, True, True]
+
+
+def test_python_alone_in_a_program_without_it(tracer, settings):
+    """It runs as ever, and nothing is recorded."""
+    done = tracer.run(settings, env={"MEMLEAK_NATIVE": "0"})
+    assert (done.returncode, done.stderr) == (0, "")
+    found = tracer.only(settings)
+    assert not found.header.counts_native and found.header.counters["samples"] == 0 and found.samples_lost == {}
 
 
 @pytest.mark.parametrize(

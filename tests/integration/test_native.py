@@ -46,6 +46,33 @@ def test_preloaded_process_meets_the_same_core(core_path, runtime_directory):
     assert (second, third) == ("1", "True")
 
 
+WITHOUT_PYTHON = """
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char **argv)
+{
+	void *core = dlopen(argv[1], RTLD_NOW);
+	int (*start)() = dlsym(core, "memleak_start");
+	const char *(*why)(void) = dlsym(core, "memleak_why");
+	for (int n = 0; n < 3; n++) {
+		int result = start(16, 256, 256, 4096, 0ULL, 64, n > 0, n > 1);
+		printf("%d %s\\n", result, why());
+	}
+	return argc != 2;
+}
+"""
+
+
+def test_start_with_nothing_to_record(core_path, compiled, runtime_directory):
+    """Neither side, or Python's alone where there is no interpreter to be looked at: it says so and does not start."""
+    program = compiled(WITHOUT_PYTHON, "-ldl", "-w", name="without_python")
+    done = subprocess.run([program, core_path], capture_output=True, text=True, check=True)
+    neither, no_python, both = done.stdout.splitlines()
+    assert neither.startswith("-1 python and native must not both be 0")
+    assert no_python.startswith("-1 native allocations are not to be sampled")
+    assert both == "0 "
+
+
 def test_own_snapshot_without_tracing_says_what_to_do():
     """A TargetError with the remedy."""
     import memleak

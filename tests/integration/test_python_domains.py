@@ -15,7 +15,7 @@ from memleak.records import RecordedRow
 PROGRAM = PROGRAMS / "python_domains.py"
 
 
-def ledger_and_recording(tracer, python: str, **environment: str) -> tuple[dict[str, list[int]], recording.Recording]:
+def ledger_and_recording(tracer, python: str, **environment: str | None) -> tuple[dict[str, list[int]], recording.Recording]:
     """Run the program in full mode; return what it says it holds, and the recording of that moment."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with tracer.start(python, PROGRAM, env=environment, **pipes) as started:
@@ -36,19 +36,15 @@ def held(rows: list[RecordedRow]) -> tuple[int, int]:
     return sum(row.live.samples for row in rows), sum(row.live.bytes for row in rows)
 
 
-@pytest.mark.parametrize("version", compatenv.VERSIONS)
-@pytest.mark.parametrize("allocator", ["pymalloc", "malloc", "debug"])
-def test_each_block_is_counted_once(tracer, version, allocator):
-    """In full mode the rows of a function hold what it holds: not half of it, not twice."""
-    python = compatenv.interpreter(version)
-    if python is None:
-        pytest.skip(f"no CPython {version} on this machine")
-    ledger, found = ledger_and_recording(tracer, python, PYTHONMALLOC=allocator)
-    rows = [row for row in found.rows if row.live.samples]
+PYTHON = {"pymalloc_obj", "pymalloc_mem"}
+
+
+def assert_python_is_counted_once(found: recording.Recording, ledger: dict[str, list[int]], allocator: str | None) -> None:
+    """The rows of a function hold what it holds: not half of it, not twice."""
+    rows = [row for row in found.rows if row.live.samples and row.mod_name != "mmap"]
     for function in ("text", "large"):
         count, size = ledger[function]
-        mine = [row for row in rows if made_in(row, function) and row.mod_name in ("pymalloc_obj", "pymalloc_mem")]
-        found_count, found_size = held(mine)
+        found_count, found_size = held([row for row in rows if made_in(row, function) and row.mod_name in PYTHON])
         slack = 64  # the list's array, grown a few times; what is alive on the way
         # Debug hooks put 24 bytes around a request, and 24 more when pymalloc passes it on to the raw domain.
         extra = (48 if allocator == "debug" else 0) * count + (9 * count * 2 + 4096)
@@ -57,8 +53,43 @@ def test_each_block_is_counted_once(tracer, version, allocator):
     # pymalloc asks malloc for one byte instead.
     empty = [row for row in rows if made_in(row, "nothing") and row.live.bytes <= row.live.samples]
     assert held(empty)[0] == ledger["nothing"][0]
-    assert {row.mod_name for row in empty} == {"pymalloc_mem", "pymalloc_obj"}
+    assert {row.mod_name for row in empty} == PYTHON
+
+
+def assert_held_outside(found: recording.Recording, function: str, mod_name: str, expected: list[int], debug: bool) -> None:
+    """The rows of a function hold what it asked a domain for, debug hooks' 24 bytes for each block added."""
+    count, size = expected
+    rows = [row for row in found.rows if made_in(row, function) and row.mod_name == mod_name]
+    assert held(rows) == (count, size + 24 * count * debug)
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+@pytest.mark.parametrize("allocator", ["pymalloc", "malloc", "debug"])
+def test_each_block_is_counted_once(tracer, version, allocator):
+    """In full mode, whatever allocators the interpreter begins with."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    ledger, found = ledger_and_recording(tracer, python, PYTHONMALLOC=allocator)
+    assert_python_is_counted_once(found, ledger, allocator)
+    assert_held_outside(found, "raw", "glibc_malloc", ledger["raw"], allocator == "debug")
+    assert_held_outside(found, "native", "glibc_malloc", ledger["native"], False)
     assert found.samples_lost.keys() == {"displaced"}  # the interpreter began without our hooks, see the program
+
+
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+@pytest.mark.parametrize("allocator", [None, "malloc", "debug"])
+def test_python_alone(tracer, version, allocator):
+    """Of native allocations nothing is recorded; of Python's the same as otherwise, and what asks its RAW domain by that name."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    ledger, found = ledger_and_recording(tracer, python, PYTHONMALLOC=allocator, MEMLEAK_NATIVE="0")
+    assert not found.header.counts_native
+    assert_python_is_counted_once(found, ledger, allocator)
+    assert_held_outside(found, "raw", "pymem_raw", ledger["raw"], allocator == "debug")
+    assert not [row for row in found.rows if row.mod_name not in {*PYTHON, "pymem_raw"} and row.alloc_samples]
+    assert found.samples_lost.keys() == ({"displaced"} if allocator else set())
 
 
 def test_arenas_are_not_added(tracer):

@@ -32,7 +32,7 @@ core = ctypes.PyDLL(sys.argv[1])
 class Service:
     def __init__(self, begin):
         if begin:
-            assert core.memleak_start(1, 1, 1, 1, ctypes.c_ulonglong(0), 64, 1) == 0
+            assert core.memleak_start(1, 1, 1, 1, ctypes.c_ulonglong(0), 64, 1, 1) == 0
 def begin():
     for n in range(100):
         Service(n == 99)
@@ -48,7 +48,7 @@ class Last:
     def __init__(self):
         self.me = self
     def __del__(self):
-        assert core.memleak_start(1, 1, 1, 1, ctypes.c_ulonglong(0), 64, 1) == 0
+        assert core.memleak_start(1, 1, 1, 1, ctypes.c_ulonglong(0), 64, 1, 1) == 0
         begun.append(sys._getframe(1).f_code.co_name)
 def with_cells(a):
     return lambda: a

@@ -37,7 +37,7 @@ print(len(kept), json.dumps([1, {"a": None}]))
 START = """
 import ctypes, sys
 def start():
-    assert ctypes.PyDLL(sys.argv[1]).memleak_start(1, 1, 1, 1, ctypes.c_ulonglong(0), 64, 1) == 0
+    assert ctypes.PyDLL(sys.argv[1]).memleak_start(1, 1, 1, 1, ctypes.c_ulonglong(0), 64, 1, 1) == 0
 start()
 """
 REASON = "frames not read, they were not what the interpreter itself says"

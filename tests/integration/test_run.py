@@ -403,5 +403,33 @@ def test_python_knobs_reach_the_program(runtime_directory, options, variables, i
         assert found.header.python.endswith("switched off")
     else:
         assert found.header.python_requested[:2] == found.header.python_effective[:2] == intervals
+    assert found.header.counts_native
     taken = sum(row.alloc_samples for row in found.rows if row.mod_name == "pymalloc_obj")
     assert (taken > 0) == (intervals not in (None, (10_000, 10_000)))
+
+
+@pytest.mark.parametrize(("options", "variables"), [(["--no-native"], {}), ([], {"MEMLEAK_NATIVE": "0"})])
+def test_python_alone(runtime_directory, options, variables):
+    """Through a shell as well; the summary says that native allocations are not in it."""
+    command = ["sh", "-c", f'exec {sys.executable} -c "{OBJECTS}; text = bytes(100_000)"']
+    done = run("--min", "1", "--max", "1", *options, *command, env={**os.environ, **variables})
+    assert done.returncode == 0
+    assert "; native allocations not sampled: only what is asked for through Python's allocators is\n" in done.stderr
+    found = [recording.load(path) for path in runtime_directory.glob("*.mlrec")]
+    names = {row.mod_name for one in found for row in one.rows if row.alloc_samples}
+    assert names == {"pymalloc_obj", "pymalloc_mem", "pymem_raw"}
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        (["--no-native", "--no-python"], {}),
+        (["--no-native"], {"MEMLEAK_PYTHON": "0"}),
+        (["--no-python"], {"MEMLEAK_NATIVE": "0"}),
+    ],
+)
+def test_nothing_to_record_is_a_usage_error(runtime_directory, options, variables):
+    """Nothing is started."""
+    done = run(*options, "sh", "-c", "echo started", env={**os.environ, **variables})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing would be recorded" in done.stderr and done.stderr.count("\n") == 1

@@ -73,6 +73,18 @@ def test_status_says_whether_frames_are_read(path, tmp_path, capsys):
     assert json.loads(shown(capsys, "status", str(tmp_path / "other.mlrec"), "--json"))[0]["python"] is None
 
 
+def test_native_allocations_that_are_not_sampled(tmp_path, capsys):
+    """Status and every answer say so."""
+    for state, said in ((0, False), (1, True)):
+        path = tmp_path / f"native{state}.mlrec"
+        path.write_bytes(RecordingWriter(python_version=0x030A0DF0, python_state=1, native_state=state).bytes())
+        assert ("\nnative     allocations not sampled: " in shown(capsys, "status", str(path))) == said
+        assert json.loads(shown(capsys, "status", str(path), "--json"))[0]["counts_native"] is not said
+        assert ("; native allocations not sampled: " in shown(capsys, "top", str(path), "--no-symbols")) == said
+        answer = json.loads(shown(capsys, "top", str(path), "--no-symbols", "--json"))
+        assert [law["native"] for law in answer["footer"]["sampling"]] == [not said]
+
+
 def test_status_shows_pythons_knobs(path, tmp_path, capsys):
     """Where they are in force; in JSON always."""
     out = shown(capsys, "status", path)

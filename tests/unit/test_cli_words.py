@@ -152,6 +152,7 @@ def test_run_hands_its_knobs_to_the_core(monkeypatch):
         "MEMLEAK_PYTHON": "0",
     }
     assert run.knob_variables(run._parser().parse_args([])) == {}
+    assert run.knob_variables(run._parser().parse_args(["--no-native"])) == {"MEMLEAK_NATIVE": "0"}
     # The environment decides what is not said here.
     monkeypatch.setenv("MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL", "300")
     options = run._parser().parse_args(["--python-min", "400"])

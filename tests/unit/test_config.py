@@ -227,7 +227,31 @@ def test_python_intervals_at_start():
         at_start(environ, {"python_min_sample_interval": 9, "python_max_sample_interval": 8})
 
 
-def test_python_wanted():
-    """Only 0 switches it off."""
-    assert [config.python_wanted({"MEMLEAK_PYTHON": word}) for word in ("0", "", "1")] == [False, True, True]
-    assert config.python_wanted({})
+def test_sides():
+    """Only 0 leaves one out; the program's word counts more than the environment's."""
+    for name, place in (("MEMLEAK_NATIVE", 0), ("MEMLEAK_PYTHON", 1)):
+        assert [config.sides({name: word}, None, None)[place] for word in ("0", " 0\n", "", "1", "off")] == [False] * 2 + [True] * 3
+        assert all(config.sides({name: word}, True, True) == (True, True, []) for word in ("0", "1"))
+    assert config.sides({}, None, None) == config.sides({}, True, None) == (True, True, [])
+    assert config.sides({}, False, None) == (False, True, [])
+    assert config.sides({}, None, False) == (True, False, [])
+
+
+def test_something_is_left_to_record():
+    """Both sides left out by the program is an error; by it and the environment, or by that alone, a warning."""
+    with pytest.raises(ValueError, match="native and python"):
+        config.sides({}, False, False)
+    for bad in (0, 1, "no"):
+        with pytest.raises(ValueError, match="native must be"):
+            config.sides({}, bad, None)
+        with pytest.raises(ValueError, match="python must be"):
+            config.sides({}, None, bad)
+    neither = {"MEMLEAK_NATIVE": "0", "MEMLEAK_PYTHON": "0"}
+    cases = (
+        (neither, None, None, (True, False), "MEMLEAK_NATIVE ignored: MEMLEAK_PYTHON is 0, too, "),
+        (neither, None, False, (True, False), "MEMLEAK_NATIVE ignored: python is False, "),
+        (neither, False, None, (False, True), "MEMLEAK_PYTHON ignored: native is False, "),
+    )
+    for environ, native, python, expected, words in cases:
+        *found, (warning,) = config.sides(environ, native, python)
+        assert tuple(found) == expected and warning.startswith(words)

@@ -361,6 +361,14 @@ def test_doctor_states_door_and_sums(tmp_path, door, words):
     )
 
 
+def test_doctor_says_that_native_allocations_are_not_sampled(tmp_path):
+    """By whose wish."""
+    for state in (0, 1):
+        details = [detail for level, detail in recorded_findings(tmp_path, native_state=state) if level == "ok"]
+        found = [detail for detail in details if detail.startswith("native allocations not sampled")]
+        assert len(found) == state and all("MEMLEAK_NATIVE=0" in detail for detail in found)
+
+
 def test_doctor_names_what_is_out_of_reach():
     """A warning for each object, then the summary."""
     from memleak.cli import doctor_process

@@ -41,6 +41,8 @@ BAD_START = [
     *({"max_frames": bad} for bad in (0, 65, None)),
     *({"recording": bad} for bad in ("", "a\0b")),
     *({"python": bad} for bad in (0, 1, "no")),
+    *({"native": bad} for bad in (0, 1, "no")),
+    {"native": False, "python": False},
 ]
 
 
@@ -268,6 +270,92 @@ def test_python_is_looked_at_unless_told_not_to(place, arguments, environ, looke
     names = {row.mod_name for row in found.rows if row.alloc_samples}
     assert "glibc_malloc" in names and ("pymalloc_obj" in names) == looked_at
     assert any(row.python_stack for row in found.rows) == looked_at
+
+
+PYTHON = {"pymalloc_obj", "pymalloc_mem", "pymem_raw"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "sampled"),
+    [
+        ("", {"MEMLEAK_NATIVE": "1"}, True),
+        ("", {"MEMLEAK_NATIVE": "0"}, False),
+        ("native=False", {}, False),
+        ("native=True", {"MEMLEAK_NATIVE": "0"}, True),
+    ],
+)
+def test_native_is_sampled_unless_told_not_to(place, arguments, environ, sampled):
+    """Python's objects are, whatever their size; status() says so."""
+    code = f"""
+    memleak.start(1, 1{", " * bool(arguments)}{arguments})
+    held, objects = keep(100), [bytes(n) for n in range(2000)]
+    memleak.stop()
+    status = memleak.status()
+    assert ("\\nnative     allocations not sampled" in str(status)) == (status.live_malloc is None)
+    print(status.counts_native, status.counts_python, status.live_malloc is None, status.exact)
+    """
+    assert said(code, **environ) == f"{sampled} True {not sampled} True\n"
+    (found,) = recordings(place)
+    names = {row.mod_name for row in found.rows if row.alloc_samples}
+    assert ("glibc_malloc" in names) == sampled
+    assert sampled or names <= PYTHON
+    large = [row for row in found.rows if row.mod_name == "pymalloc_obj" and row.live.bytes > 600 * row.live.samples > 0]
+    assert sum(row.live.samples for row in large) >= 1400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "words"),
+    [
+        ("", {"MEMLEAK_NATIVE": "0", "MEMLEAK_PYTHON": "0"}, "MEMLEAK_NATIVE ignored"),
+        ("python=False", {"MEMLEAK_NATIVE": "0"}, "MEMLEAK_NATIVE ignored"),
+        ("native=False", {"MEMLEAK_PYTHON": "0"}, "MEMLEAK_PYTHON ignored"),
+    ],
+)
+def test_environment_does_not_leave_nothing(arguments, environ, words):
+    """What would leave nothing to record is left out, with one line."""
+    code = f"""
+    memleak.start({arguments})
+    status = memleak.status()
+    print(status.counts_native, status.counts_python)
+    """
+    done = python(code, **environ)
+    assert done.returncode == 0 and done.stderr.startswith(f"memleak: {words}") and done.stderr.count("\n") == 1
+    assert done.stdout == ("False True\n" if "native" in arguments else "True False\n")
+
+
+def test_each_recording_keeps_to_its_side(place):
+    """One after another, each has what it was asked for, whatever hooks are left of those before; so has a child."""
+    code = """
+    def allocate():
+        raw = ctypes.pythonapi.PyMem_RawMalloc
+        raw.restype, raw.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        return keep(100), [raw(5000 + n) for n in range(100)]
+
+    held = []
+    with memleak.tracing(1, 1, native=False):
+        held.append(allocate())
+        child = os.fork()
+        if child == 0:
+            held.append(allocate())
+            print("child", memleak.is_running(), memleak.status().counts_native, flush=True)
+            memleak.stop()
+            os._exit(0)
+        os.waitpid(child, 0)
+    for native in (True, False):
+        memleak.start(1, 1, native=native)
+        held.append(allocate())
+        memleak.start(native=not native)  # too late for this one
+        memleak.stop()
+        print(memleak.status().counts_native)
+    """
+    assert said(code) == "child True False\nTrue\nFalse\n"
+    first, _, second, third = recordings(place)
+    for found, native in ((first, False), (second, True), (third, False)):
+        names = {row.mod_name for row in found.rows if row.alloc_samples}
+        assert found.header.counts_native == native
+        assert ("glibc_malloc" in names, "pymem_raw" in names) == (native, not native)
+        asked = {row.mod_name for row in found.rows if row.live.bytes > 4990 * row.live.samples > 0 and row.live.samples == 100}
+        assert asked == {"glibc_malloc" if native else "pymem_raw"}
 
 
 def test_knobs_changed_from_outside_are_kept():

@@ -176,7 +176,7 @@ def _environment() -> Iterator[Finding]:
         yield Finding("fail", "environment", "MEMLEAK_DISABLE is set: nothing is traced; unset it")
     from .. import config
 
-    for warning in config.from_environment(os.environ)[1]:
+    for warning in [*config.from_environment(os.environ)[1], *config.sides(os.environ, None, None)[2]]:
         yield Finding("warn", "environment", warning)
     limited = limit_obstacle()
     if limited is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from .. import _native, coverage, layout, linkmaps, loaded, locate, recording
 from ..errors import MemleakError
 from ..names import LIBRARY
+from ..records import NOT_SAMPLED
 from . import program
 from .common import DOORS
 from .doctor import Finding
@@ -88,6 +89,8 @@ def _recording(pid: int, subject: str, paths: list[str], is_loaded: bool) -> Ite
     if header.python:
         level = "ok" if header.python_state in (layout.PYTHON_FRAMES, layout.PYTHON_OFF) else "warn"
         yield Finding(level, subject, f"Python {header.python}")
+    if not header.counts_native:
+        yield Finding("ok", subject, f"native {NOT_SAMPLED} (native=False, --no-native or MEMLEAK_NATIVE=0)")
     lost = {name: header.counters[name] for name in LOST if header.counters.get(name)}
     for name, count in lost.items():
         yield Finding("warn", subject, f"counter {name} = {count}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..config import mode_of
 from ..mixing import summary
+from ..records import NOT_SAMPLED
 from ..units import size as size
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def footer(snapshot: Snapshot) -> list[str]:
             words += f", every {law['min_sample_interval']}…{law['max_sample_interval']} allocations"
             words += f" and every {size(law['sample_bytes'])}" if law["sample_bytes"] else ""
         words += _python_law(law)
+        words += "" if law["native"] else f"; native {NOT_SAMPLED}"
         if law["recordings"] > 1:
             words += f" ({law['recordings']} recordings)"
         lines.append(f"sampling: {words}")

@@ -91,9 +91,13 @@ def knob_variables(options: Namespace) -> dict[str, str]:
     """Return the environment variables that hand the given options to the core."""
     found = mode_variable(options)
     found.update((f"MEMLEAK_{knob.upper()}", str(value)) for knob, value in knobs.given(options).items())
-    if not options.python:
-        found["MEMLEAK_PYTHON"] = "0"
+    found.update(sides(options))
     return found
+
+
+def sides(options: Namespace) -> dict[str, str]:
+    """Return the environment variables that leave out a side that the options leave out."""
+    return {f"MEMLEAK_{name.upper()}": "0" for name in ("native", "python") if not getattr(options, name)}
 
 
 def mode_variable(options: Namespace) -> dict[str, str]:
@@ -114,6 +118,12 @@ def _parser() -> Parser:
         dest="python",
         action="store_false",
         help="do not read Python's frames, do not sample its small objects",
+    )
+    parser.add_argument(
+        "--no-native",
+        dest="native",
+        action="store_false",
+        help="sample only what is asked for through Python's allocators",
     )
     parser.add_argument(
         "-o",
@@ -141,6 +151,12 @@ def _check(options: Namespace, words: Sequence[str]) -> None:
             config.changed(config.DEFAULTS, {**found, **given})
         except ValueError as error:
             raise UsageError(str(error)) from None
+    if not (options.native and options.python):
+        surroundings = {**os.environ, **sides(options)}
+        if config.sides(surroundings, None, None)[2]:
+            other = "--no-python" if not options.python else "MEMLEAK_PYTHON=0"
+            this = "--no-native" if not options.native else "MEMLEAK_NATIVE=0"
+            raise UsageError(f"{this} and {other}: nothing would be recorded; leave out one of them")
     if options.output is not None:
         _check_output(options.output)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import control, locate, query, recording
+from ..records import NOT_SAMPLED
 from . import render
 from .common import DOORS, Parser, add_target
 from .set import as_json, describe
@@ -40,6 +41,7 @@ def look(path: Any) -> dict[str, Any]:
     return {
         **as_json(knobs),
         "counts_python": knobs.counts_python,
+        "counts_native": header.counts_native,
         "command": header.command,
         "host": header.host_name,
         "state": "unknown" if alive is None else state,
@@ -67,6 +69,7 @@ def _words(one: dict[str, Any]) -> list[str]:
         f"recording  {one['path']}",
         *([f"door       {DOORS[one['door']]}"] if one["door"] in DOORS else []),
         *([f"python     {one['python']}"] if one["python"] else []),
+        *([] if one["counts_native"] else [f"native     {NOT_SAMPLED}"]),
         f"requested  {describe(Knobs(**one['requested']), python=one['counts_python'])}",
         f"effective  {describe(Knobs(**one['effective']), python=one['counts_python'])}",
         *([f"           {one['note']}"] if one["note"] and one["state"] == "running" else []),

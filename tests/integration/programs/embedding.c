@@ -1,7 +1,7 @@
 // An application that brings CPython with it: starts and ends it again and again, with threads and interpreters of its own.
 //
-// Usage: embedding again | daemons | released | leaving | interpreters | own_gil | put_back | in_front | replaced. What it prints
-// does not depend on chance.
+// Usage: embedding again | daemons | released | leaving | interpreters | own_gil | raw | put_back | in_front | replaced. What it
+// prints does not depend on chance.
 #include <Python.h>
 
 #include <dlfcn.h>
@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 
 static void *volatile kept[4096], *volatile work; // blocks the compiler may not do without
 static int n_kept, stage; // stage: how far two threads have come together
@@ -361,7 +363,7 @@ static void *run_for_ever(void *result)
 {
 	*(int *)result = run_own_gil("import host\n"
 				     "host.step()\n"
-				     "while not host.reached(3):\n"
+				     "while not host.reached(10):\n"
 				     "    kept = [(i, str(i) * (i % 40), [i]) for i in range(100)]\n");
 	return NULL;
 }
@@ -388,34 +390,75 @@ static void own_gil(void)
 	finish();
 }
 
-// The allocators that the interpreter chose are put back again and again, beside interpreters that use them.
+// ---- threads that ask domain RAW -----------------------------------------------------------------------
+
+enum { RAW_THREADS = 4, RAW_BLOCKS = 5000 };
+static void *raw_kept[RAW_THREADS][RAW_BLOCKS];
+
+static void *keep_raw(void *mine)
+{
+	void **block = mine;
+	for (int i = 0; i < RAW_BLOCKS; i++) {
+		block[i] = PyMem_RawRealloc(i % 2 ? PyMem_RawMalloc(50) : NULL, 333);
+		PyMem_RawFree(PyMem_RawCalloc(10, 20));
+	}
+	return NULL;
+}
+
+// They have nothing to do with the interpreter and its lock.
+static void raw(void)
+{
+	pthread_t threads[RAW_THREADS];
+	begin();
+	for (int i = 0; i < RAW_THREADS; i++)
+		pthread_create(&threads[i], NULL, keep_raw, raw_kept[i]);
+	churn("beside", 3000);
+	for (int i = 0; i < RAW_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	finish();
+}
+
+static void *use_raw(void *unused)
+{
+	__atomic_fetch_add(&stage, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&stage, __ATOMIC_SEQ_CST) < 10)
+		PyMem_RawFree(PyMem_RawRealloc(PyMem_RawMalloc(50), 100));
+	return unused;
+}
+
+// The allocators that the interpreter chose are put back again and again, beside threads that use them.
 static void put_back_usual(void)
 {
-#if PY_VERSION_HEX >= 0x030c0000
-	PyMemAllocatorEx usual[2];
+	PyMemAllocatorEx usual[3];
+	pthread_t user;
 	PyPreConfig config;
 	PyPreConfig_InitPythonConfig(&config);
 	config.allocator = PYMEM_ALLOCATOR_PYMALLOC; // nobody stands in front of these
 	if (PyStatus_Exception(Py_PreInitialize(&config)))
 		exit(8);
-	PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &usual[0]);
-	PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &usual[1]);
-#endif
+	for (int i = 0; i < 3; i++)
+		PyMem_GetAllocator(domains[i], &usual[i]);
 	begin();
+	pthread_create(&user, NULL, use_raw, NULL);
+	int users = 1;
 #if PY_VERSION_HEX >= 0x030c0000
 	pthread_t threads[2];
 	int results[2];
 	PyThreadState *state = PyEval_SaveThread();
 	for (int i = 0; i < 2; i++)
 		pthread_create(&threads[i], NULL, run_for_ever, &results[i]);
-	await(2);
+	await(users += 2);
 	PyEval_RestoreThread(state);
+#endif
+	await(users);
 	for (int i = 0; i < 10000; i++) {
-		PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &usual[0]);
-		PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &usual[1]);
+		for (int domain = 0; domain < 3; domain++)
+			PyMem_SetAllocator(domains[domain], &usual[domain]);
 		dlsym(RTLD_DEFAULT, "no_such_function"); // whoever looks at what is loaded does so now
 	}
-	reach(3);
+	reach(10);
+	pthread_join(user, NULL);
+#if PY_VERSION_HEX >= 0x030c0000
 	state = PyEval_SaveThread();
 	for (int i = 0; i < 2; i++) {
 		pthread_join(threads[i], NULL);
@@ -428,7 +471,6 @@ static void put_back_usual(void)
 
 // ---- allocators of the application's own ---------------------------------------------------------------
 
-static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 static PyMemAllocatorEx before[3];
 static long calls;
 
@@ -566,7 +608,7 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} cases[] = {
 	    {"again", again}, {"daemons", daemons}, {"released", released}, {"leaving", leaving}, {"interpreters", interpreters},
-	    {"own_gil", own_gil}, {"put_back", put_back_usual}, {"in_front", in_front}, {"replaced", replaced},
+	    {"own_gil", own_gil}, {"raw", raw}, {"put_back", put_back_usual}, {"in_front", in_front}, {"replaced", replaced},
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	PyImport_AppendInittab("host", init_host);

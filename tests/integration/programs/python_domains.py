@@ -5,6 +5,7 @@ first import of an extension module on.
 """
 
 import ctypes
+import mmap
 import os
 import sys
 
@@ -29,9 +30,9 @@ def large():
     return [bytes(1000 + n) for n in range(COUNT)]
 
 
-def function(name, *types):
-    """Return a function of the interpreter that hands out blocks; no block is 0."""
-    found = getattr(ctypes.pythonapi, name)
+def function(name, *types, library=ctypes.pythonapi):
+    """Return a function that hands out blocks, called with the GIL if it is of the interpreter's; no block is 0."""
+    found = getattr(library, name)
     found.argtypes, found.restype = types, ctypes.c_void_p
     return found
 
@@ -41,6 +42,12 @@ mem_malloc = function("PyMem_Malloc", bytes_type)
 object_malloc = function("PyObject_Malloc", bytes_type)
 mem_calloc = function("PyMem_Calloc", bytes_type, bytes_type)
 mem_realloc = function("PyMem_Realloc", ctypes.c_void_p, bytes_type)
+raw_malloc = function("PyMem_RawMalloc", bytes_type)
+everything = ctypes.CDLL(None)  # whose functions are called without the GIL
+free_malloc = function("PyMem_RawMalloc", bytes_type, library=everything)
+free_calloc = function("PyMem_RawCalloc", bytes_type, bytes_type, library=everything)
+free_realloc = function("PyMem_RawRealloc", ctypes.c_void_p, bytes_type, library=everything)
+c_malloc = function("malloc", bytes_type, library=everything)
 
 
 def nothing():
@@ -51,14 +58,29 @@ def nothing():
     return found
 
 
+def raw():
+    """From the allocator that needs no GIL, 101 to 2,000 bytes each, with it and without."""
+    found = []
+    for n in range(100, 100 + COUNT // 4):
+        found += raw_malloc(n + 1), free_malloc(n), free_calloc(n, 2), free_realloc(free_malloc(50), n)
+    return found
+
+
+def native():
+    """Not from Python's allocators at all."""
+    return [c_malloc(100 + n) for n in range(COUNT)], mmap.mmap(-1, 1 << 20)
+
+
 def main():
-    for make in (small, text, large, nothing):
+    for make in (small, text, large, nothing, raw, native):
         kept.append(make())
     header = sys.getsizeof(b"")
     print(
         "text", COUNT, sum(sys.getsizeof(s) for s in kept[1]),
         "large", COUNT, sum(header + len(b) for b in kept[2]),
         "nothing", len(kept[3]), 0,
+        "raw", len(kept[4]), sum(5 * n + 1 for n in range(100, 100 + COUNT // 4)),
+        "native", COUNT, sum(100 + n for n in range(COUNT)),
         flush=True,
     )  # fmt: skip
     sys.stdin.read()

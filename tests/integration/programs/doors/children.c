@@ -91,7 +91,7 @@ static void stop(void)
 
 static void start(void)
 {
-	CHECK(api_start(1, 1, 1, 1, 0, 64, 1) >= 0);
+	CHECK(api_start(1, 1, 1, 1, 0, 64, 1, 1) >= 0);
 	CHECK(api_state() == RECORDING);
 }
 
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
 	api_state = (__typeof__(api_state))symbol(core, "memleak_state");
 	api_why = (__typeof__(api_why))symbol(core, "memleak_why");
 	api_recording_path = (__typeof__(api_recording_path))symbol(core, "memleak_recording_path");
-	CHECK(api_start(16, 256, 256, 4096, 4 << 20, 64, 1) >= 0);
+	CHECK(api_start(16, 256, 256, 4096, 4 << 20, 64, 1, 1) >= 0);
 	int rounds = atoi(argv[2]), good = 0;
 	for (int i = 0; i < rounds * CASES; i++) {
 		next();

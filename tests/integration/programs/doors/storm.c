@@ -121,8 +121,8 @@ static int descriptors(void)
 
 static void toggle(int i)
 {
-	CHECK(api_start(i % 2 ? 1 : 16, i % 2 ? 1 : 256, 256, 4096, 4 << 20, 64, 1) == 0);
-	CHECK(api_state() == 1 && api_start(1, 1, 1, 1, 0, 64, 1) == 1);
+	CHECK(api_start(i % 2 ? 1 : 16, i % 2 ? 1 : 256, 256, 4096, 4 << 20, 64, 1, 1) == 0);
+	CHECK(api_state() == 1 && api_start(1, 1, 1, 1, 0, 64, 1, 1) == 1);
 	if (i % 3 == 0)
 		CHECK(api_configure(1, 1, 1, 1, 0) == 0);
 	if (i % 5 == 0)
@@ -150,7 +150,7 @@ static void find_core(const char *path)
 	api_recording_path = (__typeof__(api_recording_path))symbol(core, "memleak_recording_path");
 }
 
-static void start_in_full(void) { CHECK(api_start(1, 1, 1, 1, 0, 64, 1) == 0); }
+static void start_in_full(void) { CHECK(api_start(1, 1, 1, 1, 0, 64, 1, 1) == 0); }
 
 // The loaders get so much further.
 static void wait_for_loads(int more)
