@@ -315,7 +315,8 @@ class Snapshot:
                     "native": native,
                     "recordings": number,
                 }
-                for (pair, sample_bytes, requested, mode, python_pair, python_requested, native), number in sampling.items()
+                for law, number in sampling.items()
+                for pair, sample_bytes, requested, mode, python_pair, python_requested, native in [law]
             ],
             "samples": sum(found.header.counters["samples"] for found in self.recordings),
             "live_samples": sum(len(found.live) for found in self.recordings),

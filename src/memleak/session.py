@@ -183,14 +183,14 @@ class tracing:
         strict: bool = False,
     ) -> None:
         """Note the arguments; nothing happens before entry."""
-        self._knobs = {
+        self._knobs: dict[str, Any] = {
             "min_sample_interval": min_sample_interval,
             "max_sample_interval": max_sample_interval,
             "python_min_sample_interval": python_min_sample_interval,
             "python_max_sample_interval": python_max_sample_interval,
             "sample_bytes": sample_bytes,
         }
-        self._others = {
+        self._others: dict[str, Any] = {
             "max_frames": max_frames,
             "native": native,
             "python": python,

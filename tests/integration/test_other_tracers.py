@@ -189,7 +189,7 @@ def objects(door, tmp_path):
 
 @pytest.mark.parametrize("order", ["tracemalloc+ memleak+", "memleak+ tracemalloc+"])
 def test_blocks_that_grow_under_tracemalloc(objects, order):
-    """It notes each block that it hands out, by malloc. A block that was moved is counted all the same, its note is not Python's."""
+    """It notes by malloc what it hands out. A block that was moved is counted all the same, and its note is not Python's."""
     found = objects(f"{order} grow look:end")
     lists = [row.live for row in found.rows("end", "grow") if row.mod_name == "pymalloc_mem" and row.live.samples > 1]
     assert Sum(sum(live.samples for live in lists), sum(live.bytes for live in lists)) == found.held["grow"]
@@ -201,7 +201,7 @@ def test_blocks_that_grow_under_tracemalloc(objects, order):
 @pytest.mark.parametrize("door", ["import"], indirect=True)
 @pytest.mark.parametrize("notices", ["thread tracemalloc- drop await:displaced", "tracemalloc- drop code"])
 def test_objects_freed_unseen_are_noticed(objects, notices):
-    """tracemalloc puts back what was there before it, and so takes away hooks in front of it: seen though nobody asks or imports."""
+    """tracemalloc puts back what it found, and so takes away hooks in front of it: seen though nobody asks or imports."""
     found = objects(f"tracemalloc+ memleak+ make look:before {notices} look:after make look:again drop look:end")
     assert found.blocks("before", "make") == found.blocks("again", "make") == found.held["make"]
     assert found.blocks("after", "make") == found.blocks("end", "make") == (0, 0)

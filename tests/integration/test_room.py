@@ -54,7 +54,7 @@ assert libc.prctl(22, 2, filter, 0, 0) == 0, ctypes.get_errno()
 
 
 def test_objects_make_room_in_a_sandbox(tracer):
-    """What may be done inside pymalloc opens no file: a program that has forbidden itself that is not killed for our room."""
+    """What is done inside pymalloc opens no file: a program that has forbidden itself that is not killed for our room."""
     code = f"{SANDBOX}kept = [float(n) for n in range({OBJECTS})]; print(len(kept))"
     most = {"MEMLEAK_MIN_SAMPLE_INTERVAL": "1", "MEMLEAK_MAX_SAMPLE_INTERVAL": "2"}
     most |= {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "1", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "2"}

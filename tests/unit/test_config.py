@@ -230,7 +230,8 @@ def test_python_intervals_at_start():
 def test_sides():
     """Only 0 leaves one out; the program's word counts more than the environment's."""
     for name, place in (("MEMLEAK_NATIVE", 0), ("MEMLEAK_PYTHON", 1)):
-        assert [config.sides({name: word}, None, None)[place] for word in ("0", " 0\n", "", "1", "off")] == [False] * 2 + [True] * 3
+        words = ("0", " 0\n", "", "1", "off")
+        assert [config.sides({name: word}, None, None)[place] for word in words] == [False, False, True, True, True]
         assert all(config.sides({name: word}, True, True) == (True, True, []) for word in ("0", "1"))
     assert config.sides({}, None, None) == config.sides({}, True, None) == (True, True, [])
     assert config.sides({}, False, None) == (False, True, [])

@@ -151,12 +151,11 @@ def _check(options: Namespace, words: Sequence[str]) -> None:
             config.changed(config.DEFAULTS, {**found, **given})
         except ValueError as error:
             raise UsageError(str(error)) from None
-    if not (options.native and options.python):
-        surroundings = {**os.environ, **sides(options)}
-        if config.sides(surroundings, None, None)[2]:
-            other = "--no-python" if not options.python else "MEMLEAK_PYTHON=0"
-            this = "--no-native" if not options.native else "MEMLEAK_NATIVE=0"
-            raise UsageError(f"{this} and {other}: nothing would be recorded; leave out one of them")
+    if sides(options) and config.sides({**os.environ, **sides(options)}, None, None)[2]:
+        native, python = (
+            f"MEMLEAK_{name.upper()}=0" if getattr(options, name) else f"--no-{name}" for name in ("native", "python")
+        )
+        raise UsageError(f"{native} and {python}: nothing would be recorded; leave out one of them")
     if options.output is not None:
         _check_output(options.output)
 

@@ -54,7 +54,8 @@ def nothing():
     """No bytes at all, asked for in each way."""
     found = []
     for _ in range(COUNT // 5):
-        found += mem_malloc(0), object_malloc(0), mem_calloc(0, 8), mem_realloc(None, 0), mem_realloc(mem_malloc(100), 0)
+        found += mem_malloc(0), object_malloc(0), mem_calloc(0, 8)
+        found += mem_realloc(None, 0), mem_realloc(mem_malloc(100), 0)
     return found
 
 

@@ -2,8 +2,8 @@
 
 usage: objects.py DIRECTORY ACTION…
 
-An ACTION is "memleak+" (full mode), "native+" (without Python's side), "memleak-", "tracemalloc+", "tracemalloc-"; "grow", lists whose arrays are moved
-as they grow; "make" and "drop", many small blocks; "thread", which begins one; "code", of which an object is made and
+An ACTION is "memleak+" (full mode), "native+" (without Python's side), "memleak-", "tracemalloc+", "tracemalloc-";
+"grow", lists whose arrays are moved as they grow; "make" and "drop", many small blocks; "thread", which begins one; "code", of which an object is made and
 dies; "look:NAME", which copies the recording as it stands to DIRECTORY/NAME.mlrec; "await:COUNTER", until the recording
 has counted some. Nothing of memleak runs in the last two. Prints what is held: a name, blocks, bytes.
 """
