@@ -1,13 +1,19 @@
-"""Forked children: whatever their threads ask of the core while it opens their recording, they get one answer."""
+"""Everything is asked of the core at once, also in forked children: no hang, and one answer."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
-from tracing import LONG
+from doors import SOURCES
+from tracing import LONG, assert_consistent
+
+from memleak import recording
 
 ROUNDS = 1000 if LONG else 25
+CALLS, CHILDREN = (3000, 4000) if LONG else (25, 25)
+TIMEOUT_S = 3500 if LONG else 150
 SMALL = {"MEMLEAK_ROOM": "4M"}
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 
@@ -18,5 +24,20 @@ def test_asked_while_a_childs_recording_is_opened(door, program):
     """Stopped is stopped, started is started once, polled is open, and a grandchild has its own."""
     binary = program("doors/children.c", "-fno-builtin", f"-I{NATIVE / 'include'}", "-ldl")
     core = "-" if door.name == "preload" else door.core
-    done = door.run(binary, core, ROUNDS, env=SMALL, mode="normal", timeout=3500 if LONG else 120)
+    done = door.run(binary, core, ROUNDS, env=SMALL, mode="normal", timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"good {4 * ROUNDS}\n", "")
+
+
+def test_eight_threads_call_everything_and_the_process_forks(door):
+    """start, stop, configure, mode, status and the rest at once; the last change is what counts in the end."""
+    words = ("-W", "ignore", SOURCES / "calls.py", CALLS, CHILDREN)  # 3.12 and later warn of forks beside threads
+    done = door.run(sys.executable, *words, env=SMALL, mode="normal", timeout=TIMEOUT_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    problems, threads, end, path = done.stdout.splitlines()
+    assert (problems, threads, end) == ("problems", "threads 8", "end recording normal 7 70")
+    found = recording.load(path.removeprefix("recording "))
+    assert_consistent(found)
+    assert (found.header.state_name, found.header.requested[:2]) == ("exited", (7, 70))
+    # What is kept of the ended processes, and each is sound.
+    for one in door.recordings():
+        assert_consistent(one)
