@@ -39,7 +39,7 @@ NATIVE_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    {"errors", "layout", "linkmaps", "names", "shown", "units", "_memleak_ffi"},
+    {"errors", "layout", "linkmaps", "names", "once", "shown", "units", "_memleak_ffi"},
     {"arena", "config", "loaded", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
     {"estimate", "pystacks"},
     {"comparison", "decode"},

@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from typing import Any, Optional
 
 from . import layout
 from .estimate import estimate_bytes, estimate_count, is_narrow
+from .once import once
 from .recording import Recording
 from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
 from .rows import Row
@@ -36,7 +36,7 @@ class Source:
             monotonic_cs = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - header.start_monotonic_ns) // 10**7
             self.now_cs = max(header.end_cs, monotonic_cs)
 
-    @cached_property
+    @once
     def svr_ip(self) -> str:
         """`127.0.0.1` for a recording of this machine since it was started, else the host's name."""
         return "127.0.0.1" if self.recording.header.boot_id == _boot_id() else self.recording.header.host_name
@@ -52,7 +52,7 @@ class Source:
             words.append(header.python_effective)
         return any(is_narrow(*word[:2]) for word in words if word.mode != "off")
 
-    @cached_property
+    @once
     def steady(self) -> bool:
         """Whether the intervals are the ones that recording began with."""
         header = self.recording.header
@@ -75,7 +75,7 @@ class Source:
         header = self.recording.header
         return header.python_effective.mode == "full" and not header.python_changed
 
-    @cached_property
+    @once
     def exact_reasons(self) -> list[str]:
         """Why the numbers of this recording are not exact; empty when they are."""
         found = self.recording
@@ -97,7 +97,7 @@ class Source:
             reasons.append(f"{found.torn} live samples were being changed while they were copied")
         return reasons + list(found.incomplete)
 
-    @cached_property
+    @once
     def samples_of_row(self) -> dict[int, list[tuple[int, float]]]:
         """(born_cs, weight) of the live samples of each row, by its index."""
         found: dict[int, list[tuple[int, float]]] = {}

@@ -173,3 +173,36 @@ def test_fork_while_another_thread_is_inside(lock):
     """
     done = python(code, "-W", "ignore")
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+
+
+def test_fork_while_another_thread_looks_at_a_recording():
+    """What is computed once is computed without a lock, which functools has before Python 3.12."""
+    code = """
+    import signal
+    from memleak.grouping import Source
+    held, free = threading.Event(), threading.Event()
+    class Slow:
+        @property
+        def header(self):
+            held.set()
+            free.wait()
+            raise KeyError
+    def look():
+        source = Source.__new__(Source)
+        source.recording = Slow()
+        for name in ("exact_reasons", "steady", "svr_ip"):
+            assert refused(getattr, source, name) == "KeyError"
+    memleak.start()
+    thread = threading.Thread(target=look)
+    thread.start()
+    held.wait()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)  # rather than hang
+        os._exit(7 if memleak.status().state == "recording" else 1)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    free.set()
+    thread.join()
+    """
+    done = python(code, "-W", "ignore")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
