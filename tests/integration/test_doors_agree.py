@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from doors import DOORS, SOURCES, Door, Libraries, ledgers, module_flags
-from elftools.elf.elffile import ELFFile
-from elftools.elf.enums import ENUM_RELOC_TYPE_x64
+from relocations import slots_in
 from tracing import LONG, Sum
 
 from memleak import layout, recording
@@ -251,8 +250,8 @@ def test_coverage_is_what_the_objects_relocations_say(work, core_path):
         done = work(door)
         lines = [line.split(maxsplit=1) for line in done.output.splitlines()]
         mapped = {Path(words[1]).resolve() for words in lines if words[0] == "object"} - {Path(core_path).resolve()}
-        called = {str(path): allocation_slots(path) for path in mapped}
-        allocating = {path: slots for path, slots in called.items() if slots}
+        called = {str(path): slots_in(str(path)) for path in mapped}
+        allocating = [path for path, slots in called.items() if slots.fixed + slots.variable]
         assert len(allocating) > 15
         said = {words[0]: words[1] for words in lines if words[0] in ("coverage", "out", "waiting", "sentence")}
         assert said["coverage"] == f"{len(mapped)} {len(allocating)}"
@@ -260,28 +259,11 @@ def test_coverage_is_what_the_objects_relocations_say(work, core_path):
         assert not said.keys() & {"out", "waiting"}
         modules = {str(Path(module.path).resolve()): module for module in done.found.modules}
         for path, slots in called.items():
-            assert modules[path].coverage == (layout.COVERAGE_HOOKED if slots else layout.COVERAGE_NONE), path
-            assert (modules[path].slots_here, modules[path].slots_elsewhere) == (slots, 0), path
-
-
-FAMILY = {
-    "malloc", "calloc", "realloc", "reallocarray", "free", "posix_memalign", "memalign", "aligned_alloc", "valloc",
-    "pvalloc", "malloc_usable_size",
-}  # fmt: skip
-
-
-def allocation_slots(path: Path) -> int:
-    """Return how many addresses of malloc's family the loader puts into an object."""
-    kinds = {ENUM_RELOC_TYPE_x64[f"R_X86_64_{kind}"] for kind in ("64", "GLOB_DAT", "JUMP_SLOT")}
-    with open(path, "rb") as stream:
-        elf = ELFFile(stream)
-        tables = [section for section in elf.iter_sections() if section.name in (".rela.dyn", ".rela.plt")]
-        symbols = elf.get_section_by_name(".dynsym")
-        return sum(
-            relocation["r_info_type"] in kinds and symbols.get_symbol(relocation["r_info_sym"]).name in FAMILY
-            for table in tables
-            for relocation in table.iter_relocations()
-        )
+            assert modules[path].coverage == (
+                layout.COVERAGE_HOOKED if path in allocating else layout.COVERAGE_NONE
+            ), path
+            assert modules[path].slots_elsewhere == 0, path
+            assert slots.fixed - slots.weak <= modules[path].slots_here <= slots.fixed + slots.variable, path
 
 
 def most_missed(asked: int, rate: float = 0.08, odds: float = 1e-8) -> int:

@@ -32,7 +32,7 @@ def same(door: Door, code: str, *options: str, python: str = sys.executable) -> 
     plain = run(python, *options, "-c", "\n" + code)  # the same lines have the same numbers
     traced = door.run(python, *options, "-c", code_of(door, code))
     assert without_pids(outcome(traced)) == without_pids(outcome(plain))
-    assert door.paths(), "nothing was recorded"
+    assert door.begun(), "nothing was recorded"
     return traced.stdout
 
 

@@ -85,6 +85,17 @@ class Tracer:
         """Return the recordings left so far, the oldest first."""
         return sorted(self.directory.glob("*.mlrec"), key=lambda path: recording.load_header(path).start_monotonic_ns)
 
+    def begun(self) -> list[Path]:
+        """Return the recordings that are open: a child that nobody waited for may still be opening its own."""
+        found = []
+        for path in self.directory.glob("*.mlrec"):
+            try:
+                recording.load_header(path)
+            except recording.RecordingError:
+                continue
+            found.append(path)
+        return found
+
     def recordings(self, command: str | None = None) -> list[recording.Recording]:
         """Read every recording, of programs of one name if given."""
         found = [recording.load(path) for path in self.paths()]
