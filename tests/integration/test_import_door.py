@@ -108,6 +108,22 @@ def test_forking_is_as_quiet_under(door, version):
             door.forget()
 
 
+@pytest.mark.compat
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_forking_is_as_quiet_where_the_environment_starts_us_under(import_door, version):
+    """MEMLEAK=1 and an installed package: the program has no line of ours, and is traced from before its first."""
+    python = compatenv.python_with_package(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    for how, code in FORKS.items():
+        for warnings in ("error", "always"):
+            command = (python, "-W", warnings, "-c", code)
+            traced = import_door.run(*command, env={"MEMLEAK": "1"})
+            assert without_pids(outcome(traced)) == without_pids(outcome(run(*command))), (how, warnings)
+            assert import_door.paths(), "nothing was recorded"
+            import_door.forget()
+
+
 def test_no_thread_of_ours_in_a_program_with_one(door):
     """However much it allocates, imports and opens."""
     code = (
