@@ -96,6 +96,19 @@ def test_python_alone(tracer, version, allocator):
     assert found.samples_lost.keys() == ({"displaced"} if allocator else set())
 
 
+@pytest.mark.parametrize("version", compatenv.VERSIONS)
+def test_hooks_are_back_before_the_program_begins(tracer, version):
+    """An interpreter that sets its allocators anew lets code objects die as it begins: nobody has to import anything."""
+    python = compatenv.interpreter(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    code = "def make():\n    return [bytes(300) for _ in range(500)]\nkept = make()\n"
+    done = tracer.run(python, "-S", "-c", code, env={"PYTHONMALLOC": "debug"})
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [row.alloc_samples for row in tracer.only().rows if row.mod_name == "pymalloc_obj" and made_in(row, "make")]
+    assert max(rows, default=0) == 500
+
+
 def test_arenas_are_not_added(tracer):
     """What is cut from them is counted; the mapping itself is not."""
     python = compatenv.interpreter("3.12") or compatenv.interpreter("3.11")
