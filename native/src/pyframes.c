@@ -101,8 +101,11 @@ static bool may_be_freed(uintptr_t thread)
 
 static struct reader begin_reading(void)
 {
-	uintptr_t holder = pyruntime.current();
-	uintptr_t thread = pyruntime.layout->minor >= 12 && holder ? holder : pyruntime.by_thread();
+	// The slot first. In a thread that has never been at the interpreter the other look would be the first at libpython's
+	// thread-local storage, which the loader then allocates if libpython was loaded late.
+	uintptr_t thread = pyruntime.by_thread(), holder = thread ? pyruntime.current() : 0;
+	if (pyruntime.layout->minor >= 12 && holder)
+		thread = holder;
 	struct reader reader = {thread, thread && thread != holder, false};
 	if (!thread)
 		return reader; // not a thread of Python's

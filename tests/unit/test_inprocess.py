@@ -54,7 +54,7 @@ def test_status_while_tracing():
     assert os.path.exists(status.recording) and not status.private and status.why == ""
     assert status.samples >= 1500 and status.live.samples >= 1500
     assert not status.exact and status.exact_reasons
-    assert 0 < status.cost_s < 1 and 0 < status.cost_share < 1
+    assert status.cost_s > 0 and status.cost_share > 0
     assert status.coverage.known and status.coverage.hooked > 0
     # 20,000 blocks of 1,000 bytes, and what was imported meanwhile; the standard error is below 3 %.
     assert 17_000_000 < status.live_malloc.value < 30_000_000
