@@ -312,6 +312,10 @@ MUTANTS = {
     "a slot is believed in a sub-interpreter": Mutant(
         "pyframes", "if (l->minor < 12 && !has_gil &&", "if (0 && !has_gil &&", "test_pyframes", ("-rdynamic",)
     ),
+    "a greenlet's stack goes on": Mutant(
+        "greenlets", "else if (runs == 0 && is_greenlets(frames[i]))", "else if (i == count)", "test_greenlets"
+    ),
+    "a greenlet's runs are not waited for": Mutant("greenlets", "runs -= runs > 0;", "runs = 0;", "test_greenlets"),
     "two attach at once": Mutant(
         "pyframes",
         "if (holder == self || !cas_acq_rel(&attaching, &holder, self))",

@@ -18,7 +18,7 @@ from memleak.symbolize import Symbolizer
 HERE = Path(__file__).resolve().parent
 LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 SWITCHES = 1_000_000 if LONG else 4_000
-ROOM = (64 if LONG else 32) << 20
+ROOM = 32 << 20
 KINDS = ["greenlet", "gevent"]
 PACKAGES = ["--only-binary=:all:", *KINDS]
 VERSIONS = compatenv.VERSIONS
