@@ -42,8 +42,7 @@ static const uint64_t off_interval = SAMPLER_OFF, off_bytes = 0;
 // instructions a sample, 4 % of its cost. (Plain stores and membarrier() would want a list of threads.)
 struct wiped {
 	uint32_t word; // not 0: armed
-	// Of a forked child without a recording of its own: calls of malloc's hooks and Python's, and of these Python's.
-	uint32_t calls, python_calls, detached;
+	uint32_t calls, detached; // of a forked child without a recording of its own
 	struct {
 		uint32_t inside;
 		uint32_t reserved[15];
@@ -155,10 +154,8 @@ static void open_own(void)
 	if (!tracer_start(&reopen_options, follow_fork, &why)) {
 		store_relaxed(&phase, STOPPED);
 	} else {
-		uint32_t all = load_relaxed(&wiped->calls), of_python = load_relaxed(&wiped->python_calls);
 		if (!reopen_options.native_off)
-			note_missed(recording.header->effective, all > of_python ? all - of_python : 0);
-		note_missed(recording.header->python_effective, of_python);
+			note_missed(recording.header->effective, load_relaxed(&wiped->calls));
 	}
 	if (when_child_opens)
 		when_child_opens();
@@ -240,21 +237,10 @@ uint32_t tracer_take(size_t size_bytes)
 	return sampler_take(size_bytes, &header->effective, &header->effective_sample_bytes);
 }
 
-static COLD uint32_t take_python_unarmed(void)
-{
-	uint32_t calls = tracer_python.calls_loaded;
-	counter_take(&tracer_python, &off_interval);
-	if (!is_armed() && load_relaxed(&phase) == ACTIVE && pyframes_is_allowed() && !sampler_self.busy) {
-		add_relaxed(&load_relaxed(&wiped)->python_calls, calls);
-		note_child_calls(calls);
-	}
-	return 0;
-}
-
 uint32_t tracer_take_python(void)
 {
 	if (unlikely(!is_armed() || !pyframes_is_allowed()))
-		return take_python_unarmed();
+		return counter_take(&tracer_python, &off_interval);
 	struct mlf_header *header = recording.header;
 	uint64_t requested = load_relaxed(&header->python_requested), effective = load_relaxed(&header->python_effective);
 	if (unlikely(requested != effective)) {
