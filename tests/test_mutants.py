@@ -128,7 +128,7 @@ MUTANTS = {
         "if (to > header->file_bytes + 4096)",
         "test_recording",
     ),
-    "file size limit ignored": Mutant("recording", "if (file_size_limit() < *cap)", "if (0)", "test_recording"),
+    "file size limit ignored": Mutant("recording", "if (sys_file_size_limit() < *cap)", "if (0)", "test_recording"),
     "an index word is overwritten": Mutant(
         "index",
         "if (seen == 0 && cas_acq_rel(place, &seen, word))",
@@ -192,14 +192,21 @@ MUTANTS = {
     "stopped and not frozen": Mutant(
         "tracer", "\t\t\tall_left(STOP_WAITS); // then it is frozen", "\t\t\t; // then it is frozen", "test_tracer"
     ),
-    "displaced samples stay": Mutant("tracer", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"),
-    "a protected page is writable": Mutant("pages", "PAGE_BYTES, MADV_POPULATE_WRITE) == 0;", "PAGE_BYTES, MADV_POPULATE_WRITE) != -9;", "test_pages"),
-    "maps are read to the first line only": Mutant("pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"),
     "a walk begins during a fork": Mutant(
-        "objects", "i < WAITS && is_set(&forking) &&", "i < 0 && is_set(&forking) &&", "test_objects", ("-DDEADLINE_S=2",)
+        "objects",
+        "return value_of(&forking) && value_of(&forker) !=",
+        "return 0 && value_of(&forker) !=",
+        "test_objects",
+        ("-DDEADLINE_S=2",),
     ),
     "a fork during a walk": Mutant(
-        "objects", "i < WAITS && is_set(&inside);", "i < 0 && is_set(&inside);", "test_objects", ("-DDEADLINE_S=2",)
+        "objects", "return seen >> 32 == of_this_process() >> 32 ?", "return 0 ?", "test_objects", ("-DDEADLINE_S=2",)
+    ),
+    "a fork during a long walk": Mutant(
+        "objects", "i < WAITS_HELD && value_of(&holding)", "0 && value_of(&holding)", "test_objects", ("-DDEADLINE_S=2",)
+    ),
+    "the lock comes during a fork and is kept": Mutant(
+        "objects", "walk->put_off = !walk->anyway && another_forks();", ";", "test_objects", ("-DDEADLINE_S=2",)
     ),
     "two threads have a turn": Mutant("turn", "return holder != self &&", "return", "test_turn"),
     "a turn is never taken from the dead": Mutant("turn", "return holder != self &&", "return holder == 0 &&", "test_turn"),

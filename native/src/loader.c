@@ -10,6 +10,7 @@
 #include "loader.h"
 
 #include "atomics.h"
+#include "objects.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -50,16 +51,10 @@ void loader_note_handle(const void *handle)
 	loader_trust_lock();
 }
 
-static int only_lock(struct dl_phdr_info *info, size_t size, void *context)
-{
-	(void)info, (void)size, (void)context;
-	return 1;
-}
-
 void loader_wait_for_lock(void)
 {
 	if (!loader_lock_may_be_lost())
 		return;
-	dl_iterate_phdr(only_lock, NULL);
+	objects_wait_for_lock();
 	loader_trust_lock();
 }

@@ -485,8 +485,7 @@ COLD void modules_refresh(void)
 		return;
 	for (int attempt = 0; attempt < 3; attempt++) {
 		struct refresh refresh = {.into = own_snapshots ? snapshot_begin() : NULL};
-		objects_each(see_listed, &refresh);
-		if (!refresh.changed)
+		if (!objects_try_each(see_listed, &refresh) || !refresh.changed)
 			break;
 		if (refresh.into)
 			snapshot_publish(refresh.into, refresh.generation);

@@ -1,11 +1,13 @@
 // objects.c -- the loader's list of objects, read under its lock
 //
 // Context:   cold.
-// Invariant: no fork while a thread is in here, and nobody comes in here during a fork but who forks.
+// Invariant: no fork while a thread of ours has the loader's lock, and nobody takes it during a fork but who forks.
 // Why:       a child forked meanwhile finds the loader's lock taken by a thread that it does not have. It would hang in its
-//            first dlopen(), which may be long after, and without us it would not. Waits end after 50 ms: a handler of
-//            the program's may wait for a lock that is held by who waits here.
-// Proof:     tests/native/test_objects.c
+//            first dlopen(), which may be long after, and without us it would not.
+//            Who has the lock gives it back soon, and a fork waits for that. Who waits for it may wait for the very
+//            thread that forks, or hold what another handler of the program's wants: such waits end after 50 ms, the
+//            walk is put off, and if the lock comes during a fork after all it is given back at once.
+// Proof:     tests/native/test_objects.c, test_slots.c
 #include "objects.h"
 
 #include "atomics.h"
@@ -16,18 +18,33 @@
 
 #define WAIT_NS 100000
 #define WAITS 500
+#define WAITS_HELD 100000 // ten seconds: a thread may have been preempted with the lock
+#define TRIES_ANYWAY 40
 
 // With the pid in the upper half: what a child finds here of its parent means nothing.
-static uint64_t inside; // how many threads
-static uint64_t forking; // tid of the thread that forks
+static uint64_t entered; // how many threads have or want the lock
+static uint64_t holding; // how many have it
+static uint64_t forking; // how many fork
+static uint64_t forker;  // tid of the last of them
 
 static uint64_t of_this_process(void) { return (uint64_t)sys_getpid() << 32; }
 
-static bool is_set(const uint64_t *word)
+static uint32_t value_of(const uint64_t *word)
 {
 	uint64_t seen = load_seq_cst(word);
-	return seen >> 32 == of_this_process() >> 32 && (uint32_t)seen;
+	return seen >> 32 == of_this_process() >> 32 ? (uint32_t)seen : 0;
 }
+
+// Sequentially consistent, as value_of(): of one who counts itself here and looks there, and one who does the reverse,
+// one sees the other.
+static void add_one(uint64_t *word)
+{
+	uint64_t none = of_this_process(), seen = load_relaxed(word);
+	while (!cas_seq_cst(word, &seen, (seen >> 32 == none >> 32 ? seen : none) + 1))
+		;
+}
+
+static void take_one(uint64_t *word) { sub_release(word, 1); } // pairs with value_of()
 
 static void pause_briefly(void)
 {
@@ -35,29 +52,83 @@ static void pause_briefly(void)
 	sys_call(SYS_nanosleep, &pause, 0, 0);
 }
 
+static bool another_forks(void) { return value_of(&forking) && value_of(&forker) != (uint32_t)sys_gettid(); }
+
 // ---- walks ---------------------------------------------------------------------------------------
 
-// Sequentially consistent, and so is objects_before_fork(): one of the two sees the other.
-static void enter(void)
+struct walk {
+	int (*see)(struct dl_phdr_info *, size_t, void *);
+	void *context;
+	bool anyway; // during a fork, too
+	bool holds, put_off;
+};
+
+static int see_listed(struct dl_phdr_info *info, size_t bytes, void *context)
 {
-	uint64_t none = of_this_process(), seen = load_relaxed(&inside);
-	while (!cas_seq_cst(&inside, &seen, (seen >> 32 == none >> 32 ? seen : none) + 1))
-		;
+	struct walk *walk = context;
+	if (!walk->holds) {
+		walk->holds = true;
+		add_one(&holding);
+		walk->put_off = !walk->anyway && another_forks();
+	}
+	return walk->put_off ? 1 : walk->see(info, bytes, walk->context);
 }
 
-static void leave(void) { sub_release(&inside, 1); } // pairs with is_set()
-
-int objects_each(int (*see)(struct dl_phdr_info *, size_t, void *), void *context)
+static bool walk_now(struct walk *walk)
 {
-	enter();
-	for (int i = 0; i < WAITS && is_set(&forking) && (uint32_t)load_relaxed(&forking) != (uint32_t)sys_gettid(); i++) {
-		leave();
+	dl_iterate_phdr(see_listed, walk);
+	if (walk->holds)
+		take_one(&holding);
+	return !walk->put_off;
+}
+
+static bool enter(bool anyway)
+{
+	for (int i = 0; i < WAITS; i++) {
+		add_one(&entered);
+		if (!another_forks())
+			return true;
+		take_one(&entered);
 		pause_briefly();
-		enter();
 	}
-	int result = dl_iterate_phdr(see, context);
-	leave();
-	return result;
+	if (anyway)
+		add_one(&entered);
+	return anyway;
+}
+
+static bool walk_between_forks(struct walk walk)
+{
+	if (!enter(walk.anyway))
+		return false;
+	bool walked = walk_now(&walk);
+	take_one(&entered);
+	return walked;
+}
+
+bool objects_try_each(int (*see)(struct dl_phdr_info *, size_t, void *), void *context)
+{
+	return walk_between_forks((struct walk){see, context, false, false, false});
+}
+
+void objects_each(int (*see)(struct dl_phdr_info *, size_t, void *), void *context)
+{
+	for (int i = 0; i < TRIES_ANYWAY; i++)
+		if (objects_try_each(see, context))
+			return;
+	walk_between_forks((struct walk){see, context, true, false, false});
+}
+
+static int see_none(struct dl_phdr_info *info, size_t bytes, void *context)
+{
+	(void)info, (void)bytes, (void)context;
+	return 1;
+}
+
+// Not counted as entered: if the lock is lost, forks would wait for that thread again and again.
+void objects_wait_for_lock(void)
+{
+	while (!walk_now(&(struct walk){see_none, NULL, false, false, false}))
+		pause_briefly();
 }
 
 struct search {
@@ -84,13 +155,12 @@ uintptr_t objects_symbol(const char *name)
 
 void objects_before_fork(void)
 {
-	uint64_t self = of_this_process() | (uint32_t)sys_gettid();
-	int i = 0;
-	while (is_set(&forking) && i++ < WAITS) // another thread: one after the other
+	store_seq_cst(&forker, of_this_process() | (uint32_t)sys_gettid());
+	add_one(&forking);
+	for (int i = 0; i < WAITS && value_of(&entered); i++)
 		pause_briefly();
-	store_seq_cst(&forking, self);
-	for (i = 0; i < WAITS && is_set(&inside); i++)
+	for (int i = 0; i < WAITS_HELD && value_of(&holding); i++)
 		pause_briefly();
 }
 
-void objects_after_fork(void) { store_release(&forking, 0); }
+void objects_after_fork(void) { take_one(&forking); }

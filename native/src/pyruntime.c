@@ -166,8 +166,7 @@ static enum mlf_python identify(uintptr_t version, uintptr_t get_version)
 enum mlf_python pyruntime_find(void)
 {
 	search.begun = search.found = false;
-	objects_each(look_at_object, NULL);
-	if (search.found && !keep_loaded())
+	if (!objects_try_each(look_at_object, NULL) || (search.found && !keep_loaded()))
 		return MLF_PYTHON_NONE; // looked for again next time
 	uintptr_t version = 0, get_version = 0;
 	if (search.found) {

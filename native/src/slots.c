@@ -17,6 +17,7 @@
 #include "elfimage.h"
 #include "loader.h"
 #include "modules.h"
+#include "objects.h"
 #include "pages.h"
 #include "patch.h"
 #include "relocs.h"
@@ -29,8 +30,6 @@
 #define ROUNDS_UNPROTECTED 4U // looks at an object that has no RELRO to show that the loader is done with it
 #define ROUNDS_PROTECTED 2U
 #define TURNS_MOST 4 // at one slot that another thread keeps changing
-#define FORK_WAIT_NS 100000
-#define FORK_WAITS 500
 #define TURN_WAIT_NS 50000
 #define TURN_WAITS 2000U // a tenth of a second
 
@@ -423,16 +422,19 @@ static void forget_unloaded(void)
 static void scan_once(enum slots_how how, struct slots_result *result)
 {
 	struct pass pass = {.how = how};
-	dl_iterate_phdr(count_listed, &pass);
+	if (!objects_try_each(count_listed, &pass))
+		return;
 	if (pass.unchanged && how == SLOTS_IF_CHANGED && !unsettled)
 		return;
 	modules_refresh();
 	if (!pass.unchanged) {
-		dl_iterate_phdr(survey_listed, &pass);
+		if (!objects_try_each(survey_listed, &pass))
+			return;
 		store_relaxed(&allocators, pass.allocators); // relaxed: a hint to dlsym's hook, and this thread's own
 	}
 	passes++;
-	dl_iterate_phdr(patch_listed, &pass);
+	if (!objects_try_each(patch_listed, &pass))
+		return;
 	forget_unloaded();
 	seen_adds = pass.adds;
 	seen_subs = pass.subs;
@@ -491,12 +493,4 @@ bool slots_coverage(unsigned id, struct catalog_coverage *out)
 	// Words written by who scans: a reader may mix two looks, and gets the newer at its next one.
 	*out = (struct catalog_coverage){states[id].coverage, states[id].here, states[id].elsewhere, states[id].holder};
 	return true;
-}
-
-void slots_before_fork(void)
-{
-	static const struct timespec pause = {.tv_nsec = FORK_WAIT_NS};
-	uint32_t self = (uint32_t)sys_getpid();
-	for (int i = 0; i < FORK_WAITS && load_acquire(&scanning) == self; i++)
-		sys_call(SYS_nanosleep, &pause, 0, 0);
 }

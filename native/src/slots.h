@@ -59,7 +59,4 @@ bool slots_is_given(const char *name);
 // Do several objects define malloc? Then who looks a name up may be meant to get another one than we think.
 bool slots_several_allocators(void);
 
-// fork() would leave a child without its loader's lock if a thread were in a scan: wait a little.
-void slots_before_fork(void);
-
 #endif

@@ -63,7 +63,6 @@ static const char *obstacle(bool preloaded)
 
 static void before_fork(void)
 {
-	slots_before_fork();
 	loader_before_fork(modules_program_has_threads());
 	chores_leave_alone(); // Python 3.12 and later warn of other threads
 	turn_before_fork(&tracer_turn);

@@ -6,6 +6,7 @@
 
 #include "boot.h"
 #include "modules.h"
+#include "objects.h"
 #include "pages.h"
 #include "slots.h"
 
@@ -238,15 +239,17 @@ static void not_relocated_yet(void)
 	CHECK(!slots_scan(SLOTS_IF_CHANGED).looked && is_closed(slot));
 }
 
+static unsigned closed_at; // which answer is not true any more when it is read
+
 static long close_meanwhile(const greg_t *registers)
 {
 	if (round_down((uintptr_t)meant, PAGE_BYTES) != (uintptr_t)registers[REG_RDI])
 		return -EINVAL;
-	if (asked++ == 0) {
+	if (++asked > closed_at)
+		return -EINVAL;
+	if (asked == closed_at)
 		protect(meant, PROT_READ);
-		return 0;
-	}
-	return -EINVAL;
+	return 0;
 }
 
 static void protected_meanwhile(void)
@@ -258,8 +261,13 @@ static void protected_meanwhile(void)
 	CHECK(pages_look((uintptr_t)meant) == PAGES_WRITABLE);
 	filter_install(&(struct filtered){SYS_madvise, 2, POPULATE_WRITE, SECCOMP_RET_TRAP}, 1);
 	slots_scan(SLOTS_ALL);
-	CHECK(asked >= 2 && is_ours(meant[0]) && is_ours(meant[1]));
+	CHECK(asked > closed_at && is_ours(meant[0]) && is_ours(meant[1]));
 }
+
+// The first question is whether the object's loader is done with it, the next are about its two slots.
+static void protected_before_first(void) { closed_at = 1, protected_meanwhile(); }
+static void protected_before_second(void) { closed_at = 2, protected_meanwhile(); }
+static void protected_before_third(void) { closed_at = 3, protected_meanwhile(); }
 
 // The kernel has no memory to answer with, for a while.
 static long answer_late(const greg_t *registers)
@@ -340,6 +348,42 @@ static void tool_takes_another(void)
 	CHECK(coverage_of(constants).slots_here == 1 && coverage_of(constants).slots_elsewhere == 1);
 }
 
+// ---- forks meanwhile ---------------------------------------------------------------------------------
+
+static uint32_t scanning_on, scans;
+
+static void *scan_all_the_time(void *unused)
+{
+	(void)unused;
+	while (load_relaxed(&scanning_on)) {
+		slots_scan(SLOTS_ALL);
+		add_relaxed(&scans, 1);
+	}
+	return NULL;
+}
+
+static void load_something(void)
+{
+	alarm(20); // hangs if the loader's lock was taken by a thread that is not here
+	load("second.so", RTLD_NOW);
+}
+
+static void forked_meanwhile(void)
+{
+	pthread_t threads[2];
+	pthread_atfork(objects_before_fork, objects_after_fork, NULL);
+	store_relaxed(&scanning_on, 1);
+	for (unsigned i = 0; i < ARRAY_LEN(threads); i++)
+		CHECK(pthread_create(&threads[i], NULL, scan_all_the_time, NULL) == 0);
+	while (!load_relaxed(&scans))
+		sched_yield();
+	for (int i = 0; i < 300 && !checks_failed; i++)
+		in_child(load_something);
+	store_relaxed(&scanning_on, 0);
+	for (unsigned i = 0; i < ARRAY_LEN(threads); i++)
+		pthread_join(threads[i], NULL);
+}
+
 int main(void)
 {
 	CHECK(mkdtemp(directory) != NULL);
@@ -359,9 +403,11 @@ int main(void)
 	// Each in a process of its own: nothing is ever unpatched, and a filter stays.
 	static void (*const parts[])(void) = {
 	    hooked, variable_set_by_the_program, several_definitions, not_relocated_yet, opening_refused, closing_refused,
-	    tool_takes_what_matters_most, tool_takes_another,
+	    tool_takes_what_matters_most, tool_takes_another, forked_meanwhile,
 	};
-	static void (*const asking[])(void) = {variable_set_meanwhile, protected_meanwhile, asked_in_vain};
+	static void (*const asking[])(void) = {
+	    variable_set_meanwhile, protected_before_first, protected_before_second, protected_before_third, asked_in_vain,
+	};
 	for (unsigned i = 0; i < ARRAY_LEN(parts); i++)
 		in_child(parts[i]);
 	for (unsigned i = 0; i < ARRAY_LEN(asking) && kernel_tells_pages(); i++)
