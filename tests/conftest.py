@@ -15,6 +15,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "builders")]
+pytest.register_assert_rewrite("tracing", "doors", "relocations", "ownprocess", "tracedprocess", "container")
 
 # A shell's background job has these ignored, and so would all that tests start: bash cannot trap what was ignored before.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

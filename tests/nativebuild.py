@@ -68,8 +68,8 @@ def test_program(source: Path) -> Path:
     if not program.exists() or program.stat().st_mtime_ns < newest:
         warnings = [flag for flag in flags() if flag not in ("-mgeneral-regs-only", "-Wframe-larger-than=1536")]
         warnings = [flag for flag in warnings if flag != "-Wmissing-prototypes"]
-        command = ["gcc", *warnings, f"-I{NATIVE / 'src'}", f"-I{source.parent}", "-o", str(program), str(source)]
-        run([*command, *map(str, objects), "-pthread", "-lm", "-ldl", *asked["flags"]])
+        command = ["gcc", *warnings, f"-I{NATIVE / 'src'}", f"-I{source.parent}", str(source)]
+        make(program, [*command, *map(str, objects), "-pthread", "-lm", "-ldl", *asked["flags"]])
     return program
 
 
@@ -83,8 +83,15 @@ def core_object(source: Path) -> Path:
     target = cache() / f"{source.stem}.o"
     newest = max(path.stat().st_mtime_ns for path in [source, *headers(), NATIVE / "meson.build"])
     if not target.exists() or target.stat().st_mtime_ns < newest:
-        run(["gcc", *flags(), "-c", str(source), "-o", str(target)])
+        make(target, ["gcc", *flags(), "-c", str(source)])
     return target
+
+
+def make(target: Path, command: list[str]) -> None:
+    """Run the compiler for *target*, which another process may be making or using: it appears in one piece."""
+    half_done = target.with_name(f"{target.name}.{os.getpid()}")
+    run([*command, "-o", str(half_done)])
+    os.replace(half_done, target)
 
 
 def headers() -> list[Path]:

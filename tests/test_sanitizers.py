@@ -19,16 +19,16 @@ NO_RUNTIME = ("unexpected memory mapping", "Shadow memory range interleaves", "f
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)
-def sanitized_core(request) -> tuple[list[str], list[str]]:
+def sanitized_core(request, tmp_path_factory) -> tuple[list[str], list[str]]:
     """Compile the core with one sanitizer; return (compiler command, objects)."""
     directory = nativebuild.cache() / request.param
     directory.mkdir(exist_ok=True)
     flags = [flag for flag in nativebuild.flags() if not flag.startswith(("-W", "-mgeneral"))]
     command = ["gcc", *flags, "-O1", *SANITIZERS[request.param], f"-I{nativebuild.NATIVE / 'src'}"]
-    probe = directory / "probe.c"
-    probe.write_text("int main(void) { return 0; }\n")
-    built = subprocess.run([*command, "-o", str(directory / "probe"), str(probe)], capture_output=True, text=True)
-    if built.returncode != 0 or subprocess.run([str(directory / "probe")], capture_output=True).returncode != 0:
+    probe = tmp_path_factory.mktemp("probe") / "probe"
+    probe.with_suffix(".c").write_text("int main(void) { return 0; }\n")
+    built = subprocess.run([*command, "-o", str(probe), f"{probe}.c"], capture_output=True, text=True)
+    if built.returncode != 0 or subprocess.run([str(probe)], capture_output=True).returncode != 0:
         pytest.skip(f"no {request.param} sanitizer on this machine")
     newest = max(path.stat().st_mtime_ns for path in [*nativebuild.headers(), nativebuild.NATIVE / "meson.build"])
     objects = []
@@ -37,7 +37,7 @@ def sanitized_core(request) -> tuple[list[str], list[str]]:
         if source.stem in nativebuild.LEFT_OUT:
             continue
         if not target.exists() or target.stat().st_mtime_ns < max(newest, source.stat().st_mtime_ns):
-            nativebuild.run([*command, "-c", str(source), "-o", str(target)])
+            nativebuild.make(target, [*command, "-c", str(source)])
         objects.append(str(target))
     return command, objects
 
