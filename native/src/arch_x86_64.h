@@ -1,4 +1,4 @@
-// arch_x86_64.h -- what the unwinder must know of x86-64
+// arch_x86_64.h -- what must be known of x86-64
 //
 // Layer 2. DWARF register numbers of the psABI, where the kernel leaves the registers of an
 // interrupted function, and the thread pointer. Another architecture brings a file of the same
@@ -36,6 +36,9 @@ static inline unsigned arch_signal_register(unsigned number)
 	};
 	return at[number];
 }
+
+// Between two looks at what another thread is about to write.
+static inline void arch_relax(void) { __builtin_ia32_pause(); }
 
 static inline uintptr_t arch_thread_pointer(void)
 {
