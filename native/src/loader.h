@@ -1,6 +1,6 @@
 // loader.h -- may the loader's list be asked for, in this process?
 //
-// Layer 3. Cold.
+// Layer 4. Cold.
 #ifndef MEMLEAK_LOADER_H
 #define MEMLEAK_LOADER_H
 
