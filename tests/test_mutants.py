@@ -297,7 +297,7 @@ MUTANTS = {
         ("-rdynamic",),
     ),
     "an interpreter may go": Mutant(
-        "pyruntime", "if (search.found && !keep_loaded())", "if (0 && !keep_loaded())", "test_pyruntime", ("-rdynamic",)
+        "pyruntime", "|| (search.found && !keep_loaded()))", ")", "test_pyruntime", ("-rdynamic",)
     ),
     "other structures are believed": Mutant(
         "pyruntime", "|| !fits(layout))", "|| (0 && !fits(layout)))", "test_pyruntime", ("-rdynamic",)
