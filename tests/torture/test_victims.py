@@ -1,0 +1,125 @@
+"""Each victim does the same with us and without us, through every door, in every mode, under every CPython."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import compatenv
+import pytest
+from observing import Seen, clean_environment, gone, see, without_our_line
+from victims import HERE, NATIVE, PYTHON, Victim
+
+from memleak import _native, recording
+
+ALL = os.environ.get("MEMLEAK_TORTURE") == "1"
+LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
+HERE_VERSION = "%d.%d" % sys.version_info[:2]
+VERSIONS = compatenv.VERSIONS if ALL else (HERE_VERSION,)
+MODES = ("normal", "full")
+TIMEOUT_S = 1000 if LONG else 100
+
+pytestmark = pytest.mark.timeout(2500 if LONG else 300)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Where the victims' recordings go."""
+    path = Path(tempfile.mkdtemp(prefix="memleak-victim-", dir="/dev/shm"))
+    yield path
+    gone(path)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Compile a file once: ``built(SOURCE, *flags)`` returns the program's path."""
+    place = tmp_path_factory.mktemp("victims")
+    place.chmod(0o755)
+    for above in place.parents[:2]:
+        above.chmod(0o755)
+
+    @cache
+    def build(source: Path, *flags: str) -> str:
+        target = place / f"{source.stem}{'.so' if '-shared' in flags else ''}"
+        compiler = "g++" if source.suffix == ".cc" else "gcc"
+        words = ["-D_GNU_SOURCE", "-g", "-O1", "-fno-builtin", "-w", "-pthread", "-o", str(target), str(source)]
+        done = subprocess.run([compiler, *words, *flags, "-ldl"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return str(target)
+
+    return build
+
+
+def words_of(victim: Victim, built: Callable[..., str]) -> list[str]:
+    """Return what a victim is started with."""
+    words = list((LONG and victim.long_words) or victim.words)
+    if victim.library is None:
+        return words
+    library = built(victim.library, "-shared", "-fPIC")
+    return [*words, library]
+
+
+@cache
+def without_us(*command: str) -> Seen:
+    """What a program does when we are not there."""
+    return see(command, clean_environment(), TIMEOUT_S)
+
+
+def compare(command: list[str], directory: Path, mode: str, *launcher: str, **variables: str) -> None:
+    """Run a program with us; all that can be seen of it must be as without us, and there must be a recording."""
+    plain = without_us(*command)
+    assert plain.status != "hangs", plain
+    environment = clean_environment(MEMLEAK_MODE=mode, MEMLEAK_DIR=str(directory), **variables)
+    traced = see([*launcher, *command], environment, TIMEOUT_S)
+    assert without_our_line(traced.errors) == plain.errors
+    status = plain.status
+    if launcher and isinstance(status, int) and status < 0:
+        status = 128 - status  # what a launcher can say of a signal
+    assert (traced.status, traced.output, traced.files) == (status, plain.output, plain.files)
+    made = sorted(directory.glob("*.mlrec"))
+    assert made
+    for path in made:
+        assert recording.load_header(path).pid
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", NATIVE)
+def test_program_by_preload(built, directory, name, mode):
+    """A C or C++ program with the core preloaded."""
+    victim = NATIVE[name]
+    command = [built(victim.source), *words_of(victim, built)]
+    compare(command, directory, mode, MEMLEAK="1", LD_PRELOAD=_native.library_path())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", [name for name, victim in NATIVE.items() if victim.hosted])
+def test_program_in_a_python_that_imports(built, directory, name, mode):
+    """The same program inside an interpreter whose environment starts us: by the slots of what is loaded."""
+    victim = NATIVE[name]
+    library = built(victim.source, "-shared", "-fPIC")
+    command = [sys.executable, str(HERE / "host.py"), library, *words_of(victim, built)]
+    compare(command, directory, mode, MEMLEAK="1")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("door", ["preload", "import", "run"])
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", PYTHON)
+def test_python(directory, name, version, door, mode):
+    """A Python program, through every door."""
+    python = sys.executable if version == HERE_VERSION else compatenv.python_with_package(version)
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    victim = PYTHON[name]
+    command = [python, str(victim.source), *((LONG and victim.long_words) or victim.words)]
+    if door == "run":
+        compare(command, directory, mode, python, "-m", "memleak", "run", "--quiet", "--mode", mode)
+    elif door == "preload":
+        compare(command, directory, mode, MEMLEAK="1", LD_PRELOAD=_native.library_path())
+    else:
+        compare(command, directory, mode, MEMLEAK="1")
