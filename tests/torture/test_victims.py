@@ -70,6 +70,12 @@ def without_us(*command: str) -> Seen:
     return see(command, clean_environment(), TIMEOUT_S)
 
 
+@pytest.fixture(autouse=True)
+def counted(record_property) -> None:
+    """Count the runs for ./torture."""
+    record_property("victims", 1)
+
+
 def compare(command: list[str], directory: Path, mode: str, *launcher: str, **variables: str) -> None:
     """Run a program with us; all that can be seen of it must be as without us, and there must be a recording."""
     plain = without_us(*command)
