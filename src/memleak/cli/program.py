@@ -6,12 +6,14 @@ import os
 import shutil
 import stat
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 INTERPRETER_DEPTH = 4  # as the kernel: a script's interpreter may itself be a script
 
 _CLASS = {1: "32-bit", 2: "64-bit"}
-_PT_INTERP = 3
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
+_DYNAMIC_MOST, _NAMES_MOST = 1 << 16, 1 << 24  # bytes; no program comes near
 
 
 class NotFoundError(Exception):
@@ -87,20 +89,64 @@ def _elf_obstacle(path: str, head: bytes, stream: BinaryIO, core: str) -> str | 
         return f"{path} is statically linked: no loader runs that could bring the core in"
     if "ld-linux" not in os.path.basename(loader):
         return f"{path} uses the loader {loader}, the core needs glibc's"
+    # It ends the program when anything is preloaded before it. Linked statically, as clang does, it lets us in, and the core leaves.
+    for library in _needed(head, stream):
+        if library.startswith(("libasan.so", "libclang_rt.asan")):
+            return f"{path} is linked with {library}, AddressSanitizer, which must be the first library"
     return None
 
 
-def _loader(head: bytes, stream: BinaryIO) -> str | None:
-    """Return the PT_INTERP of a 64-bit little-endian ELF file, None when it has none."""
+class _Segment(NamedTuple):
+    """What of an ELF program header matters here."""
+
+    kind: int
+    offset: int
+    address: int
+    bytes: int
+
+
+def _segments(head: bytes, stream: BinaryIO) -> list[_Segment]:
+    """Return the program headers of a 64-bit little-endian ELF file, none if they cannot be read."""
     try:
         offset, size, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
         stream.seek(offset)
         table = stream.read(size * count)
-        for index in range(count):
-            kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", table, index * size)
-            if kind == _PT_INTERP:
-                stream.seek(start)
-                return os.fsdecode(stream.read(min(length, 4096)).rstrip(b"\0"))
-    except (struct.error, OSError):
-        pass
+        entries = [struct.unpack_from("<IIQQQQ", table, index * size) for index in range(count)]
+    except (struct.error, OSError, ValueError):
+        return []
+    return [_Segment(kind, start, address, length) for kind, _, start, address, _, length in entries]
+
+
+def _loader(head: bytes, stream: BinaryIO) -> str | None:
+    """Return the PT_INTERP of a 64-bit little-endian ELF file, None when it has none."""
+    for segment in _segments(head, stream):
+        if segment.kind == _PT_INTERP:
+            return os.fsdecode(_read(stream, segment.offset, min(segment.bytes, 4096)).rstrip(b"\0"))
     return None
+
+
+def _needed(head: bytes, stream: BinaryIO) -> list[str]:
+    """Return the DT_NEEDED names of a 64-bit little-endian ELF file, as far as they can be read."""
+    segments = _segments(head, stream)
+    found: dict[int, list[int]] = {}
+    for segment in segments:
+        if segment.kind == _PT_DYNAMIC:
+            entries = _read(stream, segment.offset, min(segment.bytes, _DYNAMIC_MOST))
+            for tag, value in struct.iter_unpack("<qQ", entries[: len(entries) // 16 * 16]):
+                found.setdefault(tag, []).append(value)
+    names = b""
+    for segment in segments:
+        for address in found.get(_DT_STRTAB, []):
+            if segment.kind == _PT_LOAD and 0 <= address - segment.address < segment.bytes:
+                wanted = min(max(found.get(_DT_STRSZ, [0])), _NAMES_MOST)
+                names = _read(stream, segment.offset + address - segment.address, wanted)
+    return [os.fsdecode(names[at:].partition(b"\0")[0]) for at in found.get(_DT_NEEDED, [])]
+
+
+def _read(stream: BinaryIO, offset: int, count: int) -> bytes:
+    """Return what is there of *count* bytes."""
+    try:
+        stream.seek(offset)
+        return stream.read(count)
+    except (OSError, OverflowError, ValueError):
+        return b""

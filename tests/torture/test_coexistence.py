@@ -1,0 +1,160 @@
+"""Others who must see every allocation, lock all memory, filter system calls or trace every line, beside us."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from observing import clean_environment, see, without_our_line
+from victims import HERE
+
+from memleak import _native, locate
+
+pytestmark = pytest.mark.timeout(300)
+MODES = ("normal", "full")
+SANITIZERS = ("address", "thread", "leak", "undefined")
+ALLOCATING = """
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void *work(void *unused) { for (int i = 0; i < 5000; i++) free(realloc(malloc(i % 100 + 1), i % 200 + 1)); return unused; }
+int main(void)
+{
+	pthread_t thread;
+	int status;
+	pthread_create(&thread, NULL, work, NULL);
+	work(NULL);
+	pthread_join(thread, NULL);
+	pid_t child = fork();
+	if (child == 0) { work(NULL); _exit(7); }
+	waitpid(child, &status, 0);
+	printf("child %d\\n", WEXITSTATUS(status));
+	return 3;
+}
+"""
+
+
+def preloaded(directory: Path, mode: str) -> dict[str, str]:
+    """Return the environment of the preload door."""
+    core = _native.library_path()
+    return clean_environment(MEMLEAK="1", MEMLEAK_MODE=mode, MEMLEAK_DIR=str(directory), LD_PRELOAD=core)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Compile a text: ``build(TEXT, COMPILER, *flags)``; None where the compiler cannot."""
+
+    def go(text: str, compiler: str = "gcc", *flags: str) -> str | None:
+        source, program = tmp_path / "program.c", tmp_path / "program"
+        source.write_text(text)
+        words = [compiler, "-D_GNU_SOURCE", "-w", "-O1", "-fno-builtin", "-pthread", "-o", program, source, *flags]
+        done = shutil.which(compiler) and subprocess.run(words, capture_output=True)
+        return str(program) if done and done.returncode == 0 else None
+
+    return go
+
+
+@pytest.mark.parametrize("door", ["run", "preload"])
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_sanitizers(build, runtime_directory, sanitizer, compiler, door):
+    """A program of a sanitizer's runs as without us: untraced, with a line that says whose it is, or traced."""
+    program = build(ALLOCATING, compiler, f"-fsanitize={sanitizer}")
+    plain = see([program], clean_environment()) if program else None
+    if plain is None or plain.status != 3:
+        pytest.skip(f"no {sanitizer} sanitizer of {compiler}'s here")
+    if door == "preload" and "libasan.so" in subprocess.run(["ldd", program], capture_output=True, text=True).stdout:
+        return  # whatever is preloaded, that runtime ends the program; `memleak run` does not preload
+    command, environment = [program], preloaded(runtime_directory, "full")
+    if door == "run":
+        command = [sys.executable, "-m", "memleak", "run", "--quiet", "--mode=full", program]
+        environment = clean_environment(MEMLEAK_DIR=str(runtime_directory))
+    traced = see(command, environment)
+    assert (traced.status, traced.output) == (plain.status, plain.output)
+    assert without_our_line(traced.errors) == plain.errors
+    recorded = locate.list_recordings([runtime_directory])
+    assert bool(recorded) == (sanitizer == "undefined")
+    if not recorded and compiler == "gcc":
+        assert "Sanitizer" in traced.errors
+
+
+@pytest.mark.parametrize("tool", ["memcheck", "massif", "none"])
+@pytest.mark.parametrize("mode", MODES)
+def test_valgrind(build, runtime_directory, mode, tool):
+    """Under valgrind the program does the same, and memcheck finds nothing wrong with us."""
+    if shutil.which("valgrind") is None:
+        pytest.skip("valgrind is not installed")
+    words = ["valgrind", "-q", f"--tool={tool}", *(["--error-exitcode=77"] if tool == "memcheck" else [])]
+    words += ["--massif-out-file=/dev/null"] if tool == "massif" else []
+    program = build(ALLOCATING)
+    plain = see([*words, program], clean_environment())
+    traced = see([*words, program], preloaded(runtime_directory, mode))
+    assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
+    assert plain.status == 3
+
+
+LOCKING = ALLOCATING.replace("int main(void)\n{", """#include <sys/mman.h>
+int main(void)
+{
+	if (mlockall(MCL_FUTURE | (getenv("ONLY_FUTURE") ? 0 : MCL_CURRENT)) != 0) { perror("mlockall"); return 4; }""")
+
+
+@pytest.mark.parametrize("limit", [None, 64 << 20, 1 << 20])
+@pytest.mark.parametrize("variables", [{}, {"ONLY_FUTURE": "1"}])
+@pytest.mark.parametrize("mode", MODES)
+def test_all_memory_locked(build, runtime_directory, mode, variables, limit):
+    """A real-time program that locks its memory, as much as it may."""
+    program = build(LOCKING)
+    within = ["prlimit", f"--memlock={limit}"] if limit is not None else []
+    if limit is not None and os.getuid() == 0:
+        within = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", *within]
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is not installed")
+    plain = see([*within, program], {**clean_environment(), **variables})
+    traced = see([*within, "env", f"LD_PRELOAD={_native.library_path()}", program],
+                 {**clean_environment(MEMLEAK="1", MEMLEAK_MODE=mode, MEMLEAK_DIR=str(runtime_directory)), **variables})  # fmt: skip
+    assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
+
+
+WATCHERS = {
+    "settrace": "import sys, threading\nsys.settrace(lambda *a: (lambda *b: None))\nthreading.settrace(lambda *a: None)\n",
+    "setprofile": "import cProfile\nprofile = cProfile.Profile()\nprofile.enable()\n",
+    "faulthandler": "import faulthandler\nfaulthandler.enable()\nfaulthandler.dump_traceback_later(60)\n",
+    "tracemalloc": "import tracemalloc\ntracemalloc.start(25)\n",
+    "gc": "import gc\ngc.set_threshold(1)\n",
+    "debug": "import gc, sys\ngc.set_debug(0)\nsys.setswitchinterval(1e-5)\n",
+}
+
+
+@pytest.mark.parametrize("door", ["preload", "import"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("watcher", WATCHERS)
+def test_python_tools(runtime_directory, tmp_path, watcher, mode, door):
+    """A Python program that is watched by a tool of its own."""
+    script = tmp_path / "watched.py"
+    script.write_text(WATCHERS[watcher] + (HERE / "few_calls.py").read_text())
+    environment = preloaded(runtime_directory, mode)
+    if door == "import":
+        del environment["LD_PRELOAD"]
+    plain, traced = see([sys.executable, script], clean_environment()), see([sys.executable, script], environment)
+    assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
+    assert plain.status == 0 and list(runtime_directory.glob("*.mlrec"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("words", [["-X", "dev"], ["-X", "importtime"], ["-I"], ["-O"], ["-W", "error"]])
+def test_python_options(runtime_directory, words, mode):
+    """An interpreter with options that change what it does with memory, warnings or its environment."""
+    command = [sys.executable, *words, str(HERE / "few_calls.py")]
+    if words == ["-W", "error"] and sys.version_info >= (3, 12):
+        pytest.skip("the program itself forks beside threads")
+    plain, traced = see(command, clean_environment()), see(command, preloaded(runtime_directory, mode))
+    assert (traced.status, traced.output) == (plain.status, plain.output)
+    if words != ["-X", "importtime"]:  # which prints times
+        assert without_our_line(traced.errors) == plain.errors
