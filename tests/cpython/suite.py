@@ -38,6 +38,7 @@ MODULES = {
     "test_multiprocessing_spawn": 2400,
     "test_multiprocessing_forkserver": 2400,
 }
+OTHERS_S = 900  # what another module may take
 # Full mode records every allocation: a traced run may take so many times as long before it counts as hanging.
 SLOWER = 4
 OPTIONS = ["-u", "-W", "default", "-bb", "-E"]  # what `python -m test` gives itself
@@ -76,6 +77,14 @@ def has_tests(python: str, module: str) -> bool:
     return done.returncode == 0
 
 
+def all_modules(python: str) -> list[str]:
+    """Return every module of tests that an interpreter comes with, those of the list above last."""
+    command = [python, "-m", "test", "--list-tests"]
+    names = subprocess.run(command, capture_output=True, text=True, check=True, env=plain_environment()).stdout.split()
+    tops = dict.fromkeys(name.removeprefix("test.").partition(".")[0] for name in names)
+    return [name for name in tops if name not in MODULES] + list(MODULES)
+
+
 def run(
     python: str, module: str, core: str | None = None, cases: Sequence[str] = (), limit: float | None = None
 ) -> Run:
@@ -84,7 +93,7 @@ def run(
     Raises:
         NoResult: there is no recording of the process, or none of Python in it.
     """
-    limit = (limit or MODULES[module]) * (SLOWER if core else 1)
+    limit = (limit or MODULES.get(module, OTHERS_S)) * (SLOWER if core else 1)
     work = Path(tempfile.mkdtemp(prefix="memleak-cpython-"))
     recordings = Path(tempfile.mkdtemp(prefix="memleak-cpython-", dir="/dev/shm"))
     try:
