@@ -194,8 +194,8 @@ MUTANTS = {
     ),
     "a walk begins during a fork": Mutant(
         "objects",
-        "return value_of(&forking) && value_of(&forker) !=",
-        "return 0 && value_of(&forker) !=",
+        "return forks && forks > this_thread_forks();",
+        "return forks && 0;",
         "test_objects",
         ("-DDEADLINE_S=2",),
     ),
@@ -204,6 +204,16 @@ MUTANTS = {
     ),
     "a fork during a long walk": Mutant(
         "objects", "i < WAITS_HELD && value_of(&holding)", "0 && value_of(&holding)", "test_objects", ("-DDEADLINE_S=2",)
+    ),
+    "who forks may walk while another does": Mutant(
+        "objects",
+        "return forks && forks > this_thread_forks();",
+        "return forks && !this_thread_forks();",
+        "test_objects",
+        ("-DDEADLINE_S=2",),
+    ),
+    "who has forked may walk while another does": Mutant(
+        "objects", "\tcas_seq_cst(&forker, &self, of_this_process());", "\t(void)self;", "test_objects", ("-DDEADLINE_S=2",)
     ),
     "the lock comes during a fork and is kept": Mutant(
         "objects", "walk->put_off = !walk->anyway && another_forks();", ";", "test_objects", ("-DDEADLINE_S=2",)

@@ -7,7 +7,7 @@
 //            Who has the lock gives it back soon, and a fork waits for that. Who waits for it may wait for the very
 //            thread that forks, or hold what another handler of the program's wants: such waits end after 50 ms, the
 //            walk is put off, and if the lock comes during a fork after all it is given back at once.
-// Proof:     tests/native/test_objects.c, test_slots.c
+// Proof:     tests/native/test_objects.c, test_slots.c; tests/models/forkgate.pml
 #include "objects.h"
 
 #include "atomics.h"
@@ -25,7 +25,7 @@
 static uint64_t entered; // how many threads have or want the lock
 static uint64_t holding; // how many have it
 static uint64_t forking; // how many fork
-static uint64_t forker;  // tid of the last of them
+static uint64_t forker;  // tid of the last of them, until it has forked
 
 static uint64_t of_this_process(void) { return (uint64_t)sys_getpid() << 32; }
 
@@ -52,7 +52,14 @@ static void pause_briefly(void)
 	sys_call(SYS_nanosleep, &pause, 0, 0);
 }
 
-static bool another_forks(void) { return value_of(&forking) && value_of(&forker) != (uint32_t)sys_gettid(); }
+static bool this_thread_forks(void) { return value_of(&forker) == (uint32_t)sys_gettid(); }
+
+// Who forks is one of those counted; to let it pass for that would be to forget the others.
+static bool another_forks(void)
+{
+	uint32_t forks = value_of(&forking);
+	return forks && forks > this_thread_forks();
+}
 
 // ---- walks ---------------------------------------------------------------------------------------
 
@@ -89,6 +96,8 @@ static bool enter(bool anyway)
 		if (!another_forks())
 			return true;
 		take_one(&entered);
+		if (this_thread_forks())
+			break; // two that fork would wait for each other
 		pause_briefly();
 	}
 	if (anyway)
@@ -163,4 +172,9 @@ void objects_before_fork(void)
 		pause_briefly();
 }
 
-void objects_after_fork(void) { take_one(&forking); }
+void objects_after_fork(void)
+{
+	uint64_t self = of_this_process() | (uint32_t)sys_gettid();
+	cas_seq_cst(&forker, &self, of_this_process()); // unless another has begun meanwhile
+	take_one(&forking);
+}

@@ -11,7 +11,7 @@
 // dl_iterate_phdr(). `see` neither allocates nor locks. False: another thread forks, and nothing was looked at.
 bool objects_try_each(int (*see)(struct dl_phdr_info *, size_t, void *), void *context);
 
-// The same, but waits for that fork, two seconds at most.
+// The same, but waits for that fork, two seconds at most; a thread that forks itself does not wait.
 void objects_each(int (*see)(struct dl_phdr_info *, size_t, void *), void *context);
 
 // Returns when this thread has had the loader's lock, or never. For a thread that nobody waits for.

@@ -205,6 +205,29 @@ static void *fork_now_and_then(void *unused)
 	return NULL;
 }
 
+static void *fork_meanwhile(void *unused)
+{
+	int seen = 0;
+	objects_before_fork();
+	CHECK(!objects_try_each(take_time, &seen));
+	objects_after_fork();
+	CHECK(!objects_try_each(take_time, &seen));
+	CHECK_EQUAL(seen, 0);
+	return unused;
+}
+
+// Who began to fork last, or has forked since, has no more right to the lock than others.
+static void test_one_forks_while_another_does(void)
+{
+	pthread_t thread;
+	int seen = 0;
+	objects_before_fork();
+	CHECK(pthread_create(&thread, NULL, fork_meanwhile, NULL) == 0);
+	pthread_join(thread, NULL);
+	objects_after_fork();
+	CHECK(objects_try_each(take_time, &seen) && seen);
+}
+
 static void test_several_forking(void)
 {
 	in_threads(4, fork_now_and_then);
@@ -217,6 +240,7 @@ int main(int argc, char **argv)
 	test_walk();
 	pthread_atfork(programs_handler, NULL, NULL);
 	pthread_atfork(objects_before_fork, objects_after_fork, NULL);
+	test_one_forks_while_another_does();
 	test_long_walk();
 	test_lock_comes_during_a_fork();
 	if (checks_failed)
