@@ -7,7 +7,7 @@
 //            A recording is replaced only when everybody who entered has left. Who starts or stops, and who opens a
 //            child's recording, has the turn.
 // Why:       the hooks decide nothing; everything they may do is here, once, for both doors.
-// Proof:     tests/native/test_tracer.c; tests/integration/test_fork.py, test_oracle.py
+// Proof:     tests/native/test_tracer.c; tests/integration/test_fork.py, test_oracle.py; tests/models/tracer.pml
 #include "tracer.h"
 
 #include "bitmap.h"
@@ -76,6 +76,8 @@ enum tracer_state tracer_state(void)
 // tracer_stop() sets the phase before it looks at the counts: one of the two sees the other.
 static uint32_t *enter(void)
 {
+	if (unlikely(!is_armed()))
+		return NULL; // before the first start there is no page to be counted in that a child finds zeroed
 	uint32_t shard = (uint32_t)((uintptr_t)&sampler_self * MLF_CHECK_1 >> 59);
 	uint32_t *inside = &load_relaxed(&wiped)->shard[shard].inside;
 	add_seq_cst(inside, 1);
@@ -87,21 +89,19 @@ static uint32_t *enter(void)
 
 static void leave(uint32_t *inside) { sub_release(inside, 1); } // pairs with all_left()
 
-static bool all_left_of(const struct wiped *page, unsigned waits)
+// Have all left who entered before the phase was changed? A little later is soon enough.
+static bool all_left(unsigned waits)
 {
 	static const struct timespec pause = {.tv_nsec = QUIET_WAIT_NS};
 	// Each place by itself: whoever enters from now on finds the phase changed and does nothing.
 	for (unsigned i = 0; i < SHARDS; i++)
-		while (load_seq_cst(&page->shard[i].inside)) {
+		while (load_seq_cst(&wiped->shard[i].inside)) {
 			if (waits-- == 0)
 				return false;
 			sys_call(SYS_nanosleep, &pause, 0, 0);
 		}
 	return true;
 }
-
-// Have all left who entered before the phase was changed? A little later is soon enough.
-static bool all_left(unsigned waits) { return all_left_of(&never_started, waits) && all_left_of(wiped, waits); }
 
 // ---- the decision --------------------------------------------------------------------------------
 
@@ -620,8 +620,9 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 			*why = "the kernel has no MADV_WIPEONFORK (before Linux 4.14)";
 			return false;
 		}
-		store_release(&wiped, page);
+		// In this order: what a child that is forked in between starts with is whole, or not begun.
 		store_release(&armed, &page->word);
+		store_release(&wiped, page);
 	} else {
 		if (!all_left(START_WAITS)) {
 			*why = "a thread has not come out of the last recording for two seconds; try again later";

@@ -449,6 +449,39 @@ static void test_stop_and_start(void)
 	in_child(not_followed_body);
 }
 
+// A child that was forked while another thread looked whether there is a recording.
+
+static uint32_t mapping;
+
+static void *map_all_the_time(void *unused)
+{
+	while (load_relaxed(&mapping))
+		tracer_mapped((void *)0x560000000000, 1U << 20, &caller);
+	return unused;
+}
+
+static void restarting_body(void)
+{
+	start_tracing(directory, SAMPLER_FULL, false);
+	tracer_stop(MLF_STATE_STOPPED);
+	start_tracing(directory, SAMPLER_FULL, false);
+}
+
+static void test_forked_before_the_start(void)
+{
+	const char *usual = directory;
+	pthread_t thread;
+	directory = temporary_directory(); // what these leave is nobody's business
+	store_relaxed(&mapping, 1);
+	CHECK(pthread_create(&thread, NULL, map_all_the_time, NULL) == 0);
+	for (int i = 0; i < 20 && !checks_failed; i++)
+		in_child(restarting_body);
+	store_relaxed(&mapping, 0);
+	pthread_join(thread, NULL);
+	remove_directory(directory);
+	directory = usual;
+}
+
 // A realloc, an munmap begun under one recording and ended under another: neither puts anything into the new one.
 static void test_restarted_in_between(void)
 {
@@ -579,6 +612,7 @@ int main(int argc, char **argv)
 	directory = temporary_directory();
 	caller = REGISTERS_OF_CALLER();
 	test_clock_and_stats();
+	test_forked_before_the_start();
 	start_tracing(directory, SAMPLER_FULL, true);
 	test_samples();
 	test_address_comes_again();
