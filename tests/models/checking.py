@@ -6,8 +6,8 @@ Usage: tests/models/checking.py [MODEL…]
 A line of a model's first comment says what is to be done; README.md explains them:
 
     SEARCH assertion|cycle FLAGS…            finds nothing
-    MUTANT NAME assertion|cycle: SENTENCE    with -DNAME one of the searches of that kind finds a fault
-    WITNESS NAME: SENTENCE                   with -DNAME an assertion fails: the state it names can be reached
+    MUTANT NAME assertion|cycle [FLAG]: …    with -DNAME one of the searches of that kind, with that flag, finds a fault
+    WITNESS NAME [FLAG]: SENTENCE            with -DNAME an assertion fails: the state it names can be reached
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Change(NamedTuple):
     role: str
     name: str
     kind: str
+    flags: frozenset[str]  # of the searches that can find it
 
 
 class Outcome(NamedTuple):
@@ -71,12 +72,13 @@ class Model:
             if role == "SEARCH":
                 self.searches.append(Search(words[0], tuple(words[1:])))
             else:
-                self.changes.append(Change(role, words[0], words[1] if role == "MUTANT" else "assertion"))
+                name, kind, *flags = words if role == "MUTANT" else [words[0], "assertion", *words[1:]]
+                self.changes.append(Change(role, name, kind, frozenset(flags)))
 
     def find(self, change: Change) -> tuple[Search, Outcome]:
         """Return the first search that finds the changed model wrong, or the last one."""
         for search in self.searches:
-            if search.kind == change.kind:
+            if search.kind == change.kind and change.flags.issubset(search.flags):
                 search = Search(search.kind, (f"-D{change.name}", *search.flags))
                 outcome = run(self, search)
                 if outcome.fault:
@@ -95,7 +97,7 @@ def run(model: Model, search: Search) -> Outcome:
     with tempfile.TemporaryDirectory() as directory:
         call(directory, "spin", "-a", *search.flags, str(model.path))
         # What changes stop early: to compile them well would take longer than they run.
-        level = "-O0" if changed else "-O2"
+        level = "-O0" if changed else "-O1"
         call(directory, "gcc", "-w", level, *KINDS[search.kind], f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c")
         options = ["-n", f"-m{DEPTH}", "-w20" if changed else "-w22", *(["-l"] if search.kind == "cycle" else [])]
         output = call(directory, "./pan", *options)

@@ -20,7 +20,7 @@
  * MUTANT KEEPS_LOCK assertion: a lock that comes during a fork is used
  * MUTANT HOLDERS_IGNORED assertion: a fork does not wait for threads that have the lock
  * MUTANT NO_LIMIT assertion: a fork waits without a limit for threads that want the lock
- * MUTANT LAST_FORKER assertion: who began to fork last may walk, though others fork or it has forked
+ * MUTANT LAST_FORKER assertion -DFORKERS=2: who began to fork last may walk, though others fork or it has forked
  * WITNESS IN_WINDOW: a thread of ours has the lock at a fork
  * WITNESS PUT_OFF: the lock comes during a fork, and is given back
  * WITNESS GAVE_UP: a fork stops waiting for a thread that wants the lock

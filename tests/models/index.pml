@@ -19,15 +19,15 @@
  * MUTANT OWN_REF assertion: who loses the race for a word says that its own record stands there
  * MUTANT NEXT_WORD assertion: who loses the race for a word goes on to the next
  * MUTANT PUBLISH_EARLY assertion: a record is published before it is whole
- * MUTANT BASE_FIRST assertion: a segment is known before its capacity is
- * MUTANT CLAIM_BY_STORE assertion: the claim of a segment is looked at and stored to, not exchanged
+ * MUTANT BASE_FIRST assertion -DFILLED=2: a segment is known before its capacity is
+ * MUTANT CLAIM_BY_STORE assertion -DFILLED=2: the claim of a segment is looked at and stored to, not exchanged
  * MUTANT ROOM_BY_STORE assertion: room is taken by load and store
  * MUTANT BACKED_LATE assertion: room is given out before there is memory behind it
  * MUTANT WAITS_FOR_BUILDER cycle: who needs a segment waits for its builder without a limit
  * WITNESS LOST: a thread finds its key inserted by another meanwhile
- * WITNESS DROPPED: a sample is dropped because a builder has stopped
- * WITNESS BUILT_MEANWHILE: a segment is built by another thread while it is waited for
- * WITNESS SECOND_SEGMENT: a key stands in the second segment
+ * WITNESS DROPPED -DFILLED=2: a sample is dropped because a builder has stopped
+ * WITNESS BUILT_MEANWHILE -DFILLED=2: a segment is built by another thread while it is waited for
+ * WITNESS SECOND_SEGMENT -DFILLED=2: a key stands in the second segment
  */
 #define WINDOW 2
 #define SEGMENTS 2

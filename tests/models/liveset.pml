@@ -18,12 +18,12 @@
  * MUTANT LOOK_BEFORE_CLAIM assertion: an inserter looks for removers, and claims its slot then
  * MUTANT FREE_BEFORE_CLEAR assertion: a remover gives its slot back before it clears the bit
  * MUTANT BIT_BY_STORE assertion: a word of the bitmap is loaded and stored, not changed in one step
- * MUTANT TAKE_BY_STORE assertion: a remover takes a sample by load and store, not by compare-and-swap
- * MUTANT PUBLISH_EARLY assertion: an inserter publishes its key before the entry is written
+ * MUTANT TAKE_BY_STORE assertion -DWALKER: a remover takes a sample by load and store, not by compare-and-swap
+ * MUTANT PUBLISH_EARLY assertion -DWALKER: an inserter publishes its key before the entry is written
  * MUTANT WAITS_FOR_EVER cycle: an inserter waits for a remover without a limit
  * WITNESS BIT_KEPT: a remover finds another sample that needs the bit
  * WITNESS RACE_DROPPED: an inserter gives up because of a remover
- * WITNESS BOTH_REMOVE: a removal finds its sample taken by the walker in the meantime
+ * WITNESS BOTH_REMOVE -DWALKER: a removal finds its sample taken by the walker in the meantime
  */
 #define SLOTS 3
 #define FIRST_SEGMENT 2 /* slots of it; the rest is the second */

@@ -18,11 +18,11 @@
  * MUTANT REALLOC_FIRST assertion: realloc() is called, and the old block's sample forgotten then
  * MUTANT NOT_PUT_BACK assertion: a realloc that failed leaves its block without the sample
  * MUTANT MOVED_IS_KEPT assertion: a realloc that moved the block puts the sample back at the old address
- * MUTANT NOT_CLOSED assertion: an allocation does not look whether its address is live already
+ * MUTANT NOT_CLOSED assertion -DUNSEEN: an allocation does not look whether its address is live already
  * WITNESS TAKEN_AT_ONCE: a freed address is given out and sampled before free() returns
  * WITNESS MOVED: realloc() moves a sampled block
  * WITNESS FAILED: realloc() fails for a sampled block
- * WITNESS LOST: a sample is closed as lost
+ * WITNESS LOST -DUNSEEN: a sample is closed as lost
  */
 #define ADDRESSES 2
 #define NONE 255

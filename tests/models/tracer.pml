@@ -18,15 +18,15 @@
  * MUTANT NO_WAIT assertion: a recording is replaced without waiting for who is inside
  * MUTANT ARMED_EARLY assertion: a restart says that it is recording before the new recording is there
  * MUTANT ANY_RECORDING assertion: realloc() does not compare the number of the recording
- * MUTANT NOT_WIPED assertion: the page is not zeroed in a child
+ * MUTANT NOT_WIPED assertion -DFORK=1: the page is not zeroed in a child
  * MUTANT NO_TURN assertion: a child's recording is opened without the turn
  * MUTANT DETACH_ANYTIME assertion: a child's counters are detached without the turn
  * MUTANT COUNTS_BEFORE_START assertion: threads are counted before there is the page that the kernel zeroes
- * MUTANT WIPED_FIRST assertion: threads find their new page before they find its word
+ * MUTANT WIPED_FIRST assertion -DFORK=2: threads find their new page before they find its word
  * WITNESS REPLACED: a second recording is written to
  * WITNESS STOP_GAVE_UP: a thread writes to a recording that was stopped
  * WITNESS REFUSED: a start gives up because a thread stays inside
- * WITNESS CHILD_RECORDS: a child writes to its own recording
+ * WITNESS CHILD_RECORDS -DFORK=1: a child writes to its own recording
  * WITNESS BETWEEN: realloc() ends in another recording than it began in
  */
 #define IDLE 0
