@@ -4,7 +4,7 @@
 // Invariant: the bit of every live sample is set. liveset.c says who may clear one.
 // Why:       .bss, because free() may be called before anything of ours has run; never huge pages (one
 //            touched bit would cost 2 MiB), left out of core dumps.
-// Proof:     tests/native/test_liveset.c
+// Proof:     tests/native/test_liveset.c; tests/models/liveset.pml
 #include "bitmap.h"
 
 #include "sys.h"

@@ -7,7 +7,7 @@
 // Why:       whoever loads an object asks for one of its symbols before it calls it: dlsym() is the moment at which a
 //            plug-in or an extension module can be hooked before its first allocation.
 //            dlsym() is not exported: in a preloaded process too it is hooked by slot.
-// Proof:     tests/integration/test_import_door.py, test_doors_agree.py, test_door_storms.py
+// Proof:     tests/integration/test_import_door.py, test_doors_agree.py, test_door_storms.py; tests/models/unload.pml
 #include "hook_events.h"
 
 #include "allocator.h"

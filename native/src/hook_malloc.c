@@ -6,7 +6,7 @@
 //            jump, so its return address is the program's: REGISTERS_OF_CALLER() relies on that
 //            (tests/integration/test_preload.py fails if a compiler stops doing so).
 // Why:       malloc + free cost 18 instructions over stock (benchmarks/hook_fastpath.py).
-// Proof:     tests/integration/test_preload.py, test_hot_path.py (its length)
+// Proof:     tests/integration/test_preload.py, test_hot_path.py (its length); tests/models/order.pml
 #include "hook_malloc.h"
 
 #include "allocator.h"

@@ -5,7 +5,7 @@
 //            before. A key stands within MLF_INDEX_WINDOW words of its place in some segment.
 // Why:       a bounded window instead of "probe until empty" keeps the cost bounded at any load and
 //            needs no count of entries: a full window moves on to the next, doubled segment.
-// Proof:     tests/native/test_index.c
+// Proof:     tests/native/test_index.c; tests/models/index.pml
 #include "index.h"
 
 #include "recording.h"

@@ -12,7 +12,7 @@
 //            sequentially consistent, so at least one sees the other: no live sample ever loses its
 //            bit. CLEARING carries the bit's number: a remover preempted there must not make others
 //            drop all that falls into its bucket (full mode on busy cores lost 1 in 2,000 to that).
-// Proof:     tests/native/test_liveset.c (threads, invariant check, stopped threads)
+// Proof:     tests/native/test_liveset.c (threads, invariant check, stopped threads); tests/models/liveset.pml
 #include "liveset.h"
 
 #include "bitmap.h"

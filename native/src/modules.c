@@ -8,7 +8,7 @@
 // Why:       dl_iterate_phdr() takes the loader's lock, which a thread inside dlclose() holds while it
 //            calls free(). Without _dl_find_object (glibc < 2.35) cold code keeps an own sorted
 //            snapshot.
-// Proof:     tests/native/test_modules.c
+// Proof:     tests/native/test_modules.c; tests/models/unload.pml
 #include "modules.h"
 
 #include "objects.h"

@@ -7,7 +7,7 @@
 //            one: a thread that slept with a pointer to the header may follow it.
 // Why:       the room is only ever taken from its front, so a bump pointer is the whole allocator
 //            and lock-free; backing it is a system call and therefore cold.
-// Proof:     tests/native/test_recording.c; tests/integration/test_kill.py
+// Proof:     tests/native/test_recording.c; tests/integration/test_kill.py; tests/models/index.pml
 #include "recording.h"
 
 #include "arch_x86_64.h"

@@ -4,7 +4,7 @@
 // Invariant: at most one thread of a process has a turn.
 // Why:       not a mutex: a holder that did not survive a fork is recognised by its pid, and no handler need run in
 //            the child. Sleeping is all right: who has a turn waits for nobody who may wait for it.
-// Proof:     tests/native/test_turn.c
+// Proof:     tests/native/test_turn.c; tests/models/tracer.pml
 #include "turn.h"
 
 #include "atomics.h"
