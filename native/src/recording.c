@@ -180,9 +180,15 @@ static void fill_identity(struct mlf_header *header, const struct recording_opti
 	for (unsigned i = 0; i < header->core_build_id_bytes; i++)
 		header->core_build_id[i] = options->build_id[i];
 
-	header->requested = header->effective = header->initial = options->interval;
-	header->python_requested = header->python_effective = options->python_interval ? options->python_interval : SAMPLER_PYTHON;
-	header->requested_sample_bytes = header->effective_sample_bytes = options->sample_bytes;
+	// Relaxed: a thread that slept with a pointer to the last recording's words may be looking at these.
+	uint64_t python_interval = options->python_interval ? options->python_interval : SAMPLER_PYTHON;
+	header->initial = options->interval;
+	store_relaxed(&header->requested, options->interval);
+	store_relaxed(&header->effective, options->interval);
+	store_relaxed(&header->python_requested, python_interval);
+	store_relaxed(&header->python_effective, python_interval);
+	store_relaxed(&header->requested_sample_bytes, options->sample_bytes);
+	store_relaxed(&header->effective_sample_bytes, options->sample_bytes);
 	header->door = options->door;
 	header->native_state = options->native_off ? MLF_NATIVE_OFF : MLF_NATIVE_SAMPLED;
 	header->max_frames = options->max_frames ? options->max_frames : MAX_FRAMES;
@@ -315,7 +321,7 @@ bool recording_open(const struct recording_options *options, const char **why)
 			table_claims[kind][order] = 0;
 		}
 	store_relaxed(&growing, 0); // a forked child may have been cut off from the thread that was at it
-	recording.header = header;
+	store_relaxed(&recording.header, header); // relaxed, as the words in it: see fill_identity()
 	recording.base = base;
 	if (cap > home_bytes)
 		home_bytes = cap; // last: in a child forked meanwhile there is no more than this

@@ -61,12 +61,12 @@ static bool follow_fork;
 struct turn tracer_turn;
 
 // A hint unless asked between enter() and leave(). Sequentially consistent: see enter().
-static bool is_armed(void) { return load_seq_cst(armed) != 0 && load_seq_cst(&phase) == ACTIVE; }
+static bool is_armed(void) { return load_seq_cst(load_relaxed(&armed)) != 0 && load_seq_cst(&phase) == ACTIVE; }
 
 enum tracer_state tracer_state(void)
 {
 	if (load_relaxed(&phase) == ACTIVE)
-		return load_relaxed(armed) ? TRACER_RECORDING : TRACER_FORKED;
+		return load_relaxed(load_relaxed(&armed)) ? TRACER_RECORDING : TRACER_FORKED;
 	return load_relaxed(&phase) == STOPPED ? TRACER_STOPPED : TRACER_IDLE;
 }
 
@@ -230,7 +230,7 @@ uint32_t tracer_take(size_t size_bytes)
 	}
 	if (unlikely(!is_armed()))
 		return take_unarmed(size_bytes);
-	struct mlf_header *header = recording.header;
+	struct mlf_header *header = load_relaxed(&recording.header); // nobody waits for us here: it may be the last recording's, at the same place
 	uint64_t requested = load_relaxed(&header->requested), bytes = load_relaxed(&header->requested_sample_bytes);
 	if (unlikely(requested != load_relaxed(&header->effective) || bytes != load_relaxed(&header->effective_sample_bytes)))
 		adopt_knobs(header, requested, bytes);
@@ -241,7 +241,7 @@ uint32_t tracer_take_python(void)
 {
 	if (unlikely(!is_armed() || !pyframes_is_allowed()))
 		return counter_take(&tracer_python, &off_interval);
-	struct mlf_header *header = recording.header;
+	struct mlf_header *header = load_relaxed(&recording.header); // nobody waits for us here
 	uint64_t requested = load_relaxed(&header->python_requested), effective = load_relaxed(&header->python_effective);
 	if (unlikely(requested != effective)) {
 		if (sampler_interval_valid(requested))
@@ -429,9 +429,10 @@ void tracer_moving(void *address, enum mlf_layer layer, struct tracer_moving *ou
 	struct live_sample sample;
 	uint32_t *inside = enter();
 	out->was_sampled = inside && liveset_remove(address, layer, &sample);
-	out->recording = recording.number;
-	if (inside)
+	if (inside) {
+		out->recording = recording.number;
 		leave(inside);
+	}
 	if (!out->was_sampled)
 		return;
 	out->size_bytes = sample.size_bytes;

@@ -20,7 +20,7 @@ extern struct tracer_gate tracer_gate HIDDEN;
 // After sampler_pass_hot() said no: true if nothing is to be done after all.
 static inline bool tracer_look_hot(size_t size_bytes)
 {
-	return load_relaxed(tracer_gate.armed) && sampler_look_hot(size_bytes, load_relaxed(tracer_gate.interval));
+	return load_relaxed(load_relaxed(&tracer_gate.armed)) && sampler_look_hot(size_bytes, load_relaxed(load_relaxed(&tracer_gate.interval)));
 }
 
 // After both said no: the weight this allocation is to be recorded with, 0 = not.

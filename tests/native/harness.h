@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned checks_passed, checks_failed;
+static unsigned checks_passed, checks_failed; // of all threads
+static inline unsigned count_check(unsigned *number) { return __atomic_fetch_add(number, 1, __ATOMIC_RELAXED); }
 
 #define CHECK(condition)                                                                           \
 	do {                                                                                       \
 		if (condition) {                                                                   \
-			checks_passed++;                                                           \
-		} else if (checks_failed++ < 20) {                                                 \
+			count_check(&checks_passed);                                                   \
+		} else if (count_check(&checks_failed) < 20) {                                                 \
 			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
 		}                                                                                  \
 	} while (0)
@@ -22,8 +23,8 @@ static unsigned checks_passed, checks_failed;
 	do {                                                                                       \
 		long long left_ = (long long)(left), right_ = (long long)(right);                  \
 		if (left_ == right_) {                                                             \
-			checks_passed++;                                                           \
-		} else if (checks_failed++ < 20) {                                                 \
+			count_check(&checks_passed);                                                   \
+		} else if (count_check(&checks_failed) < 20) {                                                 \
 			fprintf(stderr, "%s:%d: %s = %lld, %s = %lld\n", __FILE__, __LINE__,       \
 				#left, left_, #right, right_);                                     \
 		}                                                                                  \
