@@ -79,7 +79,7 @@ def declared_fields(structure):
             if number is None:
                 fields.append((name, SIZES[kind]))
             else:
-                width = {"B": 1, "s": 1, "Q": 8}[SIZES[kind]]
+                width = {"B": 1, "s": 1, "I": 4, "Q": 8}[SIZES[kind]]
                 fields.append((name, f"{number * width}s"))
     return fields
 

@@ -147,7 +147,20 @@ struct mlf_header {
 	uint64_t python_requested, python_effective; // interval words of Python's small-object domains; readers may write the first
 
 	uint32_t native_state; // enum mlf_native
-	uint32_t reserved;
+
+	// How near the process was to what bounds its memory, when cold code last looked
+	uint32_t limit_kind; // enum mlf_limit
+	uint64_t limit_seen_cs; // 0: never looked, or written by a core that did not
+	uint64_t limit_bytes, limit_used_bytes;
+	uint64_t rss_bytes; // resident, of the process alone
+};
+
+enum mlf_limit { // what bounds the memory of the process
+	MLF_LIMIT_NONE = 0,    // nothing that is known
+	MLF_LIMIT_CGROUP = 1,  // the limit of its cgroup: whoever is in there shares it, and the kernel kills
+	MLF_LIMIT_ADDRESS_SPACE = 2, // RLIMIT_AS: mappings fail
+	MLF_LIMIT_DATA = 3,    // RLIMIT_DATA: the same
+	MLF_LIMIT_MACHINE = 4, // what the machine has: the kernel kills
 };
 
 enum mlf_native { // are allocations sampled that do not come by Python's allocators?
@@ -177,6 +190,7 @@ enum mlf_kind {
 	MLF_KIND_THREADS = 5,     // struct mlf_thread; thread id = 1 + index, 0 = not known
 	MLF_KIND_CODE_INDEX = 6,  // uint64_t index words -> struct mlf_code
 	MLF_KIND_PYTHON_STACK_INDEX = 7, // uint64_t index words -> struct mlf_python_stack
+	MLF_KIND_MARKS = 8,       // struct mlf_mark, MLF_MARKS of them: the newest
 };
 
 struct mlf_segment {
@@ -405,12 +419,31 @@ struct mlf_thread {
 	uint64_t reserved[3];
 };
 
+// A mark: what the process held when it came near its limit. Written in this order: `sequence` 0, `sequence_again` 0,
+// the rest, `sequence_again`, `sequence`. A reader takes a mark whose two numbers are equal and not 0.
+#define MLF_MARKS 5U
+#define MLF_MARK_ROWS 64U
+
+struct mlf_mark {
+	uint64_t sequence; // 1, 2, … ; mark n stands at (n - 1) mod MLF_MARKS
+	uint32_t cs;
+	uint32_t level_percent; // of the limit, passed on the way up: 80, 90 or 95
+	uint32_t limit_kind;    // enum mlf_limit
+	uint32_t rows;          // of the next two lists; the largest first
+	uint64_t limit_bytes, used_bytes, rss_bytes; // as in the header
+	uint64_t live_bytes;    // estimated, of all rows
+	uint32_t row[MLF_MARK_ROWS]; // refs
+	uint64_t row_bytes[MLF_MARK_ROWS]; // estimated live bytes
+	uint64_t sequence_again;
+};
+
 _Static_assert(sizeof(struct mlf_header) <= MLF_HEADER_BYTES, "header outgrew its page");
 _Static_assert(sizeof(struct mlf_segment) == 32 && MLF_DIRECTORY_ENTRIES * 32 <= 4096, "directory outgrew its page");
 _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_module) == 128, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_live) == 32, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_thread) == 64, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_mark) == 832, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_code) == 40, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_python_stack) == 24, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_stack) == 24, "layout changed: raise MLF_VERSION and the format page");

@@ -1,4 +1,4 @@
-// copies.c -- whole copies of the recording in a directory that is not on tmpfs
+// copies.c -- whole copies of the recording in other directories: MEMLEAK_KEEP_DIR, and a MEMLEAK_DIR that is not on tmpfs
 //
 // Context:   cold: the chores thread, what a program without threads has instead, stop and exit.
 // Invariant: a copy appears under the recording's own name whole or not at all. What is written first refers only to
@@ -27,11 +27,13 @@ void copies_begin(void)
 	const char *why;
 	store_relaxed(&due_cs, 0);
 	store_relaxed(&copying, 0); // a forked child may have been cut off from the thread that was at it
-	int fd = recording.copies_directory ? place_open_directory(recording.copies_directory, &why) : -1;
-	if (fd < 0)
-		return;
-	siblings_prune_copies(fd);
-	sys_close(fd);
+	for (unsigned i = 0; i < ARRAY_LEN(recording.copies_directory); i++) {
+		int fd = recording.copies_directory[i] ? place_open_directory(recording.copies_directory[i], &why) : -1;
+		if (fd < 0)
+			continue;
+		siblings_prune_copies(fd);
+		sys_close(fd);
+	}
 }
 
 static bool write_all(int fd, const unsigned char *from, uint64_t bytes, uint64_t offset)
@@ -81,23 +83,31 @@ static bool copy_into(int directory_fd)
 	return false;
 }
 
+static bool wanted(void) { return recording.copies_directory[0] || recording.copies_directory[1]; }
+
 static void copy(void)
 {
-	const char *directory = recording.copies_directory, *why;
-	if (!directory || exchange_acq_rel(&copying, 1))
+	const char *why;
+	if (!wanted() || exchange_acq_rel(&copying, 1))
 		return;
-	int fd = place_open_directory(directory, &why);
-	if (fd < 0 || !copy_into(fd))
-		count(copies_failed);
-	if (fd >= 0)
-		sys_close(fd);
+	for (unsigned i = 0; i < ARRAY_LEN(recording.copies_directory); i++) {
+		if (!recording.copies_directory[i])
+			continue;
+		int fd = place_open_directory(recording.copies_directory[i], &why);
+		if (fd < 0 || !copy_into(fd))
+			count(copies_failed);
+		if (fd >= 0)
+			sys_close(fd);
+	}
 	store_relaxed(&due_cs, clock_now_cs() + EVERY_CS);
 	store_release(&copying, 0); // pairs with the exchange above: head is another's
 }
 
+void copies_hurry(void) { store_relaxed(&due_cs, 0); }
+
 void copies_write_when_due(void)
 {
-	if (recording.copies_directory && clock_now_cs() >= load_relaxed(&due_cs))
+	if (wanted() && clock_now_cs() >= load_relaxed(&due_cs))
 		copy();
 }
 

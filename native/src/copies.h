@@ -1,4 +1,4 @@
-// copies.h -- whole copies of the recording in a directory that is not on tmpfs
+// copies.h -- whole copies of the recording in other directories
 //
 // Layer 7. Cold.
 #ifndef MEMLEAK_COPIES_H
@@ -6,8 +6,11 @@
 
 #include "base.h"
 
-// A recording was opened: makes room in the directory for copies; the first one is due at once. One caller at a time.
+// A recording was opened: makes room in the directories for copies; the first one is due at once. One caller at a time.
 void copies_begin(void);
+
+// The next one is due at once.
+void copies_hurry(void);
 
 // Write one if a minute has passed since the last, and a directory for them was given.
 void copies_write_when_due(void);

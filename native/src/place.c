@@ -54,6 +54,13 @@ int place_open_directory(const char *path, const char **why)
 	return fd;
 }
 
+bool place_is_same(int directory_fd, int other_fd)
+{
+	struct stat one, other;
+	return sys_fstat(directory_fd, &one) == 0 && sys_fstat(other_fd, &other) == 0 && one.st_dev == other.st_dev &&
+	       one.st_ino == other.st_ino;
+}
+
 // ---- choosing ----------------------------------------------------------------------------------
 
 static bool try_directory(const char *path, struct place *out)

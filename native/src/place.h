@@ -24,6 +24,9 @@ bool place_choose(const char *directory, const char *runtime, uint64_t random, u
 // Opens `path`, made 0700 if it is missing; it must be absolute, ours and closed to others. -1 and *why if it will not do.
 int place_open_directory(const char *path, const char **why);
 
+// The same directory, by whatever path. -1 is none.
+bool place_is_same(int directory_fd, int other_fd);
+
 // PID-START-RANDOM.mlrec
 void place_name(struct text *to, uint32_t pid, uint64_t start_ticks, uint64_t random);
 

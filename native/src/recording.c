@@ -28,8 +28,8 @@ struct recording recording;
 
 static uint32_t home_bytes; // mapped at recording.base
 
-static struct recording_table tables[MLF_KIND_PYTHON_STACK_INDEX + 1][RECORDING_SEGMENTS];
-static uint8_t table_claims[MLF_KIND_PYTHON_STACK_INDEX + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
+static struct recording_table tables[MLF_KIND_MARKS + 1][RECORDING_SEGMENTS];
+static uint8_t table_claims[MLF_KIND_MARKS + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
 
 // ---- room --------------------------------------------------------------------------------------
 
@@ -266,7 +266,25 @@ static void add_first_segments(uint32_t start)
 	recording_add_segment(MLF_KIND_STACK_INDEX, 0, 1024 * scale, sizeof(uint64_t));
 	recording_add_segment(MLF_KIND_ROW_INDEX, 0, 1024 * scale, sizeof(uint64_t));
 	recording_add_segment(MLF_KIND_LIVE, 0, 2048 * scale, sizeof(uint64_t) + sizeof(struct mlf_live));
+	recording_add_segment(MLF_KIND_MARKS, 0, MLF_MARKS, sizeof(struct mlf_mark)); // near a limit nothing can be had
 }
+
+// Copies go to the directory to keep them in, unless the recording itself is in there.
+static void note_keep_directory(const char *directory, int recording_directory_fd)
+{
+	recording.keep_why = NULL;
+	recording.copies_directory[1] = NULL;
+	if (!directory || !*directory)
+		return;
+	int fd = place_open_directory(directory, &recording.keep_why);
+	if (fd < 0)
+		return;
+	if (!place_is_same(fd, recording_directory_fd))
+		recording.copies_directory[1] = directory;
+	sys_close(fd);
+}
+
+static bool is_same_text(const char *a, const char *b) { return a && b && text_equal(a, b); }
 
 bool recording_open(const struct recording_options *options, const char **why)
 {
@@ -282,7 +300,9 @@ bool recording_open(const struct recording_options *options, const char **why)
 	*why = NULL;
 	recording.asked_why = NULL;
 
-	if (place_choose(options->directory, options->runtime_directory, random[0], start_ticks, &place)) {
+	bool chosen = place_choose(options->directory, options->runtime_directory, random[0], start_ticks, &place);
+	note_keep_directory(options->keep_directory, place.directory_fd);
+	if (chosen) {
 		siblings_prune(place.directory_fd);
 		start = (uint32_t)siblings_fair_start(place.directory_fd, start, LEAST_BYTES);
 		base = map_file(&place, &cap, &start, why);
@@ -291,7 +311,8 @@ bool recording_open(const struct recording_options *options, const char **why)
 		*why = place.why;
 	}
 	recording.asked_why = place.asked_why;
-	recording.copies_directory = place.takes_copies ? options->directory : NULL;
+	bool is_kept = is_same_text(options->directory, recording.copies_directory[1]);
+	recording.copies_directory[0] = place.takes_copies && !is_kept ? options->directory : NULL;
 	bool is_private = !base;
 	if (is_private) {
 		cap = start;

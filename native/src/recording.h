@@ -25,7 +25,8 @@ struct recording {
 	bool is_private;     // in private memory: no file could be had
 	const char *private_why; // what is wrong with the last directory tried; never NULL
 	const char *asked_why; // what is wrong with the directory that was asked for; NULL: nothing
-	const char *copies_directory; // not on tmpfs: it gets copies (copies.h); NULL: none
+	const char *keep_why; // what is wrong with the directory to keep copies in; NULL: nothing
+	const char *copies_directory[2]; // get copies (copies.h): the one asked for, if not on tmpfs; the one to keep them in
 	char path[RECORDING_PATH_MAX];
 };
 extern struct recording recording HIDDEN;
@@ -38,6 +39,7 @@ struct recording_options {
 	bool native_off; // only what comes by Python's allocators is sampled
 	const char *directory; // MEMLEAK_DIR; NULL or "" = the usual places
 	const char *runtime_directory; // XDG_RUNTIME_DIR
+	const char *keep_directory; // MEMLEAK_KEEP_DIR; NULL or "" = none
 	uint64_t parent_recording_id;
 	const uint8_t *build_id;
 	uint32_t build_id_bytes;

@@ -14,7 +14,7 @@
 
 #include <stdlib.h>
 
-static char directory[256], runtime_directory[256];
+static char directory[256], runtime_directory[256], keep_directory[256];
 
 void settings_say(const char *a, const char *b, const char *c)
 {
@@ -79,7 +79,7 @@ static void make_empty(const char *name)
 }
 
 // One line. Programs executed from here do not say it again: the setting is then empty.
-static void ignore(const char *name, const char *why)
+void settings_ignore(const char *name, const char *why)
 {
 	const char *value = getenv(name);
 	settings_say(name, why, value ? value : "");
@@ -93,7 +93,7 @@ bool settings_flag(const char *name, bool otherwise)
 		return otherwise;
 	if (says(value, "1") || says(value, "0"))
 		return says(value, "1");
-	ignore(name, otherwise ? " is not 0 or 1, using 1: " : " is not 0 or 1, using 0: ");
+	settings_ignore(name, otherwise ? " is not 0 or 1, using 1: " : " is not 0 or 1, using 0: ");
 	return otherwise;
 }
 
@@ -102,7 +102,7 @@ bool settings_native(bool python)
 	bool native = settings_flag("MEMLEAK_NATIVE", true);
 	if (native || python)
 		return native;
-	ignore("MEMLEAK_NATIVE", " and MEMLEAK_PYTHON are both 0, using 1 for the first: ");
+	settings_ignore("MEMLEAK_NATIVE", " and MEMLEAK_PYTHON are both 0, using 1 for the first: ");
 	return true;
 }
 
@@ -137,7 +137,7 @@ static uint64_t number(const char *name, bool (*parse)(const char *, uint64_t *)
 		return otherwise;
 	if (parse(value, &v) && v >= low && v <= high)
 		return v;
-	ignore(name, " is out of range or not a number, using the default: ");
+	settings_ignore(name, " is out of range or not a number, using the default: ");
 	return otherwise;
 }
 
@@ -156,7 +156,7 @@ static uint64_t pair(const char *least, uint64_t min, const char *greatest, uint
 	text_add(&t, " is greater than ");
 	text_add(&t, greatest);
 	text_add(&t, ", using the defaults: ");
-	ignore(least, words);
+	settings_ignore(least, words);
 	make_empty(greatest);
 	return otherwise;
 }
@@ -181,7 +181,7 @@ static uint64_t interval_from_environment(void)
 	else if (mode && says(mode, "full"))
 		low = high = 1;
 	else if (mode && !says(mode, "normal"))
-		ignore("MEMLEAK_MODE", " is not off, normal or full, using normal: ");
+		settings_ignore("MEMLEAK_MODE", " is not off, normal or full, using normal: ");
 	// OceanBase's names first, so that ours win.
 	uint64_t min = interval("_min_malloc_sample_interval", low);
 	uint64_t max = interval("_max_malloc_sample_interval", high);
@@ -195,7 +195,7 @@ static uint64_t sample_bytes_from_environment(void)
 	uint64_t bytes = number("MEMLEAK_SAMPLE_BYTES", parse_size, 0, 1ULL << 40, SAMPLER_DEFAULT_BYTES);
 	if (bytes == 0 || bytes >= 4096)
 		return bytes;
-	ignore("MEMLEAK_SAMPLE_BYTES", " is neither 0 nor at least 4096, using the default: ");
+	settings_ignore("MEMLEAK_SAMPLE_BYTES", " is neither 0 nor at least 4096, using the default: ");
 	return SAMPLER_DEFAULT_BYTES;
 }
 
@@ -214,7 +214,7 @@ static void copy_setting(char *to, size_t room, const char *name)
 	struct text t = text_in(to, room);
 	text_add(&t, value ? value : "");
 	if (t.full) {
-		ignore(name, " is too long, not used: ");
+		settings_ignore(name, " is too long, not used: ");
 		to[0] = 0;
 	}
 }
@@ -223,6 +223,7 @@ void settings_read_places(struct recording_options *out)
 {
 	copy_setting(directory, sizeof(directory), "MEMLEAK_DIR");
 	copy_setting(runtime_directory, sizeof(runtime_directory), "XDG_RUNTIME_DIR");
+	copy_setting(keep_directory, sizeof(keep_directory), "MEMLEAK_KEEP_DIR");
 	uint64_t cap = number("MEMLEAK_ROOM", parse_size, 1U << 20, 1U << 30, RECORDING_CAP_DEFAULT);
 	out->run_id = hex_setting("MEMLEAK_RUN_ID");
 	out->seed = number("MEMLEAK_SEED", parse_count, 0, UINT64_MAX, 0);
@@ -230,6 +231,7 @@ void settings_read_places(struct recording_options *out)
 	out->start_bytes = cap < RECORDING_START_BYTES ? (uint32_t)cap : RECORDING_START_BYTES;
 	out->directory = directory;
 	out->runtime_directory = runtime_directory;
+	out->keep_directory = keep_directory;
 }
 
 void settings_read_knobs(struct recording_options *out)

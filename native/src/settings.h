@@ -20,6 +20,9 @@ void settings_read_places(struct recording_options *out);
 // What is sampled.
 void settings_read_knobs(struct recording_options *out);
 
+// One line that this variable is not used, and why.
+void settings_ignore(const char *name, const char *why);
+
 bool settings_is(const char *name, const char *value);
 bool settings_has(const char *name); // set, and neither "" nor "0"
 bool settings_flag(const char *name, bool otherwise); // 1 or 0

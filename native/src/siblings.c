@@ -8,6 +8,7 @@
 #include "siblings.h"
 
 #include "clock.h"
+#include "memory.h"
 #include "memleak_format.h"
 #include "sys.h"
 #include "text.h"
@@ -231,53 +232,14 @@ void siblings_prune_copies(int directory_fd) { prune(directory_fd, clock_realtim
 
 // ---- room --------------------------------------------------------------------------------------
 
-static uint64_t read_number(const char *path)
-{
-	char text[32];
-	uint64_t v = 0;
-	const char *at = text;
-	if (sys_read_file(path, text, sizeof(text)) <= 0 || !text_parse_decimal(&at, &v))
-		return 0; // "max", or no such file
-	return v;
-}
-
-// `file` of this process's cgroup v2, or of the root that a container sees.
-static uint64_t cgroup_number(const char *file)
-{
-	char cgroup[256], path[384];
-	const char *own = "";
-	if (sys_read_file("/proc/self/cgroup", cgroup, sizeof(cgroup)) > 0)
-		for (char *s = cgroup; *s; s++) {
-			if (s[0] == '0' && s[1] == ':' && s[2] == ':' && (s == cgroup || s[-1] == 0))
-				own = s + 3;
-			if (*s == '\n')
-				*s = 0;
-		}
-	struct text t = text_in(path, sizeof(path));
-	text_add(&t, "/sys/fs/cgroup");
-	text_add(&t, own);
-	text_add(&t, "/");
-	text_add(&t, file);
-	uint64_t value = t.full ? 0 : read_number(path);
-	if (value)
-		return value;
-	t = text_in(path, sizeof(path));
-	text_add(&t, "/sys/fs/cgroup/");
-	text_add(&t, file);
-	return read_number(path);
-}
-
-// Bytes up to 90 % of the limit.
+// Bytes up to 90 % of the cgroup's limit.
 static uint64_t cgroup_room(void)
 {
-	uint64_t limit = cgroup_number("memory.max");
-	uint64_t used = cgroup_number("memory.current");
-	if (!limit) {
-		limit = read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-		used = read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes");
-	}
-	uint64_t usable = limit / 10 * 9;
-	return !limit ? UINT64_MAX : usable > used ? usable - used : 0;
+	static struct memory_cgroup cgroup;
+	memory_find_cgroup(&cgroup);
+	struct memory_bound bound = memory_look_at_cgroup(&cgroup);
+	uint64_t usable = bound.limit_bytes / 10 * 9;
+	return !bound.limit_bytes ? UINT64_MAX : usable > bound.used_bytes ? usable - bound.used_bytes : 0;
 }
 
 static uint64_t least_of(uint64_t a, uint64_t b) { return a < b ? a : b; }

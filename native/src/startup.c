@@ -152,6 +152,14 @@ static void __attribute__((constructor)) open_door(void)
 			why = NULL;
 		turn_leave(&tracer_turn);
 	}
+	if (!why && recording.keep_why) {
+		char words[128];
+		struct text t = text_in(words, sizeof(words));
+		text_add(&t, " ");
+		text_add(&t, recording.keep_why);
+		text_add(&t, ", no copies are kept there: ");
+		settings_ignore("MEMLEAK_KEEP_DIR", words);
+	}
 	settings_environment_is_new(false);
 	if (why)
 		settings_say("not tracing: ", why, "");
@@ -211,6 +219,11 @@ enum startup_outcome startup_begin(const struct startup_knobs *knobs, const char
 		text_add(&t, ", recording in the usual place");
 	} else if (outcome == STARTUP_REFUSED) {
 		text_add(&t, *why ? *why : "could not start");
+	}
+	if (outcome == STARTUP_STARTED && recording.keep_why) {
+		text_add(&t, t.length ? "; MEMLEAK_KEEP_DIR " : "MEMLEAK_KEEP_DIR ");
+		text_add(&t, recording.keep_why);
+		text_add(&t, ", no copies are kept there");
 	}
 	*why = words;
 	turn_leave(&tracer_turn);

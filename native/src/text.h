@@ -1,6 +1,6 @@
 // text.h -- small numbers and names without libc's formatting
 //
-// Layer 3. Cold code that may run inside malloc uses these: no locale, no allocation, no errno.
+// Layer 2. Cold code that may run inside malloc uses these: no locale, no allocation, no errno.
 #ifndef MEMLEAK_TEXT_H
 #define MEMLEAK_TEXT_H
 

@@ -16,6 +16,7 @@
 #include "copies.h"
 #include "greenlets.h"
 #include "liveset.h"
+#include "marks.h"
 #include "modules.h"
 #include "pyframes.h"
 #include "recording.h"
@@ -645,6 +646,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	}
 	rows_open();
 	copies_begin();
+	marks_begin();
 	reopen_options = *options;
 	follow_fork = follow;
 	recording.header->sample_cost_ns = calibrate();
@@ -715,6 +717,18 @@ static void name_modules(void)
 	leave(inside);
 }
 
+// What is written down at once may be the last that can be.
+static void look_at_limit(void)
+{
+	uint32_t *inside = marks_are_due() ? enter() : NULL;
+	if (!inside)
+		return;
+	bool marked = marks_look();
+	leave(inside);
+	if (marked)
+		copies_hurry();
+}
+
 void tracer_poll(void)
 {
 	if (!tracer_is_recording())
@@ -723,6 +737,7 @@ void tracer_poll(void)
 	catalog_name_threads();
 	tracer_make_room();
 	name_modules();
+	look_at_limit();
 	copies_write_when_due();
 }
 

@@ -110,7 +110,7 @@ void tracer_stop(enum mlf_state state);
 // The knobs of the open recording from now on. False: not valid, or nothing is open.
 bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t sample_bytes);
 
-void tracer_poll(void); // chores: room, thread names
+void tracer_poll(void); // chores: room, names, the limit, copies
 void tracer_make_room(void); // of the two, what cannot wait for the next chore
 void tracer_make_room_in_allocator(void); // the same as far as it can be done there; opens no file
 void tracer_note_python(void); // what is known of an interpreter in this process

@@ -19,6 +19,7 @@ from .records import (
     Header,
     LiveSample,
     LiveSums,
+    Mark,
     Module,
     RecordedRow,
     Segment,
@@ -76,6 +77,7 @@ class Decoder:
         self.rows: list[RecordedRow] = []
         self.row_of_ref: dict[int, int] = {}
         self.live: list[LiveSample] = []
+        self.marks: list[Mark] = []
         self.torn = 0
         self.incomplete: list[str] = []
         self._arena = Arena(raw, origin)
@@ -97,6 +99,7 @@ class Decoder:
         self._read_row_index(by_kind.get(layout.KIND_ROW_INDEX, []))
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
+        self._read_marks(by_kind.get(layout.KIND_MARKS, []))
         self._build_rows()
         self.incomplete += [f"{count} {what}" for what, count in self._arena.losses.items()]
 
@@ -115,6 +118,7 @@ class Decoder:
             layout.KIND_LIVE: 8 + layout.LIVE.bytes,
             layout.KIND_CODE_INDEX: 8,
             layout.KIND_PYTHON_STACK_INDEX: 8,
+            layout.KIND_MARKS: layout.MARK.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -161,6 +165,16 @@ class Decoder:
                 self.threads.append(Thread(len(self.threads) + 1, 0, 0, 0, 0, ""))
             if len(self.threads) == number - 1:
                 self.threads.append(Thread(number, tid, first, last, samples, text(name)))
+
+    def _read_marks(self, segments: list[Segment]) -> None:
+        found: dict[int, Mark] = {}
+        for _, fields in self._table(segments, layout.MARK, "marks"):
+            sequence, cs, level, kind, number, limit, used, rss, live, refs, values, again = fields
+            if not sequence or sequence != again:
+                continue
+            rows = zip(struct.unpack(f"<{layout.MARK_ROWS}I", refs), struct.unpack(f"<{layout.MARK_ROWS}Q", values))
+            found[sequence] = Mark(cs, level, kind, limit, used, rss, live, tuple(rows)[:number])
+        self.marks = [mark for _, mark in sorted(found.items())]
 
     def _read_row_index(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -407,7 +421,7 @@ class Decoder:
 
 _NO_SUMS = LiveSums()
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
-_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS)
+_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS)
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 
 

@@ -48,6 +48,8 @@ LIVE_KEY_ADDRESS_MASK = (1 << 48) - 1
 CHECK_1 = 0x9E3779B97F4A7C15
 CHECK_2 = 0xC2B2AE3D27D4EB4F
 CHECK_3 = 0x165667B19E3779F9
+MARKS = 5
+MARK_ROWS = 64
 
 STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
 (
@@ -67,7 +69,8 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     KIND_THREADS,
     KIND_CODE_INDEX,
     KIND_PYTHON_STACK_INDEX,
-) = range(8)
+    KIND_MARKS,
+) = range(9)
 (
     RECORD_STACK,
     RECORD_ROW,
@@ -77,6 +80,7 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     RECORD_PYTHON_STACK,
 ) = range(1, 7)
 NATIVE_SAMPLED, NATIVE_OFF = range(2)
+LIMIT_NONE, LIMIT_CGROUP, LIMIT_ADDRESS_SPACE, LIMIT_DATA, LIMIT_MACHINE = range(5)
 LINE_TABLE_NONE, LINE_TABLE_LNOTAB, LINE_TABLE_LINES, LINE_TABLE_LOCATIONS = range(4)
 DOOR_UNKNOWN, DOOR_PRELOAD, DOOR_IMPORT = range(3)
 (
@@ -203,7 +207,11 @@ HEADER = Layout(
     ("python_requested", "Q"),
     ("python_effective", "Q"),
     ("native_state", "I"),
-    ("reserved", "I"),
+    ("limit_kind", "I"),
+    ("limit_seen_cs", "Q"),
+    ("limit_bytes", "Q"),
+    ("limit_used_bytes", "Q"),
+    ("rss_bytes", "Q"),
 )
 SEGMENT = Layout(
     "mlf_segment",
@@ -297,7 +305,22 @@ THREAD = Layout(
     ("name", "16s"),
     ("reserved", "24s"),
 )
-STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD)
+MARK = Layout(
+    "mlf_mark",
+    ("sequence", "Q"),
+    ("cs", "I"),
+    ("level_percent", "I"),
+    ("limit_kind", "I"),
+    ("rows", "I"),
+    ("limit_bytes", "Q"),
+    ("used_bytes", "Q"),
+    ("rss_bytes", "Q"),
+    ("live_bytes", "Q"),
+    ("row", f"{4 * MARK_ROWS}s"),
+    ("row_bytes", f"{8 * MARK_ROWS}s"),
+    ("sequence_again", "Q"),
+)
+STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, MARK)
 
 
 class IntervalWord(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Optional, Union
 from . import layout
 from .decode import MISSING_ROW, Decoder, parse_header, unpack_directory
 from .errors import RecordingError
-from .records import UNKNOWN_MODULE, Header, LiveSample, Module, RecordedRow, Segment, Thread
+from .records import UNKNOWN_MODULE, Header, LiveSample, Mark, Module, RecordedRow, Segment, Thread
 
 __all__ = [
     "MISSING_ROW",
@@ -51,11 +51,12 @@ class Recording:
         threads: the threads, likewise.
         rows: one for each key; the overflow row and the row of missing rows among them.
         live: the verified live samples, each (row_ref, size_bytes, weight_x1024, born_cs, thread).
+        marks: what it held when it came near the limit of its memory, the oldest first.
         torn: live entries left out because they were being changed while copied, or are damaged.
         incomplete: why something is missing from this copy; empty when nothing is.
     """
 
-    __slots__ = ("_by_ref", "header", "incomplete", "live", "modules", "origin", "raw", "rows", "threads", "torn")
+    __slots__ = ("_by_ref", "header", "incomplete", "live", "marks", "modules", "origin", "raw", "rows", "threads", "torn")
 
     def __init__(self, decoder: Decoder) -> None:
         """Take over what *decoder* found."""
@@ -66,6 +67,7 @@ class Recording:
         self.threads: tuple[Thread, ...] = tuple(decoder.threads)
         self.rows: tuple[RecordedRow, ...] = tuple(decoder.rows)
         self.live: tuple[LiveSample, ...] = tuple(decoder.live)
+        self.marks: tuple[Mark, ...] = tuple(decoder.marks)
         self.torn: int = decoder.torn
         self.incomplete: tuple[str, ...] = tuple(decoder.incomplete)
         self._by_ref: dict[int, int] = decoder.row_of_ref
@@ -89,6 +91,10 @@ class Recording:
     def row_index_of(self, row_ref: int) -> int:
         """Return the index in `rows` of the row that a live sample names."""
         return self._by_ref[row_ref]
+
+    def marked_index_of(self, row_ref: int) -> Optional[int]:
+        """Return the index in `rows` of a row that a mark names; None when this copy does not hold it."""
+        return self._by_ref.get(row_ref)
 
     @property
     def samples_lost(self) -> dict[str, int]:

@@ -24,6 +24,8 @@ PYTHON_STATES = (
 )
 # Of native allocations, where they are left out.
 NOT_SAMPLED = "allocations not sampled: only what is asked for through Python's allocators is"
+# Index = enum mlf_limit.
+LIMITS = ("", "the cgroup's limit", "RLIMIT_AS", "RLIMIT_DATA", "the machine's memory")
 _RELEASE_LEVELS = {0xA: "a", 0xB: "b", 0xC: "rc"}
 
 
@@ -77,7 +79,11 @@ class Header(NamedTuple):
     python_requested: IntervalWord  # of Python's small-object domains
     python_effective: IntervalWord
     native_state: int
-    reserved: int
+    limit_kind: int
+    limit_seen_cs: int  # when the next three were looked at; 0 = never
+    limit_bytes: int  # 0 = nothing bounds its memory that is known
+    limit_used_bytes: int  # of that, by whoever shares it
+    rss_bytes: int
 
     @classmethod
     def unpack(cls, page: bytes) -> "Header":
@@ -133,6 +139,16 @@ class Header(NamedTuple):
     def ended(self) -> bool:
         """Whether the recording was closed by `stop()` or by the end of the program."""
         return self.state in (layout.STATE_STOPPED, layout.STATE_EXITED)
+
+    @property
+    def limit_name(self) -> str:
+        """What bounds the memory of the process, in words; empty when that is not known."""
+        return limit_name(self.limit_kind)
+
+    @property
+    def limit_share(self) -> Optional[float]:
+        """How much of the limit was used when it was last looked at, 1.0 for all of it; None when there is none."""
+        return self.limit_used_bytes / self.limit_bytes if self.limit_seen_cs and self.limit_bytes else None
 
     @property
     def started_at(self) -> float:
@@ -225,6 +241,24 @@ class Thread(NamedTuple):
     last_cs: int
     samples: int
     name: str
+
+
+class Mark(NamedTuple):
+    """What the process held when it had come near its limit: `level_percent` of it was passed on the way up."""
+
+    cs: int
+    level_percent: int
+    limit_kind: int
+    limit_bytes: int
+    used_bytes: int  # of the limit, by whoever shares it
+    rss_bytes: int  # of the process alone
+    live_bytes: int  # estimated, of all rows
+    rows: tuple[tuple[int, int], ...]  # (ref of a row, estimated live bytes), the largest first
+
+    @property
+    def limit_name(self) -> str:
+        """What bounds the memory, in words."""
+        return limit_name(self.limit_kind)
 
 
 class LiveSums(NamedTuple):
@@ -326,6 +360,11 @@ def text(raw: bytes) -> str:
     """Decode a name from a recording for display: up to the first NUL, control characters replaced."""
     decoded = raw.split(b"\0", 1)[0].decode("utf-8", "replace")
     return "".join(char if char.isprintable() else "?" for char in decoded)
+
+
+def limit_name(kind: int) -> str:
+    """Return what bounds the memory of a process, in words."""
+    return LIMITS[kind] if kind < len(LIMITS) else f"limit {kind}"
 
 
 def version_name(version: int) -> str:

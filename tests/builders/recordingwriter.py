@@ -72,6 +72,7 @@ class RecordingWriter:
         python_requested=PYTHON_DEFAULT,
         python_effective=PYTHON_DEFAULT,
         native_state=0,
+        limit=(0, 0, 0, 0, 0),
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -82,14 +83,14 @@ class RecordingWriter:
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
             history_unit_cs=history_unit_cs, door=door, python_version=python_version,
             python_state=python_state, python_requested=python_requested, python_effective=python_effective,
-            native_state=native_state,
+            native_state=native_state, limit=limit,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
         self.live_capacity, self.index_capacity = live_capacity, index_capacity
         self.arena = bytearray()  # records, addressed from arena_offset
         self.arena_offset = 1 << 20  # patched by bytes() only if the tables need more
-        self.modules, self.threads, self.rows, self.lives = [], [], [], []
+        self.modules, self.threads, self.rows, self.lives, self.marks = [], [], [], [], []
         self.stacks, self.strings = {}, {}
         self.overflow_row = 0
         self.extra_segments = []  # (kind, version, order, payload)
@@ -211,6 +212,18 @@ class RecordingWriter:
         )
         self.lives.append((key, entry))
 
+    def mark(self, level, rows, *, cs, limit, used, rss=0, live=0, kind=1, sequence=None, again=None):
+        """Add a mark; *rows* are (ref of a row, live bytes)."""
+        number = len(self.marks) + 1 if sequence is None else sequence
+        refs = [ref for ref, _ in rows] + [0] * (64 - len(rows))
+        values = [value for _, value in rows] + [0] * (64 - len(rows))
+        self.marks.append(
+            struct.pack(
+                "<QIIIIQQQQ64I64QQ", number, cs, level, kind, len(rows), limit, used, rss, live, *refs, *values,
+                number if again is None else again,
+            )
+        )  # fmt: skip
+
     # -- the file ----------------------------------------------------------------------------------
 
     def _index(self):
@@ -238,6 +251,7 @@ class RecordingWriter:
             (1, 1, 0, len(self.modules), 128, b"".join(self.modules)),
             (3, 1, 0, index_capacity, 8, index),
             (5, 1, 0, len(self.threads), 64, b"".join(self.threads)),
+            (8, 1, 0, len(self.marks), 832, b"".join(self.marks)),
         ]
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
@@ -271,4 +285,5 @@ class RecordingWriter:
         page += struct.pack("<64Q", *(self.counters[name] for name in COUNTERS), *([0] * (64 - len(COUNTERS))))
         python = h["python_version"], h["python_state"], h["python_requested"], h["python_effective"]
         page += struct.pack("<IIQQI", *python, h["native_state"])
+        page += struct.pack("<IQQQQ", *h["limit"])  # kind, seen at, bytes, used, resident
         return page.ljust(4096, b"\0")

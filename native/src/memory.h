@@ -1,0 +1,33 @@
+// memory.h -- what bounds the memory of this process, and how much of that is used
+//
+// Layer 3. Cold. Direct system calls only, no descriptor stays open; the structures are the caller's: one caller at a time.
+#ifndef MEMLEAK_MEMORY_H
+#define MEMLEAK_MEMORY_H
+
+#include "base.h"
+
+struct memory_bound {
+	uint64_t limit_bytes; // 0: none
+	uint64_t used_bytes;
+	uint32_t kind; // enum mlf_limit
+};
+
+// Where the cgroup's files are.
+struct memory_cgroup {
+	char directory[320]; // "": no cgroup has a limit
+	bool is_v1;
+	char text[2048]; // what is being read
+};
+
+// The cgroup of this process, or one above it, that has a limit below the machine's memory; of several the one nearest to it.
+void memory_find_cgroup(struct memory_cgroup *cgroup);
+
+// Two small files, above 80 % a third: what the kernel can take back at once, pages of files it has no use for, is not used.
+struct memory_bound memory_look_at_cgroup(struct memory_cgroup *cgroup);
+
+// Of the cgroup and the process's own limits the one nearest to its end; if there is none, the machine. At most 14 system calls.
+struct memory_bound memory_look(struct memory_cgroup *cgroup, uint64_t *resident_bytes);
+
+extern const char *memory_root HIDDEN; // before /proc and /sys: "", but for tests
+
+#endif
