@@ -46,6 +46,7 @@ PYTHON_LAYERS = [
     {"recording"},
     {"coverage", "locate", "own", "stacks", "saving"},
     {"control", "grouping", "session", "sql"},
+    {"evidence"},
     {"query", "_autostart"},
     {"inprocess"},
     {"cli"},

@@ -8,6 +8,7 @@ a container has one number in there, which its recording states, and another one
 
 import os
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -20,6 +21,7 @@ from .records import Header
 SUFFIX = ".mlrec"
 _FILES_MOST = 10_000
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO: what runs in it sees every process
+_SILENT_S = 150  # a process with threads renews its copies each minute
 _RUN_HINT = "start it with `memleak run` or with `MEMLEAK=1`, or let it call memleak.start()"
 
 Target = Union[int, str, "os.PathLike[str]"]
@@ -29,7 +31,8 @@ class Found(NamedTuple):
     """One recording in a directory.
 
     `pid` is the process's number in its own pid namespace, `pid_here` the one that reaches it from
-    this process, None unless it is alive. `alive` is None when it is of a namespace out of sight.
+    this process, None unless it runs. `alive` is None when it is of a namespace out of sight, and False
+    for a copy of a recording, also of a process that runs.
     """
 
     path: Path
@@ -50,7 +53,7 @@ class _Mapping(NamedTuple):
 
 
 def directories(environ: Optional[Mapping[str, str]] = None) -> list[Path]:
-    """Return where recordings of this user may be, in the order in which the core tries."""
+    """Return where recordings of this user may be, in the order in which the core tries; copies that are kept last."""
     environ = os.environ if environ is None else environ
     places = []
     if environ.get("MEMLEAK_DIR"):
@@ -58,6 +61,8 @@ def directories(environ: Optional[Mapping[str, str]] = None) -> list[Path]:
     if environ.get("XDG_RUNTIME_DIR"):
         places.append(Path(environ["XDG_RUNTIME_DIR"]) / "memleak")
     places.append(Path(f"/dev/shm/memleak-{os.getuid()}"))
+    if environ.get("MEMLEAK_KEEP_DIR"):
+        places.append(Path(environ["MEMLEAK_KEEP_DIR"]))
     return list(dict.fromkeys(places))
 
 
@@ -128,6 +133,49 @@ def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Fo
 
 def _precedence(found: Found) -> tuple[bool, int, int]:
     return found.alive is not False, found.header.state, found.header.heartbeat_cs
+
+
+def ended(target: Optional[Target] = None, *, environ: Optional[Mapping[str, str]] = None) -> list[Found]:
+    """Return the recordings of processes that have ended, the one that ended last first, at least one.
+
+    Those of namespaces out of sight are taken for ended when they were silent for some minutes; else they come last.
+
+    Args:
+        target: a pid (as for `find`) that a process had, a file, a directory; None for `directories`. A file may be the
+            copy of a recording whose process still runs.
+        environ: for `directories`.
+
+    Raises:
+        TargetError: there is none; what was tried, and what to do.
+    """
+    is_pid = isinstance(target, int) or (isinstance(target, str) and target.isascii() and target.isdigit())
+    if target is None or is_pid:
+        places = directories(environ)
+    else:
+        path = find(target)[0] if not os.path.isdir(target) else Path(target)
+        if not path.is_dir():
+            header = recording.load_header(path)
+            alive, pid_here = _look(header, path, _Processes())
+            if alive:
+                raise TargetError(f"{path}: process {pid_here} is running: memleak top {pid_here} shows what it holds now")
+            return [Found(path, header.pid, header.start_ticks, alive, header, pid_here)]
+        places = [path]
+    every = [found for found in list_recordings(places) if not is_pid or found.pid == int(str(target))]
+    left = [found for found in every if not found.alive and found.pid_here is None]
+    if left:
+        return sorted(left, key=_ended_when, reverse=True)
+    where = _words(places)
+    if is_pid and start_ticks(int(str(target))) is not None:
+        raise TargetError(f"process {target} is running: memleak top {target} shows what it holds now")
+    if is_pid:
+        raise TargetError(f"no recording of an ended process {target}: tried {where}; memleak ps --dead lists what is there")
+    hint = f"{len(every)} of running ones: memleak ps" if every else "memleak run PROGRAM makes one"
+    raise TargetError(f"no recording of an ended process: tried {where}; {hint}")
+
+
+def _ended_when(found: Found) -> tuple[bool, float]:
+    heard = found.header.started_at + found.header.duration_s
+    return found.alive is False or time.time() - heard > _SILENT_S, heard
 
 
 def is_alive(header: Header, path: Union[str, "os.PathLike[str]"]) -> Optional[bool]:
@@ -209,7 +257,9 @@ def _look(
     except OSError:
         return True, pid
     alive = any((m.device, m.inode) == (status.st_dev, status.st_ino) for m in mappings)
-    return alive, pid if alive else None
+    # Of the same name, it is a copy. Else the process has begun another recording, or executed another program.
+    runs = alive or any(os.path.basename(m.path) == os.path.basename(path) for m in mappings)
+    return alive, pid if runs else None
 
 
 def start_ticks(pid: int) -> Optional[int]:

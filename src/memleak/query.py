@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from . import coverage, layout, locate, recording
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
+from .evidence import Evidence, gather
 from .grouping import Group, Source, group_rows, merge_stacks
 from .recording import Recording
 from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
-from .stacks import Tracer
+from .stacks import MIXED, Tracer
 
 if TYPE_CHECKING:
     from .sql import Result
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
 Where = Union[Mapping[str, Any], Callable[[Row], bool], None]
+
+MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
 
 # Columns that can be sorted by without making a row first.
 _CHEAP: dict[str, Callable[[Group], float]] = {
@@ -170,6 +173,23 @@ class Snapshot:
             return value is None, -(value or 0), -row.est_bytes
 
         return sorted(rows, key=order)[:n]
+
+    def evidence(self, n: Optional[int] = 10, *, moments_s: Sequence[float] = MOMENTS_S) -> list[Evidence]:
+        """Return the *n* stacks that hold the most, each with its past: growth, threads, what it held near the limit.
+
+        Args:
+            n: how many; None for all.
+            moments_s: seconds before the end at which the history is looked up.
+
+        Raises:
+            QueryError: there are several recordings, whose pasts are not one.
+        """
+        if len(self._sources) > 1:
+            raise QueryError(f"the past of {len(self._sources)} recordings is not one: ask one of them")
+        (source,) = self._sources
+        groups = sorted(self._select(None), key=lambda group: (-group.sums.est_bytes, group.order))[:n]
+        rows = self._rows(groups, MIXED)
+        return [gather(row, group, source, self._tracer, moments_s) for row, group in zip(rows, groups)]
 
     def _select(self, where: Where) -> list[Group]:
         if self._stacks is None:

@@ -157,8 +157,8 @@ class Header(NamedTuple):
 
     @property
     def end_cs(self) -> int:
-        """The last moment the recording knows of: its last sampled call, or its end."""
-        return max(self.heartbeat_cs, self.stopped_at_cs if self.ended else 0)
+        """The last moment the recording knows of: its last sampled call, a look at the limit, or its end."""
+        return max(self.heartbeat_cs, self.limit_seen_cs, self.stopped_at_cs if self.ended else 0)
 
     @property
     def duration_s(self) -> float:

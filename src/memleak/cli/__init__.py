@@ -14,6 +14,7 @@ VERBS = {
     "run": "start a program with tracing on",
     "ps": "list recordings of living and dead processes",
     "top": "show the stacks that hold the most memory",
+    "postmortem": "say what a process that has ended held, and what it died near",
     "set": "change the sampling of a running process",
     "status": "show one process's knobs, counters and own cost",
     "save": "copy a recording, consistently, to a file",
@@ -52,6 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _overview() -> str:
     lines = ["usage: memleak VERB …", "", "An always-on sampling allocation tracer for Linux services.", ""]
-    lines += [f"  {verb:<11}{summary}" for verb, summary in VERBS.items()]
+    lines += [f"  {verb:<12}{summary}" for verb, summary in VERBS.items()]
     lines += ["", "memleak VERB --help explains one verb. TARGET: a pid, a recording, a directory of them.", ""]
     return "\n".join(lines)

@@ -15,6 +15,9 @@ from . import render
 from .common import Parser
 
 
+NEAR = 0.8  # of the limit: where marks begin
+
+
 def main(argv: Sequence[str]) -> int:
     """List recordings, the newest first."""
     parser = Parser("ps", "List recordings: those of running processes, with --dead the others too.")
@@ -55,6 +58,8 @@ def entry(found: locate.Found) -> dict[str, Any]:
         "pid_here": found.pid_here,
         "command": header.command,
         "state": state(found),
+        "limit_share": header.limit_share,
+        "limit": header.limit_name,
         "mode": header.mode,
         "age_s": max(0.0, time.time() - header.started_at),
         "samples": header.counters["samples"],
@@ -70,13 +75,18 @@ def state(found: locate.Found) -> str:
         return "running"
     if found.alive is None:
         return "other namespace"
+    if found.pid_here is not None:
+        return "running, copy"
     return found.header.state_name if found.header.ended else "killed"
 
 
 def _state(one: dict[str, Any]) -> str:
     """Return the state, and for a process of a container the number that a TARGET of ours must be."""
-    is_elsewhere = one["pid_here"] not in (None, one["pid"])
-    return f"{one['state']}, here {one['pid_here']}" if is_elsewhere else str(one["state"])
+    if one["pid_here"] not in (None, one["pid"]):
+        return f"{one['state']}, here {one['pid_here']}"
+    # Whoever killed it, that is why if it was the kernel for want of memory.
+    share = one["limit_share"] if one["state"] == "killed" else None
+    return f"killed at {100 * share:.0f} % of {one['limit']}" if share is not None and share >= NEAR else str(one["state"])
 
 
 def _table(entries: Sequence[dict[str, Any]]) -> list[str]:
