@@ -312,7 +312,7 @@ struct mlf_row {
 	uint64_t reserved1[2];
 };
 
-// History: estimated live bytes of one row over time. Level l has one word for each
+// History: estimated live bytes of one row over time. Tick = 1 + cs / history_unit_cs. Level l has one word for each
 // 2^(l * history_level_shift) ticks; word (tick >> l*shift) mod slots. Word = (tag << 40) | value,
 // tag = 1 + (tick >> l*shift) mod 2^24 - 1, value in bytes, saturated at 2^40 - 1: the value when that
 // period ended (level 0 and the current period: the latest). A missing word: unchanged since the

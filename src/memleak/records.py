@@ -378,19 +378,16 @@ def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int
     """Merge the levels of one row's history into (cs, live bytes) points in order of time.
 
     A word says what the value was when its period ended, so a period that is still running counts
-    as ending now. Where levels overlap, the finer one is believed.
+    as ending now. Where levels overlap, the finer one is believed: the coarser ones are written when the
+    next tick begins, so of the tick of the latest change they do not know yet.
     """
     unit, shift, slots = header.history_unit_cs, header.history_level_shift, header.history_slots
     end_cs = header.end_cs
-    now_tick = end_cs // unit
+    now_tick = 1 + end_cs // unit  # ticks count from 1
     modulus = layout.HISTORY_TAG_MASK
     value_mask = (1 << layout.HISTORY_VALUE_BITS) - 1
-    points: dict[int, int] = {}
-    # The finest level stands first, so that going backwards it is written last.
-    for index in range(header.history_levels * slots - 1, -1, -1):
-        word = words[index]
-        if not word:
-            continue
+    found: list[tuple[int, int, int]] = []  # level, period, value
+    for index, word in enumerate(words[: header.history_levels * slots]):
         level, slot = divmod(index, slots)
         tag = word >> layout.HISTORY_VALUE_BITS
         if not 0 < tag <= modulus:
@@ -398,10 +395,14 @@ def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int
         # The latest period, up to now, that has this tag.
         now_period = now_tick >> level * shift
         period = now_period - (now_period - (tag - 1)) % modulus
-        if period < 0 or period % slots != slot:
-            continue
-        ends_cs = ((period + 1) << level * shift) * unit
-        points[ends_cs if ends_cs < end_cs else end_cs] = word & value_mask
+        if period >= 0 and period % slots == slot:
+            found.append((level, period, word & value_mask))
+    latest = max((period for level, period, _ in found if level == 0), default=-1)
+    points: dict[int, int] = {}
+    for level, period, value in reversed(found):  # the finest level is written last
+        if level == 0 or period != latest >> level * shift:
+            ends_cs = (((period + 1) << level * shift) - 1) * unit
+            points[min(ends_cs, end_cs)] = value
     return tuple(sorted(points.items()))
 
 

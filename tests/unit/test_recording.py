@@ -21,7 +21,7 @@ def good():
     app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
     lib = writer.module("/usr/lib/libx.so.1", build_id=b"\x02" * 20)
     thread = writer.thread(4711, b"worker", samples=9)
-    history = writer.history({(0, 14): (15 << 40) | 900, (1, 3): (4 << 40) | 700})
+    history = writer.history({(0, 15): (16 << 40) | 900, (0, 11): (12 << 40) | 800, (1, 2): (3 << 40) | 700})
     code = writer.code("/srv/app.py", "f", first_line=10, table=b"\x80\x05\xe1\0\0\xf8\xe8\x07\xf0\x42\1\0\1\1")
     module = writer.code("/srv/app.py", "<module>", kind=1, table=b"\x04\x01\xff\x7f" * 9)
     python = writer.python_stack([(code, 4), (code, 8, True), (module, 300, True), (0, 2, True)])
@@ -97,16 +97,25 @@ def test_live_sums():
 
 def test_history_is_merged_from_its_levels():
     """Level 0 says the value when its 4 s ended, level 1 for 16 s; a running period ends now."""
-    # Tick 14 ends at 15 x 400 cs; period 3 of level 1 covers ticks 12..15 and ends after 6000 cs.
-    # Both fall on 6000 (now): the finer level wins.
-    assert recording.parse(GOOD).rows[0].history == ((6000, 900),)
+    # Ticks count from 1: tick 11 ends at 11 x 400 cs, and so does period 2 of level 1, ticks 8..11: the finer level wins.
+    # Tick 15 ends at 6000 (now).
+    assert recording.parse(GOOD).rows[0].history == ((4400, 800), (6000, 900))
     writer = RecordingWriter(heartbeat_cs=40_000)
     ref = writer.history(
         {(0, 3): (100 << 40) | 5, (1, 8): (9 << 40) | 4, (2, 5): (6 << 40) | 3, (5, 0): (1 << 40) | 1}
     )
     writer.row((), history=ref)
-    # Tick 99 ended at 40,000; level 1 period 8 at 36 ticks; level 2 period 5 at 96 ticks.
-    assert recording.parse(writer.bytes()).rows[0].history == ((14_400, 4), (38_400, 3), (40_000, 5))
+    # Tick 99 ended at 39,600; level 1 period 8 with tick 35; level 2 period 5 with tick 95. That of level 5 holds the
+    # latest tick, which is in it as it was when it began: level 0 knows better.
+    assert recording.parse(writer.bytes()).rows[0].history == ((14_000, 4), (38_000, 3), (39_600, 5))
+
+
+def test_history_has_the_period_that_runs():
+    """The last change is in the tick that the process ended in."""
+    writer = RecordingWriter(heartbeat_cs=1871)
+    row = writer.history({(0, 1): 2 << 40 | 8, (0, 4): 5 << 40 | 32, (0, 5): 6 << 40 | 36, (1, 1): 2 << 40 | 32})
+    writer.row((), history=row)
+    assert recording.parse(writer.bytes()).rows[0].history == ((400, 8), (1600, 32), (1871, 36))
 
 
 def test_history_of_a_young_row_is_its_present_value():
