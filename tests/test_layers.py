@@ -45,7 +45,7 @@ PYTHON_LAYERS = [
     {"comparison", "decode"},
     {"recording"},
     {"coverage", "locate", "own", "stacks", "saving"},
-    {"control", "grouping", "session", "sql"},
+    {"control", "grouping", "remains", "session", "sql"},
     {"evidence"},
     {"query", "_autostart"},
     {"inprocess"},

@@ -8,7 +8,6 @@ a container has one number in there, which its recording states, and another one
 
 import os
 import stat
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -21,7 +20,6 @@ from .records import Header
 SUFFIX = ".mlrec"
 _FILES_MOST = 10_000
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO: what runs in it sees every process
-_SILENT_S = 150  # a process with threads renews its copies each minute
 _RUN_HINT = "start it with `memleak run` or with `MEMLEAK=1`, or let it call memleak.start()"
 
 Target = Union[int, str, "os.PathLike[str]"]
@@ -81,11 +79,10 @@ def find(target: Target, *, environ: Optional[Mapping[str, str]] = None, dead: b
     """
     if isinstance(target, bool):
         raise TargetError(f"{target!r} is not a target: give a pid, a recording, or a directory")
-    if isinstance(target, int):
-        return _of_pid(target, environ, dead)
-    if isinstance(target, str) and target.isascii() and target.isdigit():
-        return _of_pid(int(target), environ, dead)
-    path = Path(target)
+    pid = pid_of(target)
+    if pid is not None:
+        return _of_pid(pid, environ, dead)
+    path = Path(target)  # type: ignore[arg-type]  # an int is a pid
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -98,6 +95,13 @@ def find(target: Target, *, environ: Optional[Mapping[str, str]] = None, dead: b
     if not found:
         raise TargetError(f"{path}: a directory without recordings (*{SUFFIX})")
     return found
+
+
+def pid_of(target: Target) -> Optional[int]:
+    """Return the pid that *target* is, None when it is a path."""
+    if isinstance(target, int):
+        return target
+    return int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else None
 
 
 def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Found]:
@@ -118,11 +122,9 @@ def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Fo
             if path.is_symlink():
                 continue
             try:
-                header = recording.load_header(path)
+                result.append(_judge(path, others))
             except RecordingError:
                 continue
-            alive, pid_here = _look(header, path, others)
-            result.append(Found(path, header.pid, header.start_ticks, alive, header, pid_here))
     best: dict[int, Found] = {}
     for found in result:
         other = best.get(found.header.recording_id)
@@ -135,47 +137,19 @@ def _precedence(found: Found) -> tuple[bool, int, int]:
     return found.alive is not False, found.header.state, found.header.heartbeat_cs
 
 
-def ended(target: Optional[Target] = None, *, environ: Optional[Mapping[str, str]] = None) -> list[Found]:
-    """Return the recordings of processes that have ended, the one that ended last first, at least one.
-
-    Those of namespaces out of sight are taken for ended when they were silent for some minutes; else they come last.
-
-    Args:
-        target: a pid (as for `find`) that a process had, a file, a directory; None for `directories`. A file may be the
-            copy of a recording whose process still runs.
-        environ: for `directories`.
+def judge(path: Path) -> Found:
+    """Return what is known of the recording at *path*, and of its process.
 
     Raises:
-        TargetError: there is none; what was tried, and what to do.
+        RecordingError: it cannot be read.
     """
-    is_pid = isinstance(target, int) or (isinstance(target, str) and target.isascii() and target.isdigit())
-    if target is None or is_pid:
-        places = directories(environ)
-    else:
-        path = find(target)[0] if not os.path.isdir(target) else Path(target)
-        if not path.is_dir():
-            header = recording.load_header(path)
-            alive, pid_here = _look(header, path, _Processes())
-            if alive:
-                raise TargetError(f"{path}: process {pid_here} is running: memleak top {pid_here} shows what it holds now")
-            return [Found(path, header.pid, header.start_ticks, alive, header, pid_here)]
-        places = [path]
-    every = [found for found in list_recordings(places) if not is_pid or found.pid == int(str(target))]
-    left = [found for found in every if not found.alive and found.pid_here is None]
-    if left:
-        return sorted(left, key=_ended_when, reverse=True)
-    where = _words(places)
-    if is_pid and start_ticks(int(str(target))) is not None:
-        raise TargetError(f"process {target} is running: memleak top {target} shows what it holds now")
-    if is_pid:
-        raise TargetError(f"no recording of an ended process {target}: tried {where}; memleak ps --dead lists what is there")
-    hint = f"{len(every)} of running ones: memleak ps" if every else "memleak run PROGRAM makes one"
-    raise TargetError(f"no recording of an ended process: tried {where}; {hint}")
+    return _judge(path, _Processes())
 
 
-def _ended_when(found: Found) -> tuple[bool, float]:
-    heard = found.header.started_at + found.header.duration_s
-    return found.alive is False or time.time() - heard > _SILENT_S, heard
+def _judge(path: Path, others: "_Processes") -> Found:
+    header = recording.load_header(path)
+    alive, pid_here = _look(header, path, others)
+    return Found(path, header.pid, header.start_ticks, alive, header, pid_here)
 
 
 def is_alive(header: Header, path: Union[str, "os.PathLike[str]"]) -> Optional[bool]:
@@ -284,7 +258,7 @@ def _of_pid(pid: int, environ: Optional[Mapping[str, str]], dead: bool) -> list[
             return [found.path for found in left]
         if left:
             raise TargetError(f"no process {pid}; one of that pid that is dead left {left[-1].path}: give that path")
-        raise TargetError(f"no process {pid}, and no recording of a dead one in {_words(directories(environ))}")
+        raise TargetError(f"no process {pid}, and no recording of a dead one in {words(directories(environ))}")
     try:
         mappings = _mappings(pid)
     except PermissionError:
@@ -431,5 +405,6 @@ def _boot_id() -> Optional[bytes]:
         return None
 
 
-def _words(places: list[Path]) -> str:
+def words(places: list[Path]) -> str:
+    """Return places as a message names them."""
     return " or ".join(str(place) for place in places)

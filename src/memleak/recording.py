@@ -56,7 +56,9 @@ class Recording:
         incomplete: why something is missing from this copy; empty when nothing is.
     """
 
-    __slots__ = ("_by_ref", "header", "incomplete", "live", "marks", "modules", "origin", "raw", "rows", "threads", "torn")
+    __slots__ = (
+        "_by_ref", "header", "incomplete", "live", "marks", "modules", "origin", "raw", "rows", "threads", "torn",
+    )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:
         """Take over what *decoder* found."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .. import layout, locate, query, recording
+from .. import layout, query, recording, remains
 from ..evidence import Evidence
 from ..locate import Found
 from ..recording import Recording
@@ -20,7 +20,10 @@ from .top import SHOWN_FRAMES, as_json, named
 
 SHOWN_GROWN = 5
 SHOWN_THREADS = 3
-KILLED = "it did not leave through exit(): a signal killed it, as the kernel does when memory runs out, or it crashed, or left by _exit()"
+KILLED = (
+    "it did not leave through exit(): a signal killed it, as the kernel does when memory runs out, or it crashed, or left"
+    " by _exit()"
+)
 OUT_OF_SIGHT = "its process is of another container or machine: whether it has ended cannot be told from here"
 _BARS = "▁▂▃▄▅▆▇█"
 _KERNEL_KILLS = (layout.LIMIT_CGROUP, layout.LIMIT_MACHINE)
@@ -33,14 +36,14 @@ def main(argv: Sequence[str]) -> int:
         "target",
         metavar="TARGET",
         nargs="?",
-        help="a recording file, a directory of them, or the pid of a process that has ended; the last ended when not given",
+        help="a recording, a directory of them, or the pid of a process that has ended; if not given, the last that ended",
     )
     parser.add_argument("-n", type=positive, default=5, metavar="N", help="stacks to show (5)")
     parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
     add_symbol_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with everything")
     options = parser.parse_args(argv)
-    left = locate.ended(options.target)
+    left = remains.find(options.target)
     found = left[0]
     held = recording.load(found.path)
     symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir, str(found.path))
@@ -126,7 +129,8 @@ def _fate(found: Found, held: Recording) -> list[str]:
     elif state == "other namespace":
         lines.append(f"end       {OUT_OF_SIGHT}")
     elif state == "running, copy":
-        lines.append(f"end       none: process {found.pid_here} is running, this is a copy; memleak top {found.pid_here} shows it now")
+        pid = found.pid_here
+        lines.append(f"end       none: process {pid} is running, this is a copy; memleak top {pid} shows it now")
     elif state == "stopped":
         lines.append("end       memleak.stop() ended the recording; the process went on")
     else:
@@ -190,7 +194,8 @@ def _stacks(top: Sequence[Evidence]) -> list[str]:
 def _past(one: Evidence) -> list[str]:
     values = [*(value for _, value in one.history), one.row.est_bytes]
     words = [f"{render.age(before)} before {render.size(value)}" for before, value in one.history]
-    lines = [f"    growth: {', '.join([*words, f'at the end {render.size(one.row.est_bytes)}'])}  {sparkline(values)}"] if words else []
+    words.append(f"at the end {render.size(one.row.est_bytes)}")
+    lines = [f"    growth: {', '.join(words)}  {sparkline(values)}"] if one.history else []
     whole = sum(thread.est_bytes for thread in one.threads)
     if whole:
         shares = [f"{thread.group} {100 * thread.est_bytes / whole:.0f} %" for thread in one.threads[:SHOWN_THREADS]]
@@ -226,5 +231,7 @@ def _evidence_json(one: Evidence) -> dict[str, Any]:
         **as_json(one.row, None),
         "history": [{"before_s": before, "bytes": value} for before, value in one.history],
         "marks": list(one.marks),
-        "threads": [{"thread": thread.group, "est_bytes": thread.est_bytes, "samples": thread.samples} for thread in one.threads],
+        "threads": [
+            {"thread": thread.group, "est_bytes": thread.est_bytes, "samples": thread.samples} for thread in one.threads
+        ],
     }
