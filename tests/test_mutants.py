@@ -163,6 +163,21 @@ MUTANTS = {
     "history in the wrong period": Mutant(
         "rows", "uint32_t period = tick >> level", "uint32_t period = (tick + 1) >> level", "test_rows"
     ),
+    "a level marked each second": Mutant(
+        "marks", "level = passed & 1U << i ? level : levels[i];", "level = levels[i];", "test_marks"
+    ),
+    "armed again at once": Mutant("marks", "#define REARM_PERCENT 10U", "#define REARM_PERCENT 0U", "test_marks"),
+    "the smallest rows are marked": Mutant(
+        "marks", "largest_bytes[at - 1] < bytes; at--", "largest_bytes[at - 1] > bytes; at--", "test_marks"
+    ),
+    "all marks in one place": Mutant("marks", "table->base + sequence % MLF_MARKS;", "table->base;", "test_marks"),
+    "marks of the recording before": Mutant("marks", "\tpassed = 0;\n", "", "test_marks"),
+    "pages of files count": Mutant("memory", "bound.used_bytes -= idle <", "idle -= idle <", "test_memory"),
+    "the own cgroup alone": Mutant("memory", "#define LEVELS_UP 16", "#define LEVELS_UP 1", "test_memory"),
+    "a limit beyond the machine": Mutant("memory", "bound.limit_bytes < machine && is_nearer", "is_nearer", "test_memory"),
+    "any word with memory in it": Mutant(
+        "memory", "(*end == ',' || *end == ':')", "(*end || 1)", "test_memory"
+    ),
     "plumbing is shown": Mutant("rows", "while (plumbing < frames && catalog", "while (0 && catalog", "test_rows"),
     "thread ids go on": Mutant("catalog", "(seen >> 32 == number ? seen :", "(seen >> 32 ? seen :", "test_catalog"),
     "a region taken twice": Mutant(

@@ -75,6 +75,43 @@ def run_to_its_end(kind: str, recordings: Path, volume: Path) -> int:
     return service.pid
 
 
+QUIET = """
+import memleak, sys, threading
+memleak.start()
+threading.Thread(target=sys.stdin.read).start()
+"""
+
+
+def test_marks_of_a_version_2_cgroup(tmp_path, runtime_directory):
+    """Its files stand in for one here: what they say each second becomes marks, a level once on the way up."""
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    current = tmp_path / "memory.current"
+    current.write_text("500000000\n")
+    mount = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /sys/fs/cgroup && exec "$@"', str(tmp_path)]
+    if os.getuid() != 0 or subprocess.run([*mount, "true"]).returncode:
+        pytest.skip("needs root that may mount")
+    service = subprocess.Popen([*mount, sys.executable, "-c", QUIET], stdin=subprocess.PIPE)
+    try:
+        seen: list[int] = []
+        for used, expected in ((850, [80]), (970, [80, 95]), (600, [80, 95]), (910, [80, 95, 90])):
+            before = max((recording.load_header(path).limit_seen_cs for path in runtime_directory.glob("[0-9]*")), default=0)
+            fresh = current.with_name("new")
+            fresh.write_text(f"{used * 10**6}\n")
+            fresh.replace(current)
+            deadline = time.monotonic() + DEADLINE_S
+            while True:
+                found = [recording.load(path) for path in runtime_directory.glob("[0-9]*.mlrec")]
+                if found and found[0].header.limit_used_bytes == used * 10**6 and found[0].header.limit_seen_cs > before:
+                    break
+                assert time.monotonic() < deadline and service.poll() is None
+                time.sleep(0.05)
+            seen = [mark.level_percent for mark in recording.load(found[0].origin).marks]
+            assert seen == expected
+        assert found[0].header.limit_name == "the cgroup's limit"
+    finally:
+        service.communicate(timeout=DEADLINE_S)
+
+
 def marked(directory: Path) -> bool:
     """Whether the recording there has a mark."""
     return any(recording.load(path).marks for path in directory.glob("[0-9]*.mlrec"))
