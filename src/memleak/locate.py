@@ -51,17 +51,21 @@ class _Mapping(NamedTuple):
 
 
 def directories(environ: Optional[Mapping[str, str]] = None) -> list[Path]:
-    """Return where recordings of this user may be, in the order in which the core tries; copies that are kept last."""
+    """Return where recordings of this user may be, in the order in which the core tries."""
     environ = os.environ if environ is None else environ
-    places = []
+    found = []
     if environ.get("MEMLEAK_DIR"):
-        places.append(Path(environ["MEMLEAK_DIR"]))
+        found.append(Path(environ["MEMLEAK_DIR"]))
     if environ.get("XDG_RUNTIME_DIR"):
-        places.append(Path(environ["XDG_RUNTIME_DIR"]) / "memleak")
-    places.append(Path(f"/dev/shm/memleak-{os.getuid()}"))
-    if environ.get("MEMLEAK_KEEP_DIR"):
-        places.append(Path(environ["MEMLEAK_KEEP_DIR"]))
-    return list(dict.fromkeys(places))
+        found.append(Path(environ["XDG_RUNTIME_DIR"]) / "memleak")
+    found.append(Path(f"/dev/shm/memleak-{os.getuid()}"))
+    return list(dict.fromkeys(found))
+
+
+def places(environ: Optional[Mapping[str, str]] = None) -> list[Path]:
+    """Return `directories`, and where copies are kept."""
+    kept = (os.environ if environ is None else environ).get("MEMLEAK_KEEP_DIR")
+    return list(dict.fromkeys([*directories(environ), *([Path(kept)] if kept else [])]))
 
 
 def find(target: Target, *, environ: Optional[Mapping[str, str]] = None, dead: bool = False) -> list[Path]:
@@ -70,9 +74,9 @@ def find(target: Target, *, environ: Optional[Mapping[str, str]] = None, dead: b
     Args:
         target: a pid (int, or a string of digits; a file of such a name is `./NAME`), a file, or a
             directory, of which all recordings are meant.
-        environ: for `directories`.
+        environ: for `places`.
         dead: also accept, for a pid without a process, the recordings that dead processes of that
-            pid left in `directories`.
+            pid left in `places`.
 
     Raises:
         TargetError: what was tried, and what to do.
@@ -104,14 +108,14 @@ def pid_of(target: Target) -> Optional[int]:
     return int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else None
 
 
-def list_recordings(places: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Found]:
-    """Return the recordings in *places* that can be read; directories that are not ours are passed over.
+def list_recordings(where: Iterable[Union[str, "os.PathLike[str]"]]) -> list[Found]:
+    """Return the recordings in *where* that can be read; directories that are not ours are passed over.
 
     Of a recording and its copies one is returned: the one in use, else the latest.
     """
     result = []
     others = _Processes()
-    for place in places:
+    for place in where:
         try:
             owner = os.stat(place).st_uid
         except OSError:
@@ -253,12 +257,12 @@ def start_ticks(pid: int) -> Optional[int]:
 def _of_pid(pid: int, environ: Optional[Mapping[str, str]], dead: bool) -> list[Path]:
     began = start_ticks(pid)
     if began is None:
-        left = [found for found in list_recordings(directories(environ)) if found.pid == pid and not found.alive]
+        left = [found for found in list_recordings(places(environ)) if found.pid == pid and not found.alive]
         if left and dead:
             return [found.path for found in left]
         if left:
             raise TargetError(f"no process {pid}; one of that pid that is dead left {left[-1].path}: give that path")
-        raise TargetError(f"no process {pid}, and no recording of a dead one in {words(directories(environ))}")
+        raise TargetError(f"no process {pid}, and no recording of a dead one in {words(places(environ))}")
     try:
         mappings = _mappings(pid)
     except PermissionError:
@@ -405,6 +409,6 @@ def _boot_id() -> Optional[bytes]:
         return None
 
 
-def words(places: list[Path]) -> str:
+def words(where: list[Path]) -> str:
     """Return places as a message names them."""
-    return " or ".join(str(place) for place in places)
+    return " or ".join(str(place) for place in where)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from . import coverage, layout, locate, recording
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
-from .evidence import Evidence, gather
+from .evidence import Evidence, Marks, gather
 from .grouping import Group, Source, group_rows, merge_stacks
 from .recording import Recording
 from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
@@ -174,22 +174,33 @@ class Snapshot:
 
         return sorted(rows, key=order)[:n]
 
-    def evidence(self, n: Optional[int] = 10, *, moments_s: Sequence[float] = MOMENTS_S) -> list[Evidence]:
-        """Return the *n* stacks that hold the most, each with its past: growth, threads, what it held near the limit.
+    def evidence(
+        self, n: Optional[int] = 10, *, by: str = "held", moments_s: Sequence[float] = MOMENTS_S
+    ) -> list[Evidence]:
+        """Return *n* stacks with their past: growth, threads, what they held near the limit.
 
         Args:
             n: how many; None for all.
+            by: those that hold the most ("held"), or that gained the most since the first mark ("grown").
             moments_s: seconds before the end at which the history is looked up.
 
         Raises:
-            QueryError: there are several recordings, whose pasts are not one.
+            QueryError: there are several recordings, whose pasts are not one; or no such *by*.
         """
         if len(self._sources) > 1:
             raise QueryError(f"the past of {len(self._sources)} recordings is not one: ask one of them")
         (source,) = self._sources
-        groups = sorted(self._select(None), key=lambda group: (-group.sums.est_bytes, group.order))[:n]
+        marks = Marks(source)
+        keys: dict[str, Callable[[Group], float]] = {
+            "held": _CHEAP["est_bytes"], "grown": lambda group: marks.grown(group) or 0,
+        }  # fmt: skip
+        if by not in keys:
+            raise QueryError(f"there is no evidence by {by!r}: it is by {' or '.join(keys)}")
+        weighed = [(keys[by](group), group) for group in self._select(None)]
+        weighed.sort(key=lambda pair: (-pair[0], pair[1].order))
+        groups = [group for weight, group in weighed if weight > 0][:n]
         rows = self._rows(groups, MIXED)
-        return [gather(row, group, source, self._tracer, moments_s) for row, group in zip(rows, groups)]
+        return [gather(row, group, source, self._tracer, marks, moments_s) for row, group in zip(rows, groups)]
 
     def _select(self, where: Where) -> list[Group]:
         if self._stacks is None:

@@ -21,14 +21,14 @@ def find(target: Optional[Target] = None, *, environ: Optional[Mapping[str, str]
     Args:
         target: a pid (as for `locate.find`) that a process had, a file, a directory; None for the usual places. A file
             may be the copy of a recording whose process still runs.
-        environ: for `locate.directories`.
+        environ: for `locate.places`.
 
     Raises:
         TargetError: there is none; what was tried, and what to do.
         RecordingError: a file cannot be read.
     """
     pid = None if target is None else locate.pid_of(target)
-    places = locate.directories(environ)
+    places = locate.places(environ)
     if target is not None and pid is None:
         path = Path(target) if os.path.isdir(target) else locate.find(target)[0]  # type: ignore[arg-type]
         if not path.is_dir():

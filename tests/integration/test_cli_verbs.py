@@ -170,6 +170,15 @@ def test_doctor_names_what_is_wrong(runtime_directory, monkeypatch):
     runtime_directory.chmod(0o755)
     assert "others may enter" in memleak("doctor").stdout
     runtime_directory.chmod(0o700)
+    for name, words in (
+        (runtime_directory / "kept", "ok    copies: {}: gets copies of recordings"),
+        ("kept", "warn  copies: {}: not an absolute path; no copies are kept there"),
+        ("/dev/shm", "warn  copies: {}: mode 777, others may enter; chmod 700 it; no copies are kept there"),
+        ("/nonexistent/kept", "warn  copies: {}: the directory that is to hold it does not exist; no copies are kept there"),
+    ):
+        monkeypatch.setenv("MEMLEAK_KEEP_DIR", str(name))
+        assert words.format(name) in memleak("doctor").stdout.splitlines()
+    monkeypatch.delenv("MEMLEAK_KEEP_DIR")
     monkeypatch.setenv("MEMLEAK_MIN_SAMPLE_INTERVAL", "many")
     assert "MEMLEAK_MIN_SAMPLE_INTERVAL" in memleak("doctor").stdout
     done = memleak("doctor", os.getpid())

@@ -168,6 +168,8 @@ def test_the_past_is_that_of_one_recording():
     found = recording.parse(dead().bytes())
     with pytest.raises(QueryError, match="the past of 2 recordings is not one"):
         query.Snapshot([found, found]).evidence()
+    with pytest.raises(QueryError, match="no evidence by 'age': it is by held or grown"):
+        query.Snapshot(found).evidence(by="age")
 
 
 def test_sparkline():
@@ -187,9 +189,8 @@ def test_the_one_that_ended_last(tmp_path, monkeypatch, capsys):
     assert [found.path.name for found in remains.find(tmp_path)] == ["2.mlrec", "3.mlrec", "1.mlrec"]
     words = shown(capsys, tmp_path)
     assert f"recording: {tmp_path}/2.mlrec\n2 more recordings of ended processes: memleak ps --dead {tmp_path}\n" in words
-    environ = {"MEMLEAK_KEEP_DIR": str(tmp_path)}
-    assert locate.directories(environ)[-1] == tmp_path
-    monkeypatch.setattr(locate, "directories", lambda environ=None: [tmp_path])
+    monkeypatch.setattr(locate, "directories", lambda environ=None: [])
+    monkeypatch.setenv("MEMLEAK_KEEP_DIR", str(tmp_path))
     assert remains.find()[0].path.name == "2.mlrec"
 
 

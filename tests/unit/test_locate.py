@@ -30,6 +30,8 @@ def test_directories():
     environ = {"MEMLEAK_DIR": "/a", "XDG_RUNTIME_DIR": "/run/user/1"}
     assert locate.directories(environ) == [Path("/a"), Path("/run/user/1/memleak"), shm]
     assert locate.directories({"MEMLEAK_DIR": str(shm)}) == [shm]
+    assert locate.places({**environ, "MEMLEAK_KEEP_DIR": "/kept"}) == [*locate.directories(environ), Path("/kept")]
+    assert locate.places({"MEMLEAK_KEEP_DIR": str(shm)}) == locate.places({}) == [shm]
 
 
 def test_running_process(tmp_path):

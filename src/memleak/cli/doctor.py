@@ -53,6 +53,7 @@ def machine() -> Iterator[Finding]:
     yield _libc()
     yield _kernel()
     yield from _directories()
+    yield from _kept()
     yield _core()
     yield _preload()
     yield from _environment()
@@ -102,17 +103,50 @@ def _directories() -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _kept() -> Iterator[Finding]:
+    directory = os.environ.get("MEMLEAK_KEEP_DIR")
+    if not directory:
+        return
+    problem = _keep_problem(directory)
+    if problem is None:
+        yield Finding("ok", "copies", f"{directory}: gets copies of recordings")
+    else:
+        yield Finding("warn", "copies", f"{directory}: {problem}; no copies are kept there")
+
+
+def _keep_problem(directory: str) -> str | None:
+    if not os.path.isabs(directory):
+        return "not an absolute path"
+    if os.path.islink(directory):
+        return "a symbolic link; give what it leads to"
+    if not os.path.isdir(os.path.dirname(os.path.abspath(directory))):
+        return "the directory that is to hold it does not exist"
+    try:
+        return _access_problem(directory, "MEMLEAK_KEEP_DIR")
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _access_problem(directory: str | os.PathLike[str], variable: str) -> str | None:
+    """Return why we may not write there. Raises OSError."""
+    existing = _existing(directory)
+    status = os.stat(existing)
+    if existing == os.path.abspath(directory):
+        if not os.path.isdir(existing):
+            return "not a directory"
+        if status.st_uid != os.getuid():
+            return f"belongs to uid {status.st_uid}, you are {os.getuid()}; remove it or set {variable}"
+        if status.st_mode & 0o077:
+            return f"mode {status.st_mode & 0o777:o}, others may enter; chmod 700 it"
+    return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} is not writable"
+
+
 def _directory_problem(directory: str | os.PathLike[str]) -> str | None:
     existing = _existing(directory)
     try:
-        status = os.stat(existing)
-        if existing == os.path.abspath(directory):
-            if status.st_uid != os.getuid():
-                return f"belongs to uid {status.st_uid}, you are {os.getuid()}; remove it or set MEMLEAK_DIR"
-            if status.st_mode & 0o077:
-                return f"mode {status.st_mode & 0o777:o}, others may enter; chmod 700 it"
-        if not os.access(existing, os.W_OK | os.X_OK):
-            return f"{existing} is not writable"
+        problem = _access_problem(directory, "MEMLEAK_DIR")
+        if problem is not None:
+            return problem
         kind = _filesystem(existing)
         if kind not in ("tmpfs", "ramfs", "hugetlbfs"):
             return f"on {kind}, not on a tmpfs; it gets copies, recordings are not mapped there"

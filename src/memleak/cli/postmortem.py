@@ -16,13 +16,14 @@ from . import render
 from .common import Parser, add_symbol_options, positive
 from .ps import NEAR
 from .ps import state as state_of
+from .status import limit_facts
 from .top import SHOWN_FRAMES, as_json, named
 
 SHOWN_GROWN = 5
 SHOWN_THREADS = 3
 KILLED = (
-    "it did not leave through exit(): a signal killed it, as the kernel does when memory runs out, or it crashed, or left"
-    " by _exit()"
+    "it did not leave through exit(): a signal killed it, as the kernel does when memory runs out, or it crashed, or"
+    " left by _exit()"
 )
 OUT_OF_SIGHT = "its process is of another container or machine: whether it has ended cannot be told from here"
 _BARS = "▁▂▃▄▅▆▇█"
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         "target",
         metavar="TARGET",
         nargs="?",
-        help="a recording, a directory of them, or the pid of a process that has ended; if not given, the last that ended",
+        help="a recording, a directory of them, or the pid of a process that has ended; without, the last that ended",
     )
     parser.add_argument("-n", type=positive, default=5, metavar="N", help="stacks to show (5)")
     parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
@@ -48,9 +49,8 @@ def main(argv: Sequence[str]) -> int:
     held = recording.load(found.path)
     symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir, str(found.path))
     snapshot = query.Snapshot(held, symbolizer=symbolizer, alive=[False])
-    every = snapshot.evidence(None if held.marks else options.n)
-    top = [one for one in every[: options.n] if one.row.samples]
-    grown = sorted((one for one in every if (one.grown or 0) > 0), key=lambda one: -(one.grown or 0))[: options.n]
+    top = snapshot.evidence(options.n)
+    grown = snapshot.evidence(options.n, by="grown")
     threads = render.holding(snapshot.top(options.n, group_by="thread"))
     if options.json:
         answer = {
@@ -95,14 +95,7 @@ def _facts(found: Found, held: Recording) -> dict[str, Any]:
         "recorded_s": header.duration_s,
         "last_sampled_call": header.started_at + header.heartbeat_cs / 100,
         "est_bytes": round(sum(row.live.est_bytes for row in held.rows)),
-        "limit": {
-            "kind": header.limit_name or None,
-            "bytes": header.limit_bytes or None,
-            "used_bytes": header.limit_used_bytes if header.limit_bytes else None,
-            "share": header.limit_share,
-            "rss_bytes": header.rss_bytes if header.limit_seen_cs else None,
-            "seen": header.started_at + header.limit_seen_cs / 100 if header.limit_seen_cs else None,
-        },
+        "limit": limit_facts(header),
         "marks": [
             {
                 **{name: value for name, value in mark._asdict().items() if name not in ("cs", "rows", "limit_kind")},

@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dead", action="store_true", help="also recordings of processes that have ended")
     parser.add_argument("--json", action="store_true", help="one JSON list")
     options = parser.parse_args(argv)
-    places = options.directory or locate.directories()
+    places = options.directory or locate.places()
     every = locate.list_recordings(places)
     shown = [found for found in every if options.dead or found.alive is not False]
     shown.sort(key=lambda found: -found.header.start_realtime_ns)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import control, locate, query, recording
-from ..records import NOT_SAMPLED
+from ..records import NOT_SAMPLED, Header
 from . import render
 from .common import DOORS, Parser, add_target
 from .set import as_json, describe
@@ -50,12 +50,36 @@ def look(path: Any) -> dict[str, Any]:
         "room_used": header.room_used,
         "room_backed": header.room_backed,
         "file_bytes": header.file_bytes,
+        "limit": limit_facts(header),
+        "marks": len(held.marks),
         "counters": dict(header.counters),
         "footer": query.Snapshot(held, alive=[bool(alive)]).footer(),
         "door": header.door_name,
         "python": header.python or None,
         "core_build_id": header.core_build_id.hex(),
     }
+
+
+def limit_facts(header: Header) -> dict[str, Any]:
+    """Return what bounds the memory of a process and how near to it it was seen, by name; None where not known."""
+    share = header.limit_share
+    return {
+        "kind": header.limit_name or None,
+        "bytes": header.limit_bytes or None,
+        "used_bytes": None if share is None else header.limit_used_bytes,
+        "share": share,
+        "rss_bytes": header.rss_bytes if header.limit_seen_cs else None,
+        "seen": header.started_at + header.limit_seen_cs / 100 if header.limit_seen_cs else None,
+    }
+
+
+def _limit_words(one: dict[str, Any]) -> list[str]:
+    limit = one["limit"]
+    if limit["share"] is None:
+        return []
+    marks = f", {render.plural(one['marks'], 'mark')} near it" if one["marks"] else ""
+    used = f"{100 * limit['share']:.0f} % used when last looked at{marks}"
+    return [f"limit      {render.size(limit['bytes'])} ({limit['kind']}), {used}"]
 
 
 def _words(one: dict[str, Any]) -> list[str]:
@@ -75,6 +99,7 @@ def _words(one: dict[str, Any]) -> list[str]:
         *([f"           {one['note']}"] if one["note"] and one["state"] == "running" else []),
         f"room       {render.size(one['room_used'])} used, {render.size(one['room_backed'])} backed,"
         f" {render.size(one['file_bytes'])} at most",
+        *_limit_words(one),
         f"own cost   {cost['cpu_ns'] / 1e6:.1f} ms of CPU for {render.count(cost['samples'])} samples",
         f"coverage   {footer['coverage']}",
         f"exact      {'yes' if footer['exact'] else 'no: ' + '; '.join(footer['exact_reasons'])}",

@@ -29,7 +29,7 @@ class Run(NamedTuple):
         The root is the last program that the process we started has executed: a wrapper script
         may have executed others before, with the same pid and start.
         """
-        mine = [found for found in locate.list_recordings(locate.directories()) if found.header.run_id == run_id]
+        mine = [found for found in locate.list_recordings(locate.places()) if found.header.run_id == run_id]
         mine.sort(key=lambda found: found.header.start_monotonic_ns)
         roots = [found for found in mine if found.pid == pid and ticks in (None, found.start_ticks)]
         root = roots[-1] if roots else None
