@@ -68,6 +68,8 @@ static bool write_copy(int fd)
 static bool copy_into(int directory_fd)
 {
 	const struct mlf_header *header = recording.header;
+	if (!siblings_copy_fits(directory_fd, load_relaxed(&header->room_used)))
+		return false;
 	char unfinished[64]; // the same name behind a point: nobody lists it
 	struct text t = text_in(unfinished, sizeof(unfinished));
 	text_char(&t, '.');
@@ -90,6 +92,7 @@ static void copy(void)
 	const char *why;
 	if (!wanted() || exchange_acq_rel(&copying, 1))
 		return;
+	store_relaxed(&due_cs, clock_now_cs() + EVERY_CS); // before: who hurries us meanwhile wants another
 	for (unsigned i = 0; i < ARRAY_LEN(recording.copies_directory); i++) {
 		if (!recording.copies_directory[i])
 			continue;
@@ -99,7 +102,6 @@ static void copy(void)
 		if (fd >= 0)
 			sys_close(fd);
 	}
-	store_relaxed(&due_cs, clock_now_cs() + EVERY_CS);
 	store_release(&copying, 0); // pairs with the exchange above: head is another's
 }
 

@@ -117,40 +117,82 @@ struct linux_dirent64 {
 	char name[];
 };
 
-// Fills found[]; returns how many, and the bytes they use in *total.
-static unsigned list(int directory_fd, bool judge, uint64_t *total)
+// Calls `each` for every recording in the directory, until it returns false.
+static void visit(int directory_fd, char *buffer, size_t bytes, bool (*each)(const char *, const struct stat *, void *), void *to)
 {
-	unsigned n = 0;
-	*total = 0;
-	uint64_t own_pid_namespace = judge ? siblings_pid_namespace() : 0;
 	int fd = (int)sys_openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return 0;
-	for (long got; (got = sys_getdents(fd, entries, sizeof(entries))) > 0;) {
+		return;
+	for (long got; (got = sys_getdents(fd, buffer, bytes)) > 0;) {
 		for (long at = 0; at < got;) {
-			struct linux_dirent64 *entry = (struct linux_dirent64 *)(void *)(entries + at);
+			struct linux_dirent64 *entry = (struct linux_dirent64 *)(void *)(buffer + at);
 			at += entry->length;
 			uint32_t pid;
 			uint64_t start_ticks;
 			struct stat about;
-			if (n == NAMES_MAX || text_length(entry->name) >= sizeof(found[0].name) ||
-			    !parse_name(entry->name, &pid, &start_ticks))
+			if (text_length(entry->name) >= sizeof(found[0].name) || !parse_name(entry->name, &pid, &start_ticks))
 				continue;
 			if (sys_call6(SYS_newfstatat, directory_fd, (long)entry->name, (long)&about,
 				      AT_SYMLINK_NOFOLLOW, 0, 0) < 0 ||
 			    !S_ISREG(about.st_mode))
 				continue;
-			struct found *f = &found[n++];
-			struct text t = text_in(f->name, sizeof(f->name));
-			text_add(&t, entry->name);
-			f->bytes = (uint64_t)about.st_blocks * 512;
-			f->modified_ns = (uint64_t)about.st_mtim.tv_sec * 1000000000u + (uint64_t)about.st_mtim.tv_nsec;
-			f->dead = judge && is_dead(directory_fd, entry->name, pid, start_ticks, own_pid_namespace);
-			*total += f->bytes;
+			if (!each(entry->name, &about, to)) {
+				sys_close(fd);
+				return;
+			}
 		}
 	}
 	sys_close(fd);
-	return n;
+}
+
+struct listing {
+	int directory_fd;
+	unsigned n; // of found[]
+	uint64_t total; // bytes
+	uint64_t own_pid_namespace;
+};
+
+static bool list_one(const char *name, const struct stat *about, void *to)
+{
+	struct listing *listing = to;
+	struct found *f = &found[listing->n];
+	uint32_t pid;
+	uint64_t start_ticks;
+	if (listing->n == NAMES_MAX || !parse_name(name, &pid, &start_ticks))
+		return false;
+	listing->n++;
+	struct text t = text_in(f->name, sizeof(f->name));
+	text_add(&t, name);
+	f->bytes = (uint64_t)about->st_blocks * 512;
+	f->modified_ns = (uint64_t)about->st_mtim.tv_sec * 1000000000u + (uint64_t)about->st_mtim.tv_nsec;
+	f->dead = is_dead(listing->directory_fd, name, pid, start_ticks, listing->own_pid_namespace);
+	listing->total += f->bytes;
+	return true;
+}
+
+// Fills found[]; returns how many, and the bytes they use in *total.
+static unsigned list(int directory_fd, uint64_t *total)
+{
+	struct listing listing = {.directory_fd = directory_fd, .own_pid_namespace = siblings_pid_namespace()};
+	visit(directory_fd, entries, sizeof(entries), list_one, &listing);
+	*total = listing.total;
+	return listing.n;
+}
+
+static bool add_bytes(const char *name, const struct stat *about, void *to)
+{
+	(void)name;
+	*(uint64_t *)to += (uint64_t)about->st_blocks * 512;
+	return true;
+}
+
+// What the recordings in there use. Needs no static buffer: a copy may be made while the recording grows.
+static NOINLINE uint64_t bytes_of_ours(int directory_fd)
+{
+	char buffer[1024] __attribute__((aligned(8)));
+	uint64_t total = 0;
+	visit(directory_fd, buffer, sizeof(buffer), add_bytes, &total);
+	return total;
 }
 
 // Gives back what a dead recording had backed and never used (all but 1 % of a short full-mode run). A hole and not
@@ -202,7 +244,7 @@ static void prune(int directory_fd, uint64_t stale_before_ns)
 	uint64_t kept = share / 2 < DEAD_BYTES_KEPT ? share / 2 : DEAD_BYTES_KEPT;
 	uint64_t room = share / 16 < ROOM_KEPT_FREE ? share / 16 : ROOM_KEPT_FREE;
 	uint64_t total, dead_bytes = 0;
-	unsigned n = list(directory_fd, true, &total), dead = 0;
+	unsigned n = list(directory_fd, &total), dead = 0;
 	for (unsigned i = 0; i < n; i++)
 		if (found[i].dead || found[i].modified_ns < stale_before_ns) {
 			found[i].dead = true;
@@ -248,11 +290,11 @@ static uint64_t least_of(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t room(int directory_fd, uint64_t kept, uint64_t *of_share)
 {
 	struct statfs system;
-	uint64_t ours, share = share_of_file_system(directory_fd);
+	uint64_t share = share_of_file_system(directory_fd);
 	*of_share = 0;
 	if (sys_fstatfs(directory_fd, &system) < 0)
 		return 0;
-	list(directory_fd, false, &ours);
+	uint64_t ours = bytes_of_ours(directory_fd);
 	*of_share = share > ours + kept ? share - ours - kept : 0;
 	uint64_t free = system.f_blocks ? system.f_bavail * (uint64_t)system.f_bsize : UINT64_MAX; // 0: a tmpfs without limit
 	return least_of(free, cgroup_room());
@@ -262,6 +304,15 @@ bool siblings_have_room(int directory_fd, uint64_t more)
 {
 	uint64_t of_share, there = room(directory_fd, 0, &of_share);
 	return more <= least_of(there, of_share);
+}
+
+bool siblings_copy_fits(int directory_fd, uint64_t bytes)
+{
+	struct statfs system;
+	if (sys_fstatfs(directory_fd, &system) < 0)
+		return false;
+	uint64_t free = system.f_blocks ? system.f_bavail * (uint64_t)system.f_bsize : UINT64_MAX;
+	return bytes <= free && bytes_of_ours(directory_fd) + bytes <= share_of_file_system(directory_fd);
 }
 
 bool siblings_make_room(int directory_fd, uint64_t more)

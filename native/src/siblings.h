@@ -16,6 +16,10 @@ void siblings_prune_copies(int directory_fd);
 // has that much free, and the cgroup is below 90 % of its limit.
 bool siblings_have_room(int directory_fd, uint64_t more);
 
+// True if a copy of so many bytes may be written: with it our files there stay within 1/8 of the file system, and it has that
+// much free. Any number of callers at a time.
+bool siblings_copy_fits(int directory_fd, uint64_t bytes);
+
 // By how much a recording of `bytes` may grow, `most` at most, by the same rules. It must leave as much as it takes: of n
 // that grow each gets 1/(n+1) of our share, and processes that begin later find the rest.
 uint64_t siblings_may_grow(const char *file_path, uint64_t bytes, uint64_t most);

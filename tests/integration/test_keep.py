@@ -138,17 +138,21 @@ def test_a_bad_directory_and_tracing_from_inside(volume, runtime_directory):
     assert recording.load_header(copy).state_name == "stopped"
 
 
-def test_a_volume_that_takes_nothing_more(tracer, program):
-    """Full: nothing is left there, it is counted, and the program is as without us."""
+@pytest.mark.parametrize(("size", "taken", "fits"), [("16m", 0, True), ("2m", 0, False), ("16m", (16 << 20) - 4096, False)])
+def test_a_volume_with_little_room(tracer, program, size, taken, fits):
+    """An eighth of it is ours, as far as it is free. Else nothing is left there and it is counted; the program does not notice."""
     binary = program("callers.c", "-fno-builtin")
     plain = run(binary)
-    with private_tmpfs("64k") as full:
-        if full is None:
+    with private_tmpfs(size) as small:
+        if small is None:
             pytest.skip("needs root that may mount")
-        done = tracer.run(binary, env={"MEMLEAK_KEEP_DIR": str(full)})
+        (small / "others").write_bytes(bytes(taken))
+        done = tracer.run(binary, env={"MEMLEAK_KEEP_DIR": str(small)})
         assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr)
-        assert list(full.iterdir()) == []
-    assert tracer.only(binary).header.counters["copies_failed"] >= 1
+        assert [path.suffix for path in small.iterdir() if path.name != "others"] == [".mlrec"] * fits
+    found = tracer.only(binary)
+    assert (found.header.counters["copies_failed"] == 0) == fits
+    assert found.header.room_used > (2 << 20) // 8  # or it would fit
 
 
 def test_a_directory_that_is_gone(tracer, volume):

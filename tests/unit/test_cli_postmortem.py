@@ -151,6 +151,19 @@ def test_marks_of_rows_that_are_not_there(tmp_path, capsys):
     assert mark.rows == ((0xFFFFFFF0, 2**64 - 1), (3, 7))
 
 
+@pytest.mark.parametrize("where", ["heartbeat_cs", "limit", "start"])
+def test_times_that_cannot_be(tmp_path, capsys, where):
+    """A damaged header is no reason to fail."""
+    most = 2**64 - 1
+    header = {"heartbeat_cs": {"heartbeat_cs": most}, "limit": {"limit": (1, most, 1, most, most)}, "start": {}}[where]
+    writer = dead(**header)
+    writer.header["start_realtime_ns"] = most if where == "start" else 0
+    (tmp_path / "one.mlrec").write_bytes(writer.bytes())
+    said = shown(capsys, tmp_path / "one.mlrec")
+    assert ("at a time that no clock shows" in said) == (where != "start")
+    assert json.loads(shown(capsys, tmp_path / "one.mlrec", "--json"))["state"] == "killed"
+
+
 def test_not_among_the_largest_is_not_nothing():
     """A stack that a full list of a mark lacks held an unknown number of bytes; of a whole list, none."""
     writer = dead()

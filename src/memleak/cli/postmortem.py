@@ -157,7 +157,10 @@ def _limit(found: Found, held: Recording, state: str) -> list[str]:
 
 
 def _moment(when: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    except (OverflowError, OSError, ValueError):
+        return "at a time that no clock shows"  # a damaged file
 
 
 # ---- how it came there ---------------------------------------------------------------------------------
