@@ -67,6 +67,8 @@ def run_to_its_end(kind: str, recordings: Path, volume: Path) -> int:
             while not marked(recordings) or not marked(volume):
                 assert time.monotonic() < deadline and service.poll() is None, "no mark was written"
                 time.sleep(0.05)
+            (kept,) = map(recording.load, volume.glob("[0-9]*.mlrec"))
+            assert kept.header.limit_seen_cs - kept.marks[-1].cs < 100, "the copy was not made at once"
             _, errors = service.communicate("go on\n", timeout=DEADLINE_S)
         finally:
             service.kill()
