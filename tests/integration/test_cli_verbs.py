@@ -154,6 +154,22 @@ def test_killed_process_is_read_by_the_same_verbs(service, runtime_directory):
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 
 
+def test_postmortem_of_a_program_without_threads(service, runtime_directory):
+    """Its limit was looked at when it began; its stacks are complete to the last moment."""
+    refused = memleak("postmortem", service)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.count("\n") == 1 and f"is running: memleak top {service} shows" in refused.stderr
+    os.kill(service, signal.SIGKILL)
+    os.waitpid(service, 0)
+    left = memleak("postmortem", service)
+    assert (left.returncode, left.stderr) == (0, "")
+    assert f"leaky_service (pid {service} on " in left.stdout and ": killed, recorded " in left.stdout
+    assert "    session_create at " in left.stdout
+    assert re.search(r"^limit +\S+ \S+ \(.*\): \d+ % used", left.stdout, re.MULTILINE)
+    assert left.stdout.splitlines()[-1].startswith("recording: ")
+    assert memleak("postmortem", runtime_directory).stdout == left.stdout
+
+
 def test_reader_that_goes_away_is_no_error(service):
     """`memleak top | head -1` ends without a word."""
     done = subprocess.run(
