@@ -47,7 +47,7 @@ static void image_add_range(struct elf_image *image, uintptr_t low, uintptr_t hi
 
 static void image_find_build_id(struct elf_image *image, uintptr_t note, size_t bytes)
 {
-	if (image->build_id_bytes || !elf_image_readable(image, note, bytes))
+	if (image->build_id_bytes || note % 4 || !elf_image_readable(image, note, bytes))
 		return;
 	for (unsigned i = 0; i < NOTES_MAX && bytes >= sizeof(Elf64_Nhdr); i++) {
 		const Elf64_Nhdr *header = (const Elf64_Nhdr *)note;
@@ -107,7 +107,7 @@ bool elf_image_from_phdrs(uintptr_t bias, const void *phdr, unsigned count, stru
 		if (header->p_type == PT_GNU_EH_FRAME && elf_image_readable(out, start, header->p_memsz)) {
 			out->eh_frame_hdr = (const uint8_t *)start;
 			out->eh_frame_hdr_bytes = header->p_memsz;
-		} else if (header->p_type == PT_DYNAMIC &&
+		} else if (header->p_type == PT_DYNAMIC && start % 8 == 0 &&
 			   elf_image_readable(out, start, sizeof(Elf64_Dyn))) {
 			out->dynamic = (const void *)start;
 		} else if (header->p_type == PT_NOTE) {

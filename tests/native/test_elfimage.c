@@ -171,6 +171,24 @@ static void test_layouts(void)
 	unlink(path);
 }
 
+// What an object's headers place where no loader would read it, a word across two, is not there.
+static void test_odd_places(void)
+{
+	static _Alignas(PAGE_BYTES) uint8_t page[PAGE_BYTES];
+	static const uint32_t words[] = {4, 20, NT_GNU_BUILD_ID, 0x554e47 /* "GNU" */, 1, 2, 3, 4, 5};
+	for (unsigned odd = 0; odd < 8; odd++) {
+		Elf64_Phdr phdr[] = {{.p_type = PT_LOAD, .p_flags = PF_R, .p_memsz = PAGE_BYTES},
+				     {.p_type = PT_NOTE, .p_vaddr = 512 + odd, .p_memsz = sizeof words},
+				     {.p_type = PT_DYNAMIC, .p_vaddr = 1024 + odd, .p_memsz = 512}};
+		struct elf_image image;
+		memcpy(page + 512 + odd, words, sizeof words);
+		CHECK(elf_image_from_phdrs((uintptr_t)page, phdr, ARRAY_LEN(phdr), &image));
+		CHECK_EQUAL(image.build_id_bytes, odd % 4 ? 0 : 20);
+		CHECK_EQUAL(image.dynamic != NULL, odd == 0);
+		memset(page, 0, sizeof page);
+	}
+}
+
 // Any bytes in headers and tables: no fault, no endless loop.
 static void test_damaged(unsigned rounds)
 {
@@ -225,6 +243,7 @@ int main(int argc, char **argv)
 	test_all_symbols();
 	test_search_order();
 	test_layouts();
+	test_odd_places();
 	test_damaged(long_run(argc, argv) ? 1000000 : 20000);
 	return harness_end();
 }
