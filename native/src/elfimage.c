@@ -129,14 +129,16 @@ bool elf_image_from_header(uintptr_t map_start, struct elf_image *out)
 	if (header->e_phoff > PAGE_BYTES || header->e_phoff % 8 ||
 	    header->e_phnum > (PAGE_BYTES - header->e_phoff) / sizeof(Elf64_Phdr))
 		return false;
-	const Elf64_Phdr *headers = (const Elf64_Phdr *)(map_start + header->e_phoff);
+	const Elf64_Phdr *headers = (const Elf64_Phdr *)(map_start + header->e_phoff), *first = NULL;
+	// Segments ascend in what a loader takes. Were one below the first, its place would lie before the object.
 	for (unsigned i = 0; i < header->e_phnum; i++)
-		if (headers[i].p_type == PT_LOAD)
-			return headers[i].p_offset < PAGE_BYTES &&
-			       elf_image_from_phdrs(map_start - round_down(headers[i].p_vaddr, PAGE_BYTES),
-						    headers, header->e_phnum, out) &&
-			       out->low == map_start;
-	return false;
+		if (headers[i].p_type == PT_LOAD && !first)
+			first = &headers[i];
+		else if (headers[i].p_type == PT_LOAD && headers[i].p_vaddr < first->p_vaddr)
+			return false;
+	return first && first->p_offset < PAGE_BYTES &&
+	       elf_image_from_phdrs(map_start - round_down(first->p_vaddr, PAGE_BYTES), headers, header->e_phnum, out) &&
+	       out->low == map_start;
 }
 
 // ---- the dynamic section -------------------------------------------------------------------------

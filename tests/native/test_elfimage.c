@@ -189,6 +189,27 @@ static void test_odd_places(void)
 	}
 }
 
+// Headers whose first segment is not the lowest do not tell where the object begins: nothing below them is read.
+static void test_first_not_lowest(void)
+{
+	uint8_t *pages = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct {
+		Elf64_Ehdr header;
+		Elf64_Phdr phdr[3];
+	} *at = (void *)(pages + PAGE_BYTES);
+	CHECK(pages != MAP_FAILED && mprotect(pages, PAGE_BYTES, PROT_NONE) == 0);
+	at->header = (Elf64_Ehdr){.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64}, .e_phentsize = sizeof at->phdr[0],
+				  .e_phoff = sizeof at->header, .e_phnum = 3};
+	at->phdr[0] = (Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R, .p_vaddr = PAGE_BYTES, .p_memsz = PAGE_BYTES};
+	at->phdr[1] = (Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R, .p_memsz = PAGE_BYTES, .p_offset = PAGE_BYTES};
+	at->phdr[2] = (Elf64_Phdr){.p_type = PT_NOTE, .p_vaddr = 64, .p_memsz = 36};
+	struct elf_image image;
+	CHECK(!elf_image_from_header((uintptr_t)at, &image));
+	at->header.e_phnum = 1;
+	CHECK(elf_image_from_header((uintptr_t)at, &image));
+	munmap(pages, 2 * PAGE_BYTES);
+}
+
 // Any bytes in headers and tables: no fault, no endless loop.
 static void test_damaged(unsigned rounds)
 {
@@ -244,6 +265,7 @@ int main(int argc, char **argv)
 	test_search_order();
 	test_layouts();
 	test_odd_places();
+	test_first_not_lowest();
 	test_damaged(long_run(argc, argv) ? 1000000 : 20000);
 	return harness_end();
 }
