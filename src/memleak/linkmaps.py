@@ -7,6 +7,7 @@ changing: every word is checked, and a list that cannot be followed ends where i
 
 import os
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 AT_SECURE = 23
@@ -15,7 +16,7 @@ _PT_DYNAMIC, _PT_PHDR = 2, 6
 _DT_DEBUG = 21
 _HEADERS_MOST = 64
 _DYNAMIC_MOST = 256
-_OBJECTS_MOST = 4096
+_OBJECTS_MOST = 4096  # in all lists together: another 4096 names of each namespace took 3 s
 _NAMESPACES_MOST = 16  # DL_NNS of glibc
 _NAME_BYTES_MOST = 4096
 _ADDRESS_MOST = 1 << 47
@@ -54,6 +55,14 @@ def read(pid: int) -> Optional[list[list[LinkMap]]]:
     except OSError:
         return None
     try:
+        return follow(fd, vector)
+    finally:
+        os.close(fd)
+
+
+def follow(fd: int, vector: Mapping[int, int]) -> Optional[list[list[LinkMap]]]:
+    """Return the lists in a process's memory, *fd*, whose program headers are where *vector* says; as `read` does."""
+    try:
         debug = _debug(fd, vector)
         version, first = struct.unpack("<i4xQ", _bytes(fd, debug, 16))
         namespaces = [_objects(fd, first)]
@@ -64,15 +73,13 @@ def read(pid: int) -> Optional[list[list[LinkMap]]]:
                 break
             seen.add(debug)
             version, first = struct.unpack("<i4xQ", _bytes(fd, debug, 16))
-            namespaces.append(_objects(fd, first))
+            namespaces.append(_objects(fd, first, _OBJECTS_MOST - sum(map(len, namespaces))))
     except _Unreadable:
         return None
-    finally:
-        os.close(fd)
     return namespaces if namespaces[0] else None
 
 
-def _debug(fd: int, vector: dict[int, int]) -> int:
+def _debug(fd: int, vector: Mapping[int, int]) -> int:
     """Return the address of r_debug, which the loader notes in the program's dynamic section."""
     at, count = vector.get(_AT_PHDR, 0), min(vector.get(_AT_PHNUM, 0), _HEADERS_MOST)
     headers = [struct.unpack("<I12xQ16xQ8x", _bytes(fd, at + 56 * index, 56)) for index in range(count)]
@@ -87,10 +94,10 @@ def _debug(fd: int, vector: dict[int, int]) -> int:
     raise _Unreadable
 
 
-def _objects(fd: int, at: int) -> list[LinkMap]:
+def _objects(fd: int, at: int, most: int = _OBJECTS_MOST) -> list[LinkMap]:
     found: list[LinkMap] = []
     seen = set()
-    while at and at not in seen and len(found) < _OBJECTS_MOST:
+    while at and at not in seen and len(found) < most:
         seen.add(at)
         try:
             name, dynamic, following = struct.unpack("<8xQQQ", _bytes(fd, at, 32))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import struct
 
 import pytest
 
@@ -63,3 +64,22 @@ def test_lists_of_this_process():
     """Python and libc, in the only namespace there is."""
     (own,) = linkmaps.read(os.getpid())
     assert own[0].name == "" and any("libc.so" in link.name for link in own)
+
+
+def test_lists_that_never_end_are_cut(tmp_path):
+    """A process that invents sixteen namespaces of endless lists costs no more than one of them."""
+    memory = bytearray(1 << 20)
+    struct.pack_into("<IIQQQQQQ", memory, 4096, 6, 4, 64, 4096, 4096, 112, 112, 8)
+    struct.pack_into("<IIQQQQQQ", memory, 4152, 2, 4, 512, 4608, 4608, 64, 64, 8)
+    struct.pack_into("<QQ", memory, 4608, 21, 5000)
+    for number in range(17):
+        struct.pack_into("<i4xQQQQQ", memory, 5000 + 48 * number, 2, 8192, 0, 0, 0, 5048 + 48 * number)
+    memory[8192 + 32 * 8192 :] = b"x" * (len(memory) - 8192 - 32 * 8192)
+    for number in range(8192):
+        at = 8192 + 32 * number
+        struct.pack_into("<QQQQ", memory, at, 4096, 8192 + 32 * 8192 + number, 4608, at + 32)
+    path = tmp_path / "memory"
+    path.write_bytes(memory)
+    with open(path, "rb") as file:
+        found = linkmaps.follow(file.fileno(), {3: 4096, 5: 2})
+    assert len(found) == 16 and sum(map(len, found)) == 4096
