@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 import sys
 
@@ -235,6 +236,40 @@ def test_obstacle_follows_a_scripts_interpreter(tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to make a program of another user")
+def test_obstacle_of_a_file_that_lies(tmp_path):
+    """Words the kernel would refuse, places beyond any file, and a pipe that nobody writes into: no obstacle of ours."""
+    core, path = tmp_path / "core", tmp_path / "program"
+    core.write_bytes(elf())
+    path.write_bytes(b"#!/bin/sh\0x\n")
+    assert program.obstacle(str(path), str(core)) is None
+    path.write_bytes(b"#!\0\n")
+    assert program.obstacle(str(path), str(core)) is None
+    image = bytearray(elf())
+    for offset in (1 << 63, (1 << 64) - 1):
+        struct.pack_into("<Q", image, 32, offset)
+        path.write_bytes(image)
+        assert "statically linked" in program.obstacle(str(path), str(core))
+    os.mkfifo(tmp_path / "pipe")
+    path.write_bytes(f"#!{tmp_path / 'pipe'}\n".encode())
+    assert program.obstacle(str(path), str(core)) is None
+
+
+def test_obstacle_reads_little_of_a_large_file(tmp_path):
+    """Whatever the size of its table: 65535 headers of 65535 bytes would be 4 GiB."""
+    core, path = tmp_path / "core", tmp_path / "program"
+    core.write_bytes(elf())
+    image = bytearray(elf(loader=None))
+    struct.pack_into("<HH", image, 54, 65535, 65535)
+    path.write_bytes(image)
+    os.truncate(path, 5 << 30)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, hard))
+    try:
+        assert "statically linked" in program.obstacle(str(path), str(core))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def test_obstacle_names_set_user_id(tmp_path):
     """The loader ignores LD_PRELOAD when rights are gained; for its own user nothing is gained."""
     core, path = tmp_path / "core.so", tmp_path / "program"

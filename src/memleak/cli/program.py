@@ -9,6 +9,7 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 INTERPRETER_DEPTH = 4  # as the kernel: a script's interpreter may itself be a script
+TABLE_BYTES_MOST = 64 << 10  # the kernel takes no more program headers either
 
 _CLASS = {1: "32-bit", 2: "64-bit"}
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
@@ -44,7 +45,9 @@ def obstacle(path: str, core: str) -> str | None:
     """Return why the core cannot be preloaded into the program *path*, None if it can."""
     for _ in range(INTERPRETER_DEPTH):
         try:
-            with open(path, "rb") as stream:
+            with open(path, "rb", opener=_without_waiting) as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    return None  # the kernel will refuse it
                 head = stream.read(4096)
                 if head[:4] == b"\x7fELF":
                     return _privileged(path, os.fstat(stream.fileno())) or _elf_obstacle(path, head, stream, core)
@@ -53,11 +56,15 @@ def obstacle(path: str, core: str) -> str | None:
             return None
         if head[:2] != b"#!":
             return None
-        words = head[2:].split(b"\n", 1)[0].split(None, 1)
+        words = head[2:].split(b"\n", 1)[0].split(b"\0", 1)[0].split(None, 1)  # the kernel stops at a NUL, too
         if not words:
             return None
         path = os.fsdecode(words[0])
     return None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _privileged(path: str, status: os.stat_result) -> str | None:
@@ -110,9 +117,9 @@ def _segments(head: bytes, stream: BinaryIO) -> list[_Segment]:
     try:
         offset, size, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
         stream.seek(offset)
-        table = stream.read(size * count)
+        table = stream.read(min(size * count, TABLE_BYTES_MOST))
         entries = [struct.unpack_from("<IIQQQQ", table, index * size) for index in range(count)]
-    except (struct.error, OSError, ValueError):
+    except (struct.error, OSError, ValueError, OverflowError):  # the latter two: a place beyond any file
         return []
     return [_Segment(kind, start, address, length) for kind, _, start, address, _, length in entries]
 
