@@ -40,8 +40,8 @@ NATIVE_LAYERS = [
 
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "shown", "units", "_memleak_ffi"},
-    {"arena", "config", "loaded", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
-    {"estimate", "pystacks"},
+    {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
+    {"estimate", "loaded", "pystacks"},
     {"comparison", "decode"},
     {"recording"},
     {"coverage", "locate", "own", "stacks", "saving"},

@@ -1,8 +1,10 @@
 """The objects loaded in a running process, as `/proc` shows them from outside."""
 
 import os
+import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import NamedTuple, Optional
 
 from . import linkmaps
@@ -12,6 +14,9 @@ ALLOCATORS = ("malloc", "je_malloc", "mi_malloc", "tc_malloc", "scalable_malloc"
 _LIBC = ("libc.so", "libc-", "ld-linux", "ld-2", "ld.so")
 _NO_FILES = (b"/memfd:", b"/dev/zero", b"/SYSV")
 _DELETED = b" (deleted)"
+_TABLE_BYTES_MOST = 64 << 20  # of dynamic symbols, and of their names: a million and more
+_SYMBOL = struct.Struct("<IBBHQQ")
+_SHN_UNDEF = 0
 
 
 class LoadedObject(NamedTuple):
@@ -108,31 +113,52 @@ def is_libc(path: str) -> bool:
 
 def is_elf(pid: int, found: LoadedObject) -> bool:
     """Tell whether an object's file is there and is an ELF file: other files with code are not loaded by the loader."""
+    from .symbolize.elf import ElfError, FileSource
+
     if found.deleted:
         return False
     try:
-        with open(f"/proc/{pid}/root{found.path}", "rb") as stream:
-            return stream.read(4) == b"\x7fELF"
-    except OSError:
+        with closing(FileSource(f"/proc/{pid}/root{found.path}")) as source:
+            return source.pread(4, 0) == b"\x7fELF"
+    except ElfError:
         return False
 
 
 def allocators_in(pid: int, found: LoadedObject) -> tuple[str, ...]:
     """Return which of ALLOCATORS the dynamic symbol table of an object's file defines; none if it cannot be read."""
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.hash import ELFHashSection, GNUHashSection
+    from .symbolize.elf import ElfError, open_elf
 
     if found.deleted:
         return ()
     try:
-        with open(f"/proc/{pid}/root{found.path}", "rb") as stream:
-            sections = ELFFile(stream).iter_sections()
-            table = next((each for each in sections if isinstance(each, (GNUHashSection, ELFHashSection))), None)
-            symbols = [(name, table.get_symbol(name)) for name in ALLOCATORS] if table is not None else []
-            return tuple(name for name, symbol in symbols if symbol is not None and symbol["st_shndx"] != "SHN_UNDEF")
-    except (OSError, ELFError, ValueError, KeyError, IndexError, AttributeError):
+        with open_elf(f"/proc/{pid}/root{found.path}") as image:
+            table = next((section for section in image.sections if section.type == "SHT_DYNSYM"), None)
+            if table is None or not 0 < table.link < len(image.sections) or (image.bits, image.little_endian) != (64, True):
+                return ()
+            names = image.sections[table.link]
+            if max(table.size, names.size) > _TABLE_BYTES_MOST:
+                return ()
+            return tuple(_defined(image.data(table), image.data(names)))
+    except ElfError:
         return ()
+
+
+def _defined(table: bytes, names: bytes) -> Iterator[str]:
+    """Yield those of ALLOCATORS that are defined. The hash table is not asked: its chains may lead in circles."""
+    starts = {name: set(_starts(names, name)) for name in ALLOCATORS}
+    if any(starts.values()):
+        whole = memoryview(table)[: len(table) // _SYMBOL.size * _SYMBOL.size]
+        defined = {name for name, _, _, section, _, _ in _SYMBOL.iter_unpack(whole) if section != _SHN_UNDEF}
+        yield from (name for name, places in starts.items() if places & defined)
+
+
+def _starts(names: bytes, name: str) -> Iterator[int]:
+    """Yield each place in a string table where *name* begins: it may be the end of a longer one, as of je_malloc."""
+    wanted = name.encode() + b"\0"
+    at = names.find(wanted)
+    while at >= 0:
+        yield at
+        at = names.find(wanted, at + 1)
 
 
 def anonymous_bytes(pid: int) -> Optional[int]:

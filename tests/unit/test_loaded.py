@@ -83,3 +83,45 @@ def test_lists_that_never_end_are_cut(tmp_path):
     with open(path, "rb") as file:
         found = linkmaps.follow(file.fileno(), {3: 4096, 5: 2})
     assert len(found) == 16 and sum(map(len, found)) == 4096
+
+
+def object_of(path):
+    return loaded.LoadedObject(str(path), "", False, 4096, 0, False)
+
+
+@pytest.fixture
+def library(compiled):
+    """A library that defines one allocator and asks for another, whose symbols are found by their hash or all."""
+    text = "void *malloc(unsigned long); void *je_malloc(unsigned long n) { return malloc(n); }"
+    return compiled(text, "-shared", "-fPIC", "-Wl,--hash-style=both", name="liballocator.so")
+
+
+def test_allocators(library, tmp_path):
+    """What an object defines, not what it asks for: `malloc` is the end of `je_malloc` in its table of names."""
+    assert loaded.allocators_in(os.getpid(), object_of(library)) == ("je_malloc",)
+    assert loaded.is_elf(os.getpid(), object_of(library))
+    libc = next(link.name for link in linkmaps.read(os.getpid())[0] if "libc.so" in link.name)
+    assert loaded.allocators_in(os.getpid(), object_of(libc)) == ("malloc",)
+    assert loaded.allocators_in(os.getpid(), object_of(tmp_path / "missing")) == ()
+
+
+def test_hash_table_that_leads_in_a_circle(library, tmp_path):
+    """A hostile file ends no worse than without names; following its chains would never end."""
+    from elftools.elf.elffile import ELFFile
+
+    with open(library, "rb") as stream:
+        places = [(each["sh_offset"], each["sh_size"]) for each in ELFFile(stream).iter_sections("SHT_HASH")]
+    image = bytearray(open(library, "rb").read())
+    for offset, size in places:
+        struct.pack_into(f"<{size // 4 - 2}I", image, offset + 8, *[1] * (size // 4 - 2))
+    path = tmp_path / "hostile.so"
+    path.write_bytes(image)
+    assert places and loaded.allocators_in(os.getpid(), object_of(path)) == ("je_malloc",)
+
+
+@pytest.mark.timeout(60)
+def test_pipe_in_place_of_an_object(tmp_path):
+    """The file that a process had loaded may have been replaced by anything: nothing is waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    assert not loaded.is_elf(os.getpid(), object_of(tmp_path / "pipe"))
+    assert loaded.allocators_in(os.getpid(), object_of(tmp_path / "pipe")) == ()
