@@ -41,8 +41,9 @@ def package_targets() -> list[str]:
 
 
 def kept(target: str, into: Path) -> list[Path]:
-    """Unpack the inputs that are kept of a target into the directory *into*; those that broke it once stand beside."""
-    into.mkdir(parents=True, exist_ok=True)
+    """Unpack the inputs that are kept of a target, those that broke it once among them, as all of the directory *into*."""
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
     archive = CORPUS / f"{target}.zip"
     if archive.exists():
         with zipfile.ZipFile(archive) as packed:
@@ -78,7 +79,7 @@ def run(target: str, seconds: float, work: Path, *, seed: int = 0, engine: str =
     corpus.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(found, ignore_errors=True)
     found.mkdir()
-    inputs = kept(target, Path(tempfile.mkdtemp(dir=work)))
+    inputs = kept(target, work / target / "kept")
     words = [*command(target, engine=engine), f"-artifact_prefix={found}/"]
     if seconds:
         most = INPUT_BYTES_MOST.get(target, 1024)
