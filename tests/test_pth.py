@@ -252,3 +252,36 @@ def test_a_broken_package_and_nowhere_to_say_so(kind, redirect, tmp_path):
     done = run("sh", "-c", f'exec "$0" -c "$1" {redirect}', python, code, MEMLEAK="1")
     assert done.stdout == ("" if "1>&-" in redirect else "on\n")
     assert (tmp_path / "ran").exists()
+
+
+# ---- raised rights -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to make a program of another group")
+def test_raised_rights_take_no_orders_from_the_environment(tmp_path, place):
+    """A Python that gains rights when executed is not traced because its caller's environment says so, nor where it says.
+
+    It may trace itself: the program then knows that it does.
+    """
+    environment(tmp_path / "e", package=None)
+    python = tmp_path / "e/bin/python"
+    real = os.path.realpath(python)
+    python.unlink()
+    shutil.copy(real, python)
+    os.chown(python, 0, 65534)
+    python.chmod(0o2755)
+    (tmp_path / "e/lib").rename(tmp_path / "e/old")
+    (tmp_path / "e/lib").symlink_to(Path(sys.prefix) / "lib")
+    secure = "import struct; words = open('/proc/self/auxv', 'rb').read(); print(dict(struct.iter_unpack('<QQ', words)).get(23))"
+    if run(python, "-c", secure).stdout != "1\n":
+        pytest.skip("needs root and a file system where programs may raise rights")
+    orders = {"MEMLEAK": "1", "MEMLEAK_DIR": str(place), "XDG_RUNTIME_DIR": str(place)}
+    assert outcome(run(python, "-c", STATE, **orders)) == (0, "False\n", "")
+    code = "import memleak; memleak.start(); from memleak import _native; print(_native.recording_path())"
+    done = run(python, "-c", code, **orders)
+    path = Path(done.stdout.strip())
+    try:
+        assert done.returncode == 0 and path.suffix == ".mlrec" and path.exists(), done.stderr
+        assert place not in path.parents and list(place.iterdir()) == []
+    finally:
+        path.unlink(missing_ok=True)

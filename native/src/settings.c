@@ -208,9 +208,10 @@ static uint64_t hex_setting(const char *name)
 	return v;
 }
 
+// Of a program that has raised rights, its caller does not say where files are made and removed.
 static void copy_setting(char *to, size_t room, const char *name)
 {
-	const char *value = getenv(name);
+	const char *value = secure_getenv(name);
 	struct text t = text_in(to, room);
 	text_add(&t, value ? value : "");
 	if (t.full) {

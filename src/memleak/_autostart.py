@@ -7,11 +7,11 @@ import sys
 
 
 def main() -> None:
-    """Start tracing, unless the preloaded core decides that, or this is the command `memleak`.
+    """Start tracing, unless the preloaded core decides that, this is the command `memleak`, or its environment is a stranger's.
 
     What stops tracing is said in one line on standard error. Never raises.
     """
-    if _is_our_command() or _is_core_here():
+    if _is_our_command() or _is_core_here() or _has_raised_rights():
         return
     from . import session
 
@@ -40,3 +40,16 @@ def _is_core_here() -> bool:
             return b"/libmemleak.so" in file.read()
     except OSError:
         return False
+
+
+def _has_raised_rights() -> bool:
+    """Tell whether this Python may do more than whoever executed it, who has made its environment.
+
+    The loader ignores preloads then, and so does the core: it is the program that may call `memleak.start()`.
+    """
+    from . import linkmaps
+
+    try:
+        return bool(linkmaps.auxiliary_vector(os.getpid()).get(linkmaps.AT_SECURE, 0))
+    except OSError:  # no /proc here
+        return os.getuid() != os.geteuid() or os.getgid() != os.getegid()
