@@ -68,6 +68,6 @@ def test_start_loads_no_reader(runtime_directory):
     running, *loaded = done.stdout.split()
     assert running == "False"
     ours = {name.split(".")[1] for name in loaded if name.startswith("memleak.")}
-    assert ours == {"_memleak_ffi", "_native", "config", "errors", "names", "own", "session"}
+    assert ours == {"_memleak_ffi", "_native", "config", "errors", "names", "own", "replaceable", "session"}
     slow = "argparse contextlib ctypes dataclasses elftools enum inspect pathlib re sqlite3 subprocess tempfile typing"
     assert not set(slow.split()) & set(loaded)

@@ -39,7 +39,7 @@ NATIVE_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    {"errors", "layout", "linkmaps", "names", "once", "shown", "units", "_memleak_ffi"},
+    {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
     {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
     {"estimate", "loaded", "pystacks"},
     {"comparison", "decode"},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .errors import TargetError
 from .recording import Recording
+from .replaceable import is_replaceable
 
 
 def save_all(recordings: Sequence[Recording], path: Path, *, force: bool) -> list[Path]:
@@ -15,7 +16,7 @@ def save_all(recordings: Sequence[Recording], path: Path, *, force: bool) -> lis
         The files written.
 
     Raises:
-        TargetError: a file exists and *force* is not set, or cannot be written.
+        TargetError: a file exists and *force* is not set, is not a regular one, or cannot be written.
     """
     if len(recordings) == 1 and not path.is_dir():
         return [_save(recordings[0], path, force=force)]
@@ -35,6 +36,8 @@ def _save(found: Recording, path: Path, *, force: bool) -> Path:
     exists = f"{path} exists already: choose another name, or force it"
     if not force and os.path.lexists(path):
         raise TargetError(exists)
+    if not is_replaceable(path):
+        raise TargetError(f"{path} is not a regular file, and is not replaced: choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

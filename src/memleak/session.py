@@ -13,6 +13,7 @@ import sys
 from . import _native, config, own
 from .config import Knobs
 from .errors import CoreError, MemleakError, TargetError
+from .replaceable import is_replaceable
 
 TYPE_CHECKING = False  # typing takes milliseconds to import
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def start(
     Raises:
         ValueError: a bad value, or neither *native* nor *python*; nothing was changed.
         TypeError: *recording* is not a path.
-        OSError: the directory for *recording* does not exist or is not writable; nothing was changed.
+        OSError: the directory for *recording* does not exist or is not writable, or what would be replaced there is
+            not a regular file; nothing was changed.
         CoreError: only with *strict*: this process cannot be traced, and why.
     """
     knobs = config.given(
@@ -321,6 +323,8 @@ def _copy_target(recording: PathLike) -> str:
         raise OSError(number, "the directory for the copy of the recording is not there", directory)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "the directory for the copy of the recording is not writable", directory)
+    if not os.path.isdir(path) and not is_replaceable(path):
+        raise FileExistsError(errno.EEXIST, "the copy would replace what is not a regular file", path)
     return os.path.abspath(path)
 
 

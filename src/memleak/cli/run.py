@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import config
+from ..replaceable import is_replaceable
 from . import knobs, launch, program
 from .common import Parser, UsageError, complain, positive
 from .preload import environment, limit_obstacle, loadable_core
@@ -171,6 +172,8 @@ def _check_output(output: str) -> None:
         directory = os.path.dirname(output) or "."
         if not os.path.isdir(directory):
             _refuse_output(output, f"there is no directory {directory}")
+        if not is_replaceable(output):
+            _refuse_output(output, "is not a regular file")
     if not os.access(directory, os.W_OK | os.X_OK):
         _refuse_output(output, f"{directory} is not writable")
 
