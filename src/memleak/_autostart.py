@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Start tracing, unless the preloaded core decides that, this is the command `memleak`, or its environment is a stranger's.
+    """Start tracing, unless the preloaded core decides that, this is the command `memleak`, or rights were raised.
 
     What stops tracing is said in one line on standard error. Never raises.
     """

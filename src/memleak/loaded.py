@@ -133,7 +133,8 @@ def allocators_in(pid: int, found: LoadedObject) -> tuple[str, ...]:
     try:
         with open_elf(f"/proc/{pid}/root{found.path}") as image:
             table = next((section for section in image.sections if section.type == "SHT_DYNSYM"), None)
-            if table is None or not 0 < table.link < len(image.sections) or (image.bits, image.little_endian) != (64, True):
+            is_ours = (image.bits, image.little_endian) == (64, True)
+            if table is None or not is_ours or not 0 < table.link < len(image.sections):
                 return ()
             names = image.sections[table.link]
             if max(table.size, names.size) > _TABLE_BYTES_MOST:

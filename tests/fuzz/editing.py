@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 BLOCK_BYTES = 64
-INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 47, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)  # fmt: skip
+INTERESTING = (
+    0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 47,
+    (1 << 63) - 1, 1 << 63, (1 << 64) - 1,
+)  # fmt: skip
 WIDTHS = (1, 2, 4, 8)
 OUTPUT_BYTES_MOST = 4 << 20
 

@@ -41,7 +41,7 @@ def package_targets() -> list[str]:
 
 
 def kept(target: str, into: Path) -> list[Path]:
-    """Unpack the inputs that are kept of a target, those that broke it once among them, as all of the directory *into*."""
+    """Unpack the inputs that are kept of a target, those that broke it once too, as all of the directory *into*."""
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     archive = CORPUS / f"{target}.zip"
@@ -83,7 +83,7 @@ def run(target: str, seconds: float, work: Path, *, seed: int = 0, engine: str =
     words = [*command(target, engine=engine), f"-artifact_prefix={found}/"]
     if seconds:
         most = INPUT_BYTES_MOST.get(target, 1024)
-        words += [f"-max_total_time={seconds:g}", f"-max_len={most}", "-len_control=0", *([f"-seed={seed}"] if seed else [])]
+        words += [f"-max_total_time={seconds:g}", f"-max_len={most}", "-len_control=0", f"-seed={seed}"]
         words += [str(corpus), *({str(path.parent) for path in inputs})]
     else:
         words += ["-runs=0", *map(str, inputs)]

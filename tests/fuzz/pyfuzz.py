@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 
 CRASHED = 77
+FEWEST = 10  # new inputs, however little time there is
 
 
 def main() -> int:
@@ -52,7 +53,8 @@ def by_chance(name: str, flags: dict[str, str], paths: list[Path]) -> int:
     with rule.limited():
         while True:
             replays = done < len(corpus)
-            if not replays and (time.monotonic() >= ends or flags.get("runs") == "0"):
+            is_over = time.monotonic() >= ends and done >= len(corpus) + FEWEST
+            if not replays and (is_over or flags.get("runs") == "0"):
                 break
             data = corpus[done] if replays else editing.mutated(rng.choice(corpus or [b""]), corpus, rng)
             try:

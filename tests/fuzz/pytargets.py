@@ -1,4 +1,4 @@
-"""What is fuzzed of the package: each target takes a fuzzer's input and reads what it makes of it, by the rule of `rule.py`."""
+"""What is fuzzed of the package: each target reads what it makes of a fuzzer's input, by the rule of `rule.py`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _recording(**options: object) -> bytes:
     code = writer.code("/srv/app.py", "f", first_line=10, table=b"\x80\x05\xe1\0\0\xf8\xe8\x07\xf0\x42\1\0\1\1")
     module = writer.code("/srv/app.py", "<module>", kind=1, table=b"\x04\x01\xff\x7f" * 9)
     python = writer.python_stack([(code, 4), (code, 8, True), (module, 300, True), (0, 2, True)])
-    first = writer.row([(app, 16), (lib, 32, True)], samples=9, count=1000.5, bytes=64_000, history=history, python=python)
+    first = writer.row([(app, 16), (lib, 32, True)], samples=9, count=99.5, bytes=6400, history=history, python=python)
     second = writer.row([(lib, 48)], domain=2, truncated=True, peak=99)
     overflow = writer.row((), domain=1, flags=1, samples=1)
     for row, size in ((first, 64), (first, 640), (second, 1 << 20), (overflow, 10)):
@@ -153,7 +153,8 @@ def elf_files() -> tuple[bytes, ...]:
     """Small files with everything that is looked for in one, and a real library's beginning."""
     import lzma
 
-    names = [ElfSymbol("main", 0x1000), ElfSymbol("_ZN3foo3barEv", 0x1020), ElfSymbol("label", 0x1040, size=0, kind="notype")]
+    label = ElfSymbol("label", 0x1040, size=0, kind="notype")
+    names = [ElfSymbol("main", 0x1000), ElfSymbol("_ZN3foo3barEv", 0x1020), label]
     dynamic = [ElfSymbol("malloc", 0x1010), ElfSymbol("old", 0x1030, old_version=True)]
     embedded = lzma.compress(write_elf(symbols=[ElfSymbol("hidden", 0x1060)]))
     options = {"build_id": b"\x01" * 20, "debuglink": ("app.debug", 1), "text": bytes(256)}

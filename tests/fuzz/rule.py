@@ -1,4 +1,4 @@
-"""The rule for every reader of foreign bytes: an answer or a `MemleakError`, within 2 s and 512 MB for 1 MB of input."""
+"""The rule for every reader of foreign bytes: an answer or a `MemleakError`, within 2 s and 512 MB for 1 MB."""
 
 from __future__ import annotations
 

@@ -235,9 +235,8 @@ def test_obstacle_follows_a_scripts_interpreter(tmp_path):
     assert program.obstacle(str(script), str(core)) is None
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to make a program of another user")
 def test_obstacle_of_a_file_that_lies(tmp_path):
-    """Words the kernel would refuse, places beyond any file, and a pipe that nobody writes into: no obstacle of ours."""
+    """Words the kernel would refuse, places beyond any file, a pipe that nobody writes into: no obstacle of ours."""
     core, path = tmp_path / "core", tmp_path / "program"
     core.write_bytes(elf())
     path.write_bytes(b"#!/bin/sh\0x\n")
@@ -270,6 +269,7 @@ def test_obstacle_reads_little_of_a_large_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to make a program of another user")
 def test_obstacle_names_set_user_id(tmp_path):
     """The loader ignores LD_PRELOAD when rights are gained; for its own user nothing is gained."""
     core, path = tmp_path / "core.so", tmp_path / "program"

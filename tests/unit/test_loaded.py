@@ -111,7 +111,8 @@ def test_hash_table_that_leads_in_a_circle(library, tmp_path):
 
     with open(library, "rb") as stream:
         places = [(each["sh_offset"], each["sh_size"]) for each in ELFFile(stream).iter_sections("SHT_HASH")]
-    image = bytearray(open(library, "rb").read())
+        stream.seek(0)
+        image = bytearray(stream.read())
     for offset, size in places:
         struct.pack_into(f"<{size // 4 - 2}I", image, offset + 8, *[1] * (size // 4 - 2))
     path = tmp_path / "hostile.so"
