@@ -1,5 +1,6 @@
 """SQL over a snapshot: right answers, sqlite's words, and nothing but reading."""
 
+import resource
 import time
 
 import pytest
@@ -118,3 +119,20 @@ def test_rows_are_bounded(snapshot):
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
             rows_most=100,
         )
+
+
+@pytest.mark.parametrize("columns", [1, 30])
+def test_bytes_are_bounded(snapshot, columns):
+    """So is one with few rows of long values: asked for 20 times what is allowed, with room for four times as much."""
+    value = "printf('%.*c', 4000000, 'x')"
+    rows = 20 * sql.ANSWER_BYTES_MOST // 4_000_000 // columns
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {rows})"
+    with open("/proc/self/statm") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 4 * sql.ANSWER_BYTES_MOST, hard))
+    try:
+        with pytest.raises(QueryError, match="more than 256 MiB"):
+            sql.run(snapshot, f"{numbers} SELECT {', '.join([value] * columns)} FROM n", timeout_s=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

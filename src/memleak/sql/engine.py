@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 ROWS_MOST = 1_000_000
-VALUE_BYTES_MOST = 64 << 20
+VALUE_BYTES_MOST = 4 << 20
+COLUMNS_MOST = 100
+ANSWER_BYTES_MOST = 256 << 20
 _INSTRUCTIONS_PER_CHECK = 10_000
-_LIMIT_LENGTH = 0  # SQLITE_LIMIT_LENGTH, which the module names since Python 3.11 only
+_LIMIT_LENGTH, _LIMIT_COLUMN = 0, 2  # SQLITE_LIMIT_…, which the module names since Python 3.11 only
 _DENIED_FUNCTIONS = {"load_extension", "randomblob", "zeroblob"}
 
 Parameters = Union[Sequence[Any], Mapping[str, Any]]
@@ -35,6 +37,7 @@ def connect(snapshot: "Snapshot", *, frames: bool = True) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only = ON")
     if hasattr(connection, "setlimit"):  # Python 3.11
         connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
+        connection.setlimit(_LIMIT_COLUMN, COLUMNS_MOST)
     connection.set_authorizer(_authorize)
     return connection
 
@@ -56,7 +59,7 @@ def run(
         query: one statement; it can only read.
         params: values for its `?` or `:name` places.
         timeout_s: seconds after which it is given up.
-        rows_most: rows after which it is given up.
+        rows_most: rows after which it is given up; so it is after `ANSWER_BYTES_MOST`.
 
     Raises:
         QueryError: sqlite refuses the statement (its words), it writes, or it takes too long.
@@ -70,15 +73,27 @@ def run(
         cursor = connection.execute(query, params)
         if cursor.description is None:
             raise QueryError("the statement gives no rows: only SELECT is allowed")
-        rows = cursor.fetchmany(rows_most + 1)
+        rows = _fetch(cursor, rows_most)
         columns = tuple(column[0] for column in cursor.description)
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TypeError) as error:
         raise QueryError(_explain(error, timeout_s)) from error
+    except MemoryError as error:
+        raise QueryError("there is not enough memory for the answer: select less, or add a LIMIT") from error
     finally:
         connection.close()
-    if len(rows) > rows_most:
-        raise QueryError(f"more than {rows_most} rows: add a LIMIT")
     return Result(columns, rows)
+
+
+def _fetch(cursor: sqlite3.Cursor, rows_most: int) -> list[tuple[Any, ...]]:
+    rows, room = [], ANSWER_BYTES_MOST
+    for row in cursor:
+        room -= sum([len(value) for value in row if isinstance(value, (str, bytes))])
+        if room < 0:
+            raise QueryError(f"more than {ANSWER_BYTES_MOST >> 20} MiB: select less, or add a LIMIT")
+        if len(rows) == rows_most:
+            raise QueryError(f"more than {rows_most} rows: add a LIMIT")
+        rows.append(row)
+    return rows
 
 
 def _authorize(
