@@ -67,7 +67,7 @@ def command(target: str, *, engine: str = "") -> list[str]:
     """Return how the target is started; builds it if it is one in C."""
     if target in package_targets():
         return [sys.executable, str(HOME / "pyfuzz.py"), target, *([f"-engine={engine}"] if engine else [])]
-    return [str(fuzzbuild.build(target)), "-rss_limit_mb=1024", "-timeout=10", "-close_fd_mask=1"]
+    return [str(fuzzbuild.build(target)), "-rss_limit_mb=1024", "-timeout=60", "-report_slow_units=60", "-close_fd_mask=1"]
 
 
 def run(target: str, seconds: float, work: Path, *, seed: int = 0, engine: str = "") -> Result:

@@ -111,7 +111,7 @@ def with_atheris(name: str, words: list[str]) -> int:
         target(b"")  # what is imported late, is now
     stack = rule.limited()
     stack.__enter__()
-    atheris.Setup([sys.argv[0], "-timeout=30", "-rss_limit_mb=0", *words], lambda data: rule.obey(target, data))
+    atheris.Setup([sys.argv[0], "-timeout=60", "-report_slow_units=60", "-rss_limit_mb=0", *words], lambda data: rule.obey(target, data))
     atheris.Fuzz()
     return 0
 

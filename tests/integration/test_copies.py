@@ -159,3 +159,33 @@ def test_ps_lists_a_recording_once(tracer, program, disk, variables):
     assert len(listed()) == 1
     path.unlink()
     assert listed() == [str(copies(disk)[0])]
+
+
+@pytest.mark.parametrize("kind", ["link", "link to a directory", "pipe", "directory"])
+def test_what_stands_in_the_way_of_a_copy(tracer, program, disk, variables, tmp_path, kind):
+    """Under the unfinished copy's name, which can be foreseen: not written through, not waited for; counted, or replaced."""
+    victim = tmp_path / "victim"
+    victim.write_text("dear")
+    code = (
+        "import glob, os, sys\n"
+        "(name,) = [os.path.basename(path) for path in glob.glob(sys.argv[1] + '/*.mlrec')]\n"
+        "path, kind, victim = os.path.join(sys.argv[2], '.' + name), *sys.argv[3:]\n"
+        "os.mkfifo(path) if kind == 'pipe' else os.mkdir(path) if kind == 'directory' else os.symlink(victim, path)\n"
+    )
+    target = tmp_path if kind == "link to a directory" else victim
+    done = tracer.run(sys.executable, "-S", "-c", code, tracer.directory, disk, kind, target, env=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    (path,) = tracer.paths()
+    assert recording.load_header(path).counters["copies_failed"] == 1
+    assert victim.read_text() == "dear" and sorted(tmp_path.iterdir()) == [victim]
+    assert not [found for found in disk.iterdir() if found.suffix == ".mlrec" and not found.name.startswith(".")]
+
+
+@pytest.mark.parametrize("umask", [0, 0o077, 0o777])
+def test_copies_are_private_under_any_umask(tracer, program, disk, variables, umask):
+    """0600, but for what the umask takes away."""
+    binary = program("callers.c", "-fno-builtin")
+    done = tracer.run(binary, env=variables, preexec_fn=lambda: os.umask(umask))
+    assert done.returncode == 0
+    (copy,) = disk.iterdir()
+    assert copy.stat().st_mode & 0o777 == 0o600 & ~umask

@@ -165,13 +165,19 @@ def bad_place(kind: str, directory: Path, tmp_path: Path) -> tuple[str, str]:
         return str(directory / "file"), "cannot be made or opened"
     if kind == "missing parent":
         return str(directory / "a/b/c"), "cannot be made or opened"
+    if kind == "pipe":
+        os.mkfifo(directory / "pipe")
+        return str(directory / "pipe"), "cannot be made or opened"
+    if kind == "link to nothing":
+        (directory / "link").symlink_to(directory / "nothing")
+        return str(directory / "link"), "cannot be made or opened"
     if kind == "relative":
         return "some/where", "not an absolute path"
     os.chown(directory, NOBODY, NOBODY)
     return str(directory), "another user"
 
 
-KINDS = ["mode 0755", "symbolic link", "file", "missing parent", "relative"]
+KINDS = ["mode 0755", "symbolic link", "link to nothing", "pipe", "file", "missing parent", "relative"]
 
 
 @pytest.mark.parametrize("kind", [*KINDS, pytest.param("other owner", marks=as_root)])
@@ -192,10 +198,11 @@ def test_place_that_will_not_do(tracer, settings, tmp_path, kind):
     assert list(tmp_path.rglob("*.mlrec")) == []
 
 
-def test_directory_is_made_and_files_are_private(tracer, settings):
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_directory_is_made_and_files_are_private(tracer, settings, umask):
     """0700 and 0600 under any umask; the name is PID-START-RANDOM."""
     place = tracer.directory / "new"
-    done = tracer.run(settings, env={"MEMLEAK_DIR": str(place)}, preexec_fn=lambda: os.umask(0))
+    done = tracer.run(settings, env={"MEMLEAK_DIR": str(place)}, preexec_fn=lambda: os.umask(umask))
     assert done.stderr == ""
     assert place.stat().st_mode & 0o777 == 0o700
     (path,) = place.iterdir()
