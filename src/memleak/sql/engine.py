@@ -85,7 +85,8 @@ def run(
 
 
 def _fetch(cursor: sqlite3.Cursor, rows_most: int) -> list[tuple[Any, ...]]:
-    rows, room = [], ANSWER_BYTES_MOST
+    rows: list[tuple[Any, ...]] = []
+    room = ANSWER_BYTES_MOST
     for row in cursor:
         room -= sum([len(value) for value in row if isinstance(value, (str, bytes))])
         if room < 0:
