@@ -22,6 +22,7 @@ from .layout import IntervalWord
 from .records import Header
 
 _POLL_S = 0.005
+_LOCK_S = 60.0  # others that change knobs hold it while they wait; who was asked may hold it for ever
 
 
 class Change(NamedTuple):
@@ -70,7 +71,7 @@ def set_knobs(
     Raises:
         ValueError: a bad value, nothing to change, or mode together with an interval. Nothing is
             changed.
-        TargetError: no such process, not permitted, or its recording is closed or a copy.
+        TargetError: no such process, not permitted, its recording is closed or a copy, or somebody else holds it.
         RecordingError: not a recording.
     """
     paths = locate.find(target)
@@ -100,7 +101,7 @@ def set_knobs(
         if not header.python_requested.max_sample_interval and not (python_min is None and python_max is None):
             raise TargetError(f"{path}: the core in process {header.pid} is an early one without knobs for Python")
         # Two writers at once would take the same number; the process itself takes no lock.
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd, path)
         with mmap.mmap(fd, layout.HEADER_BYTES) as page, memoryview(page) as view, view.cast("Q") as words:
             written = _request(words, given)
             _wait(words, written, header.counts_python, timeout)
@@ -121,6 +122,18 @@ def read_knobs(target: locate.Target) -> Change:
     if len(paths) != 1:
         raise TargetError(f"{target}: {len(paths)} recordings: name one")
     return _describe(paths[0], recording.load_header(paths[0]))
+
+
+def _lock(fd: int, path: Path) -> None:
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                words = f"somebody else has been changing its knobs for {_LOCK_S:g} s: try again"
+                raise TargetError(f"{path}: {words}") from None
+            time.sleep(_POLL_S)
 
 
 def _request(words: memoryview, given: dict[str, int]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Changing knobs: checked first, written as one word, adopted by the process."""
 
 import errno
+import fcntl
 import os
 import struct
 import subprocess
@@ -111,6 +112,21 @@ def test_one_knob_keeps_the_others(tmp_path):
         control.set_knobs(path, min=8, timeout=0)
         control.set_knobs(path, sample_bytes=0, timeout=0)
         assert words_of(path)[0] == word(8, 256, 4) and words_of(path)[2] == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_lock_that_is_never_given_back(tmp_path, monkeypatch):
+    """The process that is asked may itself hold it: that is said after a while, and nothing is changed."""
+    monkeypatch.setattr(control, "_LOCK_S", 0.2, raising=False)
+    with traced_process(tmp_path) as (_, path), open(path, "rb") as other:
+        before = words_of(path)
+        fcntl.flock(other, fcntl.LOCK_SH)
+        with pytest.raises(TargetError, match="somebody else"):
+            control.set_knobs(path, min=8, timeout=0)
+        assert words_of(path) == before
+        fcntl.flock(other, fcntl.LOCK_UN)
+        control.set_knobs(path, min=8, timeout=0)
+        assert words_of(path) != before
 
 
 def test_epoch_wraps_around(tmp_path):
