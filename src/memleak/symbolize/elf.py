@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -25,6 +26,7 @@ MAX_STRUCTURE_BYTES = 16 << 20  # all that pyelftools may read of one file
 MAX_SECTION_BYTES = 512 << 20  # one symbol or string table
 
 _SHF_EXECINSTR = 4
+_NT_GNU_BUILD_ID = 3
 
 
 class ElfError(Exception):
@@ -296,16 +298,20 @@ def _build_id(elf: ELFFile, sections: list[Section]) -> str:
 
 
 def _build_id_in(elf: ELFFile, offset: int, size: int) -> str:
-    from elftools.elf.notes import iter_notes
-
-    try:
-        for note in iter_notes(elf, offset, min(size, MAX_NOTES_BYTES)):
-            if note["n_type"] == "NT_GNU_BUILD_ID" and note["n_name"] == "GNU":
-                return str(note["n_desc"])
-    except ElfError:
-        raise
-    except Exception:  # anything, see ElfImage
-        return ""  # a broken note hides what follows it in the same place
+    # pyelftools' own reading of notes parses each kind: a MB of properties took 4 s, and 160 MB.
+    elf.stream.seek(offset)
+    notes = elf.stream.read(min(size, MAX_NOTES_BYTES))
+    header = struct.Struct("<III" if elf.little_endian else ">III")
+    at = 0
+    while at + header.size <= len(notes):
+        name_bytes, bytes_, kind = header.unpack_from(notes, at)
+        name = at + header.size
+        found = name + (name_bytes + 3 & ~3)
+        if found + bytes_ > len(notes):
+            break  # a broken note hides what follows it in the same place
+        if kind == _NT_GNU_BUILD_ID and notes[name : name + name_bytes] == b"GNU\0":
+            return notes[found : found + bytes_].hex()
+        at = found + (bytes_ + 3 & ~3)
     return ""
 
 
