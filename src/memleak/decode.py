@@ -31,6 +31,9 @@ from .records import (
 
 MISSING_ROW = -1  # `RecordedRow.ref` of the row that stands for rows not in this copy
 _KEYS_PER_STEP = 512
+# Of all rows together. A row has 136 bytes and at most 128 frames, and each pair of stacks that makes it another row has a
+# record or two: no writer comes near one frame in two bytes, which is what keeps the work of queries linear.
+_BYTES_PER_FRAME = 2
 
 
 def parse_header(page: bytes, origin: str) -> Header:
@@ -319,9 +322,13 @@ class Decoder:
                 self.row_of_ref[ref] = MISSING_ROW
         merged: dict[tuple[Any, ...], list[int]] = {}
         python_stack = self._python.stack
+        frames_left = len(self.raw) // _BYTES_PER_FRAME
         for ref, fields in self._raw_rows.items():
             lost = fields[6] & layout.ROW_PYTHON_LOST and not fields[3]
             stacks = *self._stack(fields[2]), LOST_STACK if lost else python_stack(fields[3])
+            frames_left -= len(stacks[0]) + len(stacks[2].frames)
+            if frames_left < 0:
+                raise RecordingError(f"{self.origin}: damaged: its rows have more frames than its size allows")
             merged.setdefault((fields[1], fields[5], fields[4], fields[6] & layout.ROW_OVERFLOW, *stacks), []).append(ref)
         for (key, domain, label_set, overflow, frames, truncated, python), refs in merged.items():
             for ref in refs:

@@ -304,6 +304,23 @@ def test_overlapping_records_are_refused():
         recording.parse(writer.bytes())
 
 
+def shared_stack(rows, frames):
+    """Rows that differ in a line of Python, all with one native stack."""
+    writer = RecordingWriter(index_capacity=2 * rows)
+    stack = writer.stack([(writer.module("/opt/app"), number) for number in range(frames)])
+    code = writer.code("/srv/app.py", "f", kind=1, table=b"\x02\x01" * rows)
+    for number in range(rows):
+        writer.live(writer.row((), stack_ref=stack, python=writer.python_stack([(code, 2 * number)])), size=64)
+    return writer.bytes()
+
+
+def test_one_stack_of_many_rows():
+    """As deep as they are written it is read; 4 million frames in a file of 1.2 MB took queries 17 s and 600 MB."""
+    assert len(recording.parse(shared_stack(3000, 64)).rows) == 3000
+    with pytest.raises(RecordingError, match="more frames"):
+        recording.parse(shared_stack(1000, 4000))
+
+
 @settings(max_examples=150, deadline=2000)
 @given(st.data())
 def test_random_damage_is_refused_or_read(data):
