@@ -118,7 +118,8 @@ def _segments(head: bytes, stream: BinaryIO) -> list[_Segment]:
         offset, size, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
         stream.seek(offset)
         table = stream.read(min(size * count, TABLE_BYTES_MOST))
-        entries = [struct.unpack_from("<IIQQQQ", table, index * size) for index in range(count)]
+        whole = min(count, len(table) // size) if size else 0
+        entries = [struct.unpack_from("<IIQQQQ", table, index * size) for index in range(whole)]
     except (struct.error, OSError, ValueError, OverflowError):  # the latter two: a place beyond any file
         return []
     return [_Segment(kind, start, address, length) for kind, _, start, address, _, length in entries]
