@@ -43,10 +43,11 @@ def test_change_is_found(name: str, change: checking.Change) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_model_is_told_from_wrong_ones(name: str) -> None:
-    """Each model has a search, two mutants and a witness, and uses what it says it defines."""
+    """Each model has a search, two mutants and a witness, uses what it says it defines, and stands in the table."""
     model = MODELS[name]
     roles = [change.role for change in model.changes]
     assert model.searches and roles.count("MUTANT") >= 2 and roles.count("WITNESS") >= 1
+    assert f"| `{name}` |" in (checking.MODELS / "README.md").read_text()
     lines = model.path.read_text().splitlines()
     for change in model.changes:
         assert any(line.startswith(("#if", "#elif")) and change.name in line.split() for line in lines), change.name

@@ -7,7 +7,7 @@
 //            kept in a cache of 16-byte entries that all threads share without locks: 6 ns a frame
 //            where libgcc takes 125 to 600.
 // Proof:     tests/native/test_unwind.c (equal to libgcc's on random stacks; random registers and
-//            stack contents between guard pages), benchmarks/unwind_cost.py
+//            stack contents between guard pages), benchmarks/unwind_cost.py; tests/models/unload.pml (the cache)
 #include "unwind.h"
 
 #include "arch_x86_64.h"
