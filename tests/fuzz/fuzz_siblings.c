@@ -1,7 +1,7 @@
 // fuzz_siblings.c -- a directory of files with any name and content: only dead recordings are ever removed from it
 //
 // Input, for each file: length of the name (1 byte), length of its content (1), how it is made (1), name, content.
-// fuzz: with siblings clock stats
+// fuzz: with siblings memory clock stats
 #include "memleak_format.h"
 #include "siblings.h"
 

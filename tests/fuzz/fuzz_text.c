@@ -1,7 +1,7 @@
 // fuzz_text.c -- lines of /proc and names of files, whatever they hold
 //
 // Input: which reader (1 byte), a number (1), and the text.
-// fuzz: with clock
+// fuzz: with clock memory
 #include "../../native/src/pages.c" // its reader of a line is its own
 #include "../../native/src/siblings.c" // and the reader of a name
 

@@ -39,6 +39,9 @@ PROGRAMS = {
 }  # fmt: skip
 
 
+LARGE = {"java", "node"}  # nobody has to install them for a test
+
+
 def installed() -> dict[str, Program]:
     """Return those whose command is here."""
     return {name: program for name, program in PROGRAMS.items() if shutil.which(program.command)}
