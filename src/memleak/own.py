@@ -63,7 +63,7 @@ def state() -> int:
 
 
 def header() -> Header | None:
-    """Return the header of this process's last recording; None while it has none of its own."""
+    """Return the header of this process's last recording; None while it has none of its own. With `lock` held."""
     from . import layout, recording
 
     page = _native.recording_memory(layout.HEADER_BYTES)
@@ -78,7 +78,8 @@ def requested() -> Knobs:
     Raises:
         TargetError: this process is not being traced.
     """
-    found = header() if state() == _native.RECORDING else None
+    with lock:  # else the recording might be replaced between the two looks
+        found = header() if state() == _native.RECORDING else None
     if found is None:
         raise TargetError("this process is not being traced: call memleak.start() first")
     return Knobs(*found.requested[:2], *found.python_requested[:2], found.requested_sample_bytes)

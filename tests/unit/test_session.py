@@ -158,6 +158,32 @@ def test_many_threads_start_one_recording(place):
     assert len(recordings(place)) == 1
 
 
+def test_asked_for_the_mode_while_another_thread_starts_and_stops(place):
+    """It is on, with its mode, or it is off; never a recording that is just being opened."""
+    code = """
+    sys.setswitchinterval(1e-6)
+    problems, done = [], threading.Event()
+    def ask():
+        while not done.is_set():
+            try:
+                memleak.mode()
+            except memleak.TargetError:
+                pass
+            except Exception as error:
+                problems.append(repr(error))
+                return
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads: thread.start()
+    for _ in range(100):
+        memleak.start()
+        memleak.stop()
+    done.set()
+    for thread in threads: thread.join()
+    print(problems)
+    """
+    assert said(code, MEMLEAK_ROOM="2M") == "[]\n"
+
+
 def test_first_use_from_many_threads(place):
     """Whichever call comes first finds the core whole; the process is traced in the end. test_boot.c does it in C."""
     code = """
