@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,7 +81,8 @@ def run(target: str, seconds: float, work: Path, *, seed: int = 0, engine: str =
     shutil.rmtree(found, ignore_errors=True)
     found.mkdir()
     inputs = kept(target, work / target / "kept")
-    words = [*command(target, engine=engine), f"-artifact_prefix={found}/"]
+    # By a shell that forks: a program begins with the peak of memory of whoever executes it, and that may be large.
+    words = ["sh", "-c", '"$@"; exit $?', "sh", *command(target, engine=engine), f"-artifact_prefix={found}/"]
     if seconds:
         most = INPUT_BYTES_MOST.get(target, 1024)
         words += [f"-max_total_time={seconds:g}", f"-max_len={most}", "-len_control=0", f"-seed={seed}"]
@@ -89,11 +91,13 @@ def run(target: str, seconds: float, work: Path, *, seed: int = 0, engine: str =
         words += ["-runs=0", *map(str, inputs)]
     began = time.monotonic()
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ASAN_OPTIONS": "abort_on_error=0"}
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, start_new_session=True
+    )
     try:
         output = process.communicate(timeout=seconds + GRACE_S)[1].decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         output = process.communicate()[1].decode("utf-8", "replace") + "\nit did not end"
     seconds_taken = time.monotonic() - began
     crashes = sorted(found.iterdir())
