@@ -56,6 +56,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     return build
 
 
+def asked_of(victim: Victim) -> dict[str, str]:
+    """Return what is asked of us beside the mode."""
+    return {"MEMLEAK_THREAD": "0"} if victim.by_itself else {}
+
+
 def words_of(victim: Victim, built: Callable[..., str]) -> list[str]:
     """Return what a victim is started with."""
     words = list((LONG and victim.long_words) or victim.words)
@@ -107,7 +112,7 @@ def test_program_by_preload(built, directory, name, mode):
     """A C or C++ program with the core preloaded."""
     victim = NATIVE[name]
     command = [built(victim.source), *words_of(victim, built)]
-    compare(command, directory, mode, MEMLEAK="1", LD_PRELOAD=_native.library_path())
+    compare(command, directory, mode, MEMLEAK="1", LD_PRELOAD=_native.library_path(), **asked_of(victim))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -131,9 +136,10 @@ def test_python(directory, name, version, door, mode):
         pytest.skip(f"no CPython {version} on this machine")
     victim = PYTHON[name]
     command = [python, str(victim.source), *((LONG and victim.long_words) or victim.words)]
+    asked = asked_of(victim)
     if door == "run":
-        compare(command, directory, mode, python, "-m", "memleak", "run", "--quiet", "--mode", mode)
+        compare(command, directory, mode, python, "-m", "memleak", "run", "--quiet", "--mode", mode, **asked)
     elif door == "preload":
-        compare(command, directory, mode, MEMLEAK="1", LD_PRELOAD=_native.library_path())
+        compare(command, directory, mode, MEMLEAK="1", LD_PRELOAD=_native.library_path(), **asked)
     else:
-        compare(command, directory, mode, MEMLEAK="1")
+        compare(command, directory, mode, MEMLEAK="1", **asked)
