@@ -70,7 +70,9 @@ def test_sanitizers(build, runtime_directory, sanitizer, compiler, door):
     if plain is None or plain.status != 3:
         pytest.skip(f"no {sanitizer} sanitizer of {compiler}'s here")
     if door == "preload" and "libasan.so" in subprocess.run(["ldd", program], capture_output=True, text=True).stdout:
-        return  # whatever is preloaded, that runtime ends the program; `memleak run` does not preload
+        ended = see([program], preloaded(runtime_directory, "full"))
+        assert ended.status == 1 and "does not come first" in ended.errors  # so `memleak run` does not preload
+        return
     command, environment = [program], preloaded(runtime_directory, "full")
     if door == "run":
         command = [sys.executable, "-m", "memleak", "run", "--quiet", "--mode=full", program]

@@ -106,13 +106,15 @@ def test_call_fails(run, programs, sound, record_property, name, call):
         sound[name] = plain, counts
     plain, counts = sound[name]
     made, _ = counts.get(call, (0, 0))
+    if not made:
+        pytest.skip(f"the core does not call {call} here")
     faults = [(0, error) for error in ERRORS] + [(when, EPERM) for when in range(1, min(made, AT_MOST) + 1)]
     injected = 0
-    for when, error in faults if made else ():
+    for when, error in faults:
         seen, counts = run(name, call, when, error)
         injected += counts.get(call, (0, 0))[1]
         told = f"{call} call {when or 'every'} of {made} fails with errno {error}"
         assert (seen.status, seen.output) == (plain.status, plain.output), told
         assert without_our_line(seen.errors) == plain.errors, told
-    assert injected or not made or call in ONLY_SOMETIMES
+    assert injected or call in ONLY_SOMETIMES
     record_property("injected faults", injected)
