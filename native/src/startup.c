@@ -57,7 +57,7 @@ static const char *obstacle(bool preloaded)
 		return words;
 	}
 	if (preloaded && !boot_is_ours("malloc"))
-		return "the program has an allocator of its own linked in";
+		return "another malloc comes before ours: linked into the program, or preloaded before us (preload us first)";
 	return NULL;
 }
 

@@ -1,4 +1,4 @@
-"""Run a program, and see all of it that must not depend on us: status, output, files, and that it ends."""
+"""Run a program, see all of it that must not depend on us (status, output, files, that it ends), and compare."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-TIMEOUT_S = 100
+from memleak import recording
+from memleak.errors import RecordingError
+
+LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
+TIMEOUT_S = 1000 if LONG else 100
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,36 @@ def see(command: Sequence[str | Path], variables: Mapping[str, str], timeout_s: 
             output, errors = process.communicate()
             status = "hangs"
         return Seen(status, output, errors, tuple(left_in(directory)))
+
+
+@cache
+def without_us(*command: str) -> Seen:
+    """What a program does when we are not there."""
+    return see(command, clean_environment())
+
+
+def compare(command: Sequence[str], directory: Path, mode: str, *launcher: str, **variables: str) -> None:
+    """Run a program with us; all that can be seen of it must be as without us, and there must be a recording."""
+    plain = without_us(*command)
+    assert plain.status != "hangs", plain
+    environment = clean_environment(MEMLEAK_MODE=mode, MEMLEAK_DIR=str(directory), **variables)
+    traced = see([*launcher, *command], environment)
+    assert without_our_line(traced.errors) == plain.errors
+    status = plain.status
+    if launcher and isinstance(status, int) and status < 0:
+        status = 128 - status  # what a launcher can say of a signal
+    assert (traced.status, traced.output, traced.files) == (status, plain.output, plain.files)
+    assert any(map(readable, directory.glob("*.mlrec")))
+
+
+def readable(path: Path) -> bool:
+    """Tell whether a recording was begun; that of a child which was killed meanwhile says that it was not."""
+    try:
+        return recording.load_header(path).pid > 0
+    except RecordingError as error:
+        if "never completed" in str(error):
+            return False
+        raise
 
 
 def left_in(directory: Path) -> list[tuple[str, int, str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import compatenv
 import pytest
 from observing import clean_environment, see, without_our_line
 from victims import HERE
@@ -16,6 +18,8 @@ from memleak import _native, locate
 
 pytestmark = pytest.mark.timeout(300)
 MODES = ("normal", "full")
+ALL = os.environ.get("MEMLEAK_TORTURE") == "1"
+HERE_VERSION = "%d.%d" % sys.version_info[:2]
 SANITIZERS = ("address", "thread", "leak", "undefined")
 ALLOCATING = """
 #include <pthread.h>
@@ -147,6 +151,39 @@ def test_python_tools(runtime_directory, tmp_path, watcher, mode, door):
     plain, traced = see([sys.executable, script], clean_environment()), see([sys.executable, script], environment)
     assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
     assert plain.status == 0 and list(runtime_directory.glob("*.mlrec"))
+
+
+# Packages that take something of the interpreter's over: the tracing of lines, the switching of threads.
+TAKING_OVER = {
+    "coverage": ["-m", "coverage", "run", "--data-file=.coverage", str(HERE / "few_calls.py")],
+    "coverage_python": ["-m", "coverage", "run", "--data-file=.coverage", "--timid", str(HERE / "few_calls.py")],
+    "gevent": ["-m", "gevent.monkey", str(HERE / "few_calls.py")],
+}
+
+
+@pytest.mark.parametrize("door", ["preload", "import"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", TAKING_OVER)
+@pytest.mark.parametrize("version", compatenv.VERSIONS if ALL else (HERE_VERSION,))
+def test_packages(runtime_directory, version, name, mode, door):
+    """A program whose lines are counted, and one whose threads and locks are gevent's: the same output, the same lines."""
+    try:
+        python = compatenv.python_with_package(version, "coverage", "gevent")
+    except compatenv.PackageError:
+        pytest.skip(f"{name.partition('_')[0]} is not installed")
+    if python is None:
+        pytest.skip(f"no CPython {version} on this machine")
+    report = "python -m coverage report -m --data-file=.coverage --include='*/few_calls.py'"
+    counting = f" && {report.replace('python', python, 1)}; rm -f .coverage" if name.startswith("coverage") else ""
+    command = ["sh", "-c", shlex.join([python, *TAKING_OVER[name]]) + counting]
+    plain = see(command, clean_environment())
+    assert plain.status == 0 and "4.47" not in plain.output and "9\n" in plain.output
+    environment = preloaded(runtime_directory, mode)
+    if door == "import":
+        del environment["LD_PRELOAD"]
+    traced = see(command, environment)
+    assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
+    assert list(runtime_directory.glob("*.mlrec"))
 
 
 @pytest.mark.parametrize("mode", MODES)

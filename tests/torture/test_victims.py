@@ -12,18 +12,15 @@ from pathlib import Path
 
 import compatenv
 import pytest
-from observing import Seen, clean_environment, gone, see, without_our_line
+from observing import LONG, compare, gone
 from victims import HERE, NATIVE, PYTHON, Victim
 
-from memleak import _native, recording
-from memleak.errors import RecordingError
+from memleak import _native
 
 ALL = os.environ.get("MEMLEAK_TORTURE") == "1"
-LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 HERE_VERSION = "%d.%d" % sys.version_info[:2]
 VERSIONS = compatenv.VERSIONS if ALL else (HERE_VERSION,)
 MODES = ("normal", "full")
-TIMEOUT_S = 1000 if LONG else 100
 
 pytestmark = pytest.mark.timeout(2500 if LONG else 300)
 
@@ -70,40 +67,10 @@ def words_of(victim: Victim, built: Callable[..., str]) -> list[str]:
     return [*words, library]
 
 
-@cache
-def without_us(*command: str) -> Seen:
-    """What a program does when we are not there."""
-    return see(command, clean_environment(), TIMEOUT_S)
-
-
 @pytest.fixture(autouse=True)
 def counted(record_property) -> None:
     """Count the runs for ./torture."""
     record_property("victims", 1)
-
-
-def compare(command: list[str], directory: Path, mode: str, *launcher: str, **variables: str) -> None:
-    """Run a program with us; all that can be seen of it must be as without us, and there must be a recording."""
-    plain = without_us(*command)
-    assert plain.status != "hangs", plain
-    environment = clean_environment(MEMLEAK_MODE=mode, MEMLEAK_DIR=str(directory), **variables)
-    traced = see([*launcher, *command], environment, TIMEOUT_S)
-    assert without_our_line(traced.errors) == plain.errors
-    status = plain.status
-    if launcher and isinstance(status, int) and status < 0:
-        status = 128 - status  # what a launcher can say of a signal
-    assert (traced.status, traced.output, traced.files) == (status, plain.output, plain.files)
-    assert any(map(readable, directory.glob("*.mlrec")))
-
-
-def readable(path: Path) -> bool:
-    """Tell whether a recording was begun; that of a child which was killed meanwhile says that it was not."""
-    try:
-        return recording.load_header(path).pid > 0
-    except RecordingError as error:
-        if "never completed" in str(error):
-            return False
-        raise
 
 
 @pytest.mark.parametrize("mode", MODES)
