@@ -157,6 +157,9 @@ MUTANTS = {
         "test_lockfree",
     ),
     "half a key is enough": Mutant("index", "return record[1] == key;", "return true;", "test_index"),
+    "ages by the wall clock": Mutant(
+        "clock", "read_ns(CLOCK_MONOTONIC_COARSE)", "read_ns(CLOCK_REALTIME_COARSE)", "test_clock"
+    ),
     "history of the wrong side": Mutant(
         "rows", "write_slot(history, level, last, before);", "write_slot(history, level, last, after);", "test_rows"
     ),

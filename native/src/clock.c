@@ -3,7 +3,7 @@
 // Context:   clock_now_cs() and clock_monotonic_ns() are sampled; the rest is cold.
 // Invariant: start_ns is written before the recording is published and then only by a forked child.
 // Why:       clock_gettime() is a vDSO read on every supported kernel; CLOCK_REALTIME can step.
-// Proof:     tests/native/test_tracer.c
+// Proof:     tests/native/test_clock.c
 #include "clock.h"
 
 #include "atomics.h"

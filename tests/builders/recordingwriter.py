@@ -58,6 +58,8 @@ class RecordingWriter:
         stopped_at_cs=0,
         state=1,
         start_ticks=100,
+        start_realtime_ns=1_700_000_000 * 10**9,
+        start_monotonic_ns=10**9,
         boot_id=bytes(16),
         pid_namespace=0,
         counters=None,
@@ -76,8 +78,8 @@ class RecordingWriter:
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
-            start_ticks=start_ticks, pid_namespace=pid_namespace, uid=0, start_realtime_ns=1_700_000_000 * 10**9,
-            start_monotonic_ns=10**9, boot_id=boot_id, host=host, command=command, initial=initial,
+            start_ticks=start_ticks, pid_namespace=pid_namespace, uid=0, start_realtime_ns=start_realtime_ns,
+            start_monotonic_ns=start_monotonic_ns, boot_id=boot_id, host=host, command=command, initial=initial,
             requested=initial if requested is None else requested,
             effective=initial if effective is None else effective,
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,

@@ -98,6 +98,23 @@ static void test_counters_of_many_threads(void)
 	CHECK(row->peak_bytes >= 4000 && row->peak_bytes <= 4000 + 4 * 2 * 13);
 }
 
+// A row that is as old as it could get in years; the machine will not run 2^32 samples for us.
+static void test_past_32_bits(void)
+{
+	struct mlf_row *row = numbered_row(32);
+	uint64_t many = UINT32_MAX;
+	row->alloc_samples = row->freed_samples = row->alloc_bytes = row->freed_bytes = row->alloc_count_x1024 = row->freed_count_x1024 = many;
+	rows_add(row, 1000, 2048, 10);
+	rows_add(row, 1000, 2048, 11);
+	CHECK(row->alloc_samples == many + 2 && row->alloc_bytes == many + 4000 && row->alloc_count_x1024 == many + 4096);
+	CHECK(row->peak_bytes == 4000);
+	rows_remove(row, 1000, 2048, 12);
+	CHECK(row->freed_samples == many + 1 && row->freed_bytes == many + 2000 && row->freed_count_x1024 == many + 2048);
+	stats_counters[MLF_COUNTER_samples] = many;
+	count(samples);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_samples), many + 1);
+}
+
 // ---- history -----------------------------------------------------------------------------------------
 
 #define TICKS 200000U
@@ -232,6 +249,7 @@ int main(void)
 	test_one_row_each();
 	test_python_half_that_finds_room_later();
 	test_counters();
+	test_past_32_bits();
 	test_counters_of_many_threads();
 	test_history();
 	test_plumbing();

@@ -1,4 +1,4 @@
-// test_tracer.c -- what a sampled allocation, free, realloc and fork do to the recording; clock and stats
+// test_tracer.c -- what a sampled allocation, free, realloc and fork do to the recording; stats
 #include "traced.h"
 
 #include "clock.h"
@@ -27,20 +27,10 @@ static unsigned files_in_directory(void)
 	return n;
 }
 
-// ---- clock and stats, before there is a recording -------------------------------------------------------
+// ---- stats, before there is a recording -----------------------------------------------------------------
 
-static void test_clock_and_stats(void)
+static void test_stats(void)
 {
-	clock_set_start(clock_monotonic_precise_ns());
-	uint32_t first = clock_now_cs(), now = first;
-	CHECK(first >= 1 && first <= 2);
-	while (now < first + 3) {
-		uint32_t next = clock_now_cs();
-		CHECK(next >= now && next <= now + 50);
-		now = next;
-	}
-	clock_set_start(clock_monotonic_precise_ns() + 1000000000ULL); // as if the coarse clock lagged
-	CHECK_EQUAL(clock_now_cs(), 1);
 	for (int i = 0; i < 3; i++)
 		count(thread_full);
 	CHECK_EQUAL(stats_value(MLF_COUNTER_thread_full), 3); // carried over, see test_samples()
@@ -611,7 +601,7 @@ int main(int argc, char **argv)
 {
 	directory = temporary_directory();
 	caller = REGISTERS_OF_CALLER();
-	test_clock_and_stats();
+	test_stats();
 	test_forked_before_the_start();
 	start_tracing(directory, SAMPLER_FULL, true);
 	test_samples();

@@ -61,12 +61,20 @@ def entry(found: locate.Found) -> dict[str, Any]:
         "limit_share": header.limit_share,
         "limit": header.limit_name,
         "mode": header.mode,
-        "age_s": max(0.0, time.time() - header.started_at),
+        "age_s": age_s(found),
         "samples": header.counters["samples"],
         "est_bytes": held,
         "size_bytes": size,
         "path": str(found.path),
     }
+
+
+def age_s(found: locate.Found) -> float:
+    """Return for how many seconds a process has been recorded, or since when one that is gone or out of sight was."""
+    if found.pid_here is None:
+        return max(0.0, time.time() - found.header.started_at)
+    # The wall clock may have been set since.
+    return max(0.0, (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - found.header.start_monotonic_ns) / 1e9)
 
 
 def state(found: locate.Found) -> str:
