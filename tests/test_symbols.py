@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +60,19 @@ def test_exports_the_malloc_family_whole(symbols):
     exported = {name for name, defined in symbols if defined}
     assert MALLOC_FAMILY - exported == set()
     assert {"mmap", "munmap", "mremap"} - exported == set()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="another architecture")
+def test_hooks_are_targets_of_indirect_calls(core_path):
+    """Each begins with endbr64: a processor that enforces control flow (CET) lets slots lead to no other place."""
+    code = Path(core_path).read_bytes()
+    begins = {}
+    for line in readelf(core_path, "--dyn-syms").splitlines():
+        words = line.split()
+        if len(words) >= 8 and words[3] == "FUNC" and words[6] != "UND":
+            begins[words[7]] = code[(at := int(words[1], 16)) : at + 4]  # the text's addresses are its offsets
+    assert MALLOC_FAMILY <= begins.keys()
+    assert {name for name, start in begins.items() if start != b"\xf3\x0f\x1e\xfa"} == set()
 
 
 def test_needs_no_lock_no_allocator_no_stdio(symbols):

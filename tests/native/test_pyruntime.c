@@ -139,6 +139,18 @@ static void test_as_known(void)
 	CHECK(!pylayout_fits(fake_layout(), &signs));
 }
 
+// The head of a 3.13's structures, which says what it was built as; nothing of ours is known to be safe without a GIL.
+static void test_without_a_gil(void)
+{
+	uint64_t words[64] = {0};
+	enum mlf_python state;
+	memcpy(words, "xdebugpy", 8);
+	words[1] = 0x030D00F0;
+	CHECK(!pylayout_of(0x030D00F0, words, &state) && state == MLF_PYTHON_UNKNOWN_VERSION); // other offsets than we know
+	words[2] = 1;
+	CHECK(!pylayout_of(0x030D00F0, words, &state) && state == MLF_PYTHON_FREE_THREADED);
+}
+
 // ---- two at once -------------------------------------------------------------------------------------------
 
 static uint32_t asked, returned;
@@ -182,6 +194,7 @@ int main(void)
 	alone(test_code_is_larger);
 	alone(test_frames_are_larger);
 	alone(test_as_known);
+	alone(test_without_a_gil);
 	alone(test_two_at_once);
 	return harness_end();
 }
