@@ -58,6 +58,14 @@ ONLY_IN = {
     r"\b__atomic_\w+|memory_order_\w+|__ATOMIC_\w+": {"atomics.h"},
     r"\bvolatile\s+(?!.*asm)(?:int|long|char|uint|size|bool|struct)": set(),
 }
+SYSTEM_CALLS = {
+    f"SYS_{name}" for name in (
+        "openat", "close", "read", "write", "pwrite64", "fstat", "fstatfs", "ftruncate", "fallocate", "mkdirat", "renameat",
+        "unlinkat", "getdents64", "readlinkat", "getcwd", "mmap", "munmap", "mremap", "mprotect", "madvise", "getpid",
+        "getppid", "gettid", "geteuid", "getrandom", "prlimit64", "nanosleep", "futex", "rt_sigprocmask", "get_robust_list",
+        "set_robust_list", "uname", "utimensat", "newfstatat",
+    )
+}  # fmt: skip
 
 
 def layer_of(layers: list[set[str]], name: str) -> int | None:
@@ -96,6 +104,12 @@ def test_special_words_stay_in_their_files(path):
     for pattern, homes in ONLY_IN.items():
         found = re.search(pattern, text)
         assert found is None or path.name in homes, f"{path.name}: {found.group(0)}"
+
+
+def test_every_system_call_is_a_known_one():
+    """No socket, no signal sent, nothing executed, nothing traced: what the core may ask the kernel for is this list."""
+    named = {name for path in c_files() for name in re.findall(r"\bSYS_\w+", path.read_text())}
+    assert named <= SYSTEM_CALLS
 
 
 def test_build_lists_every_c_file():
