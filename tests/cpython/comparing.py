@@ -65,7 +65,7 @@ def compare(
         suite.NoResult: no case was run, or the traced side was not traced.
     """
     plain = suite.run(python, module)
-    if not plain.cases:
+    if not plain.cases and not plain.skipped_whole:
         raise suite.NoResult(f"no case was run: {' '.join(plain.output.splitlines()[-1:])}")
     found = Comparison(version, module, plain, suite.run(python, module, core))
     found.outputs.append(found.traced.output)
@@ -143,7 +143,8 @@ def row(found: Comparison) -> tuple[str, ...]:
         "unsteady": lambda one: one.unsteady and not one.reason,
     }
     counts = {kind: sum(map(test, found.differences)) for kind, test in kinds.items()}
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"
+    nothing = "skips itself" if plain.skipped_whole else "none"
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or nothing
     skipped = plain.count("skipped")
     figures = (len(plain.cases), plain.count("passed"), plain.count("failed"), skipped)
     times = (f"{plain.seconds:.0f}", f"{traced.seconds:.0f}")

@@ -83,6 +83,17 @@ def test_a_module_without_cases(compare):
         compare([run("1")], [run("1")])
 
 
+def test_a_module_that_skips_itself(compare):
+    """It must do so on both sides."""
+    skips = run()
+    skips.output = "0:00:00 load avg: 1 [1/1] test_gc\ntest_gc skipped -- only on Windows\n"
+    assert kinds(compare([skips], [skips])) == {}
+    assert comparing.row(compare([skips], [skips]))[-1] == "skips itself"
+    assert kinds(compare([skips], [run("-11")])) == {comparing.STATUS: "DIFFERS"}
+    with pytest.raises(suite.NoResult, match="no case was run"):
+        compare([run()], [run()])
+
+
 def test_known_differences(compare, tmp_path):
     """By version and case, with a reason; a line without one is refused."""
     path = tmp_path / "known.txt"
