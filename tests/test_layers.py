@@ -62,7 +62,7 @@ SYSTEM_CALLS = {
     f"SYS_{name}" for name in (
         "openat", "close", "read", "write", "pwrite64", "fstat", "fstatfs", "ftruncate", "fallocate", "mkdirat", "renameat",
         "unlinkat", "getdents64", "readlinkat", "getcwd", "mmap", "munmap", "mremap", "mprotect", "madvise", "getpid",
-        "getppid", "gettid", "geteuid", "getrandom", "prlimit64", "nanosleep", "futex", "rt_sigprocmask", "get_robust_list",
+        "getppid", "gettid", "geteuid", "getrandom", "getrusage", "prlimit64", "nanosleep", "futex", "rt_sigprocmask", "get_robust_list",
         "set_robust_list", "uname", "utimensat", "newfstatat",
     )
 }  # fmt: skip

@@ -169,6 +169,12 @@ MUTANTS = {
     "a level marked each second": Mutant(
         "marks", "level = passed & 1U << i ? level : levels[i];", "level = levels[i];", "test_marks"
     ),
+    "a far limit is looked at each second": Mutant(
+        "marks", "percent < FAR_PERCENT ? now_cs + FAR_EVERY_CS : 0", "0", "test_marks"
+    ),
+    "growth towards a far limit waits": Mutant(
+        "marks", "|| memory_peak_bytes() >= load_relaxed(&peak_due_bytes)", "", "test_marks"
+    ),
     "armed again at once": Mutant("marks", "#define REARM_PERCENT 10U", "#define REARM_PERCENT 0U", "test_marks"),
     "the smallest rows are marked": Mutant(
         "marks", "largest_bytes[at - 1] < bytes; at--", "largest_bytes[at - 1] > bytes; at--", "test_marks"

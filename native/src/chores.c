@@ -20,10 +20,10 @@
 #include "sampler.h"
 #include "slots.h"
 #include "sys.h"
-#include "text.h"
 #include "tracer.h"
 #include "wrap_pymem.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
@@ -172,30 +172,31 @@ static bool main_thread_ended(void)
 	return sys_call(SYS_get_robust_list, sys_getpid(), &head, &length) == 0 && !head;
 }
 
-static unsigned threads_of_process(void)
-{
-	char stat[512];
-	return sys_read_file("/proc/self/stat", stat, sizeof(stat)) > 0 ? (unsigned)text_stat_field(stat, 20) : 0;
-}
-
 // Nobody is left but the main thread, or what remains of it when it has ended, and this one.
-static bool alone(void) { return threads_of_process() == 2; }
+static bool alone(void) { return sys_threads() == 2; }
+
+static uint32_t cannot_sleep; // 1: it is refused; a thread of ours would turn for ever
 
 static void sleep_until_asked(unsigned long ns)
 {
 	struct timespec time = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
-	sys_call6(SYS_futex, (long)&asked_to_leave, FUTEX_WAIT_PRIVATE, 0, (long)&time, 0, 0);
+	long result = sys_call6(SYS_futex, (long)&asked_to_leave, FUTEX_WAIT_PRIVATE, 0, (long)&time, 0, 0);
+	if (result == 0 || result == -EAGAIN || result == -EINTR || result == -ETIMEDOUT)
+		return;
+	result = sys_call(SYS_nanosleep, &time, 0, 0);
+	if (result != 0 && result != -EINTR)
+		store_relaxed(&cannot_sleep, 1);
 }
 
 // False: the program has no other threads any more, and is to be single-threaded again; if its last one has ended with
-// pthread_exit(), it ends with ours, as without us.
+// pthread_exit(), it ends with ours, as without us. Or this thread cannot sleep.
 static bool work_until_stopped(void)
 {
 	loader_wait_for_lock();
 	while (tracer_is_recording()) {
 		chores_do(false);
 		sleep_until_asked(main_thread_ended() ? 20000000 : 1000000000);
-		if (alone())
+		if (alone() || load_relaxed(&cannot_sleep))
 			return false;
 		store_relaxed(&asked_to_leave, 0);
 	}
@@ -211,7 +212,7 @@ static void *run(void *unused)
 		bool others = work_until_stopped();
 		exchange_acq_rel(&owner_pid, 0);
 		// A thread made, or tracing started again, just now may count on us.
-		others = others || !alone();
+		others = (others || !alone()) && !load_relaxed(&cannot_sleep);
 		if (!others || !tracer_is_recording() || !cas_acq_rel(&owner_pid, &nobody, self))
 			return NULL;
 	}
@@ -224,7 +225,7 @@ void chores_leave_alone(void)
 		return; // there is none, or the program has other threads itself
 	store_relaxed(&asked_to_leave, 1);
 	sys_call6(SYS_futex, (long)&asked_to_leave, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
-	for (int i = 0; i < 2000 && threads_of_process() > 1; i++)
+	for (int i = 0; i < 2000 && sys_threads() > 1; i++)
 		sys_call(SYS_nanosleep, &pause, 0, 0);
 }
 
@@ -249,7 +250,7 @@ static bool create_thread(size_t stack_bytes)
 void chores_thread_created(void)
 {
 	uint32_t pid = (uint32_t)sys_getpid(), seen = load_relaxed(&owner_pid);
-	if (!rules.thread_allowed || !tracer_is_recording() || seen == pid || !cas_acq_rel(&owner_pid, &seen, pid))
+	if (!rules.thread_allowed || load_relaxed(&cannot_sleep) || !tracer_is_recording() || seen == pid || !cas_acq_rel(&owner_pid, &seen, pid))
 		return;
 	store_relaxed(&asked_to_leave, 0);
 	uint64_t all = ~0ULL, before = 0;

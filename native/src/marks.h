@@ -9,7 +9,7 @@
 // A recording was opened: looks for the limit.
 void marks_begin(void);
 
-// A second has passed since the last look. Cheap.
+// It is time for a look: a second since the last one, or some more where the limit is far. One system call at most.
 bool marks_are_due(void);
 
 // Notes how near the limit is; passing 80, 90 or 95 % of it leaves a mark. True: it did.

@@ -207,3 +207,9 @@ struct memory_bound memory_look(struct memory_cgroup *cgroup, uint64_t *resident
 	look_at_limit(RLIMIT_DATA, MLF_LIMIT_DATA, pages[5] * PAGE_BYTES, &best);
 	return best.limit_bytes ? best : look_at_machine(cgroup->text, sizeof(cgroup->text));
 }
+
+uint64_t memory_peak_bytes(void)
+{
+	struct rusage usage;
+	return sys_call(SYS_getrusage, RUSAGE_SELF, &usage, 0) == 0 ? (uint64_t)usage.ru_maxrss << 10 : 0;
+}

@@ -78,12 +78,6 @@ static void register_hooks(void)
 	pthread_atfork(before_fork, objects_after_fork, loader_after_fork);
 }
 
-static bool program_has_threads(void)
-{
-	char stat[512];
-	return sys_read_file("/proc/self/stat", stat, sizeof(stat)) > 0 && text_stat_field(stat, 20) > 1;
-}
-
 // From options with knobs to a process that is traced. *why may say something though it is.
 static bool open_recording(struct recording_options *options, bool preloaded, bool follow_fork, const char **why)
 {
@@ -100,7 +94,7 @@ static bool open_recording(struct recording_options *options, bool preloaded, bo
 	if (!tracer_start(options, follow_fork, why))
 		return false;
 	chores_begin((struct chores_rules){.thread_allowed = settings_flag("MEMLEAK_THREAD", true), .preloaded = preloaded});
-	if (program_has_threads()) {
+	if (sys_threads() > 1) {
 		modules_note_thread();
 		chores_thread_created();
 	}

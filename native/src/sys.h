@@ -68,6 +68,13 @@ static inline long sys_fallocate(int fd, int mode, uint64_t offset, uint64_t byt
 {
 	return sys_call6(SYS_fallocate, fd, mode, (long)offset, (long)bytes, 0, 0);
 }
+// Threads of this process, without a descriptor that the program might notice: the kernel counts them as links. 0: not known.
+static inline unsigned sys_threads(void)
+{
+	struct stat about;
+	bool known = sys_call6(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&about, 0, 0, 0) == 0 && about.st_nlink > 2;
+	return known ? (unsigned)about.st_nlink - 2 : 0;
+}
 static inline long sys_getpid(void) { return sys_call(SYS_getpid, 0, 0, 0); }
 static inline long sys_getppid(void) { return sys_call(SYS_getppid, 0, 0, 0); }
 static inline long sys_gettid(void) { return sys_call(SYS_gettid, 0, 0, 0); }

@@ -5,6 +5,8 @@
 #include "marks.h"
 #include "memory.h"
 
+#include <sys/mman.h>
+
 static const char *root;
 
 static void put(const char *name, uint64_t number)
@@ -120,6 +122,35 @@ static void test_no_limit(void)
 	CHECK(recording.header->limit_seen_cs > 0 && !mark(1)->sequence);
 }
 
+// ---- when ----------------------------------------------------------------------------------------------
+
+static void pass_cs(uint64_t cs)
+{
+	static uint64_t passed_ns;
+	passed_ns += cs * 10000000;
+	clock_set_start(recording.header->start_monotonic_ns - passed_ns);
+}
+
+static void test_when(void)
+{
+	CHECK(!used(600) && !marks_are_due());
+	pass_cs(110);
+	CHECK(marks_are_due());
+	CHECK(!used(490) && !marks_are_due());
+	pass_cs(110);
+	CHECK(!marks_are_due()); // less than half of it
+	enum { GROWTH = 120 << 20 };
+	char *grown = mmap(NULL, GROWTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memset(grown, 1, GROWTH);
+	CHECK(marks_are_due()); // more than a sixteenth of a GB
+	CHECK(!used(490));
+	pass_cs(110);
+	munmap(grown, GROWTH);
+	CHECK(!marks_are_due());
+	pass_cs(400);
+	CHECK(marks_are_due());
+}
+
 int main(void)
 {
 	static const char *const directories[] = {"/proc", "/proc/self", "/sys", "/sys/fs", "/sys/fs/cgroup"};
@@ -142,6 +173,7 @@ int main(void)
 	fclose(file);
 	open_private(1U << 20);
 	marks_begin();
+	test_when();
 	test_levels();
 	test_the_largest_rows();
 	test_a_new_recording_begins_anew();

@@ -28,7 +28,7 @@
 // What the library asks the kernel for; and execve, after which it lies elsewhere.
 static const int watched[] = {
     SYS_close, SYS_fallocate, SYS_fstat, SYS_fstatfs, SYS_ftruncate, SYS_futex, SYS_get_robust_list, SYS_getcwd,
-    SYS_getdents64, SYS_geteuid, SYS_getpid, SYS_getppid, SYS_getrandom, SYS_gettid, SYS_getuid, SYS_madvise, SYS_mkdirat,
+    SYS_getdents64, SYS_geteuid, SYS_getpid, SYS_getppid, SYS_getrandom, SYS_getrusage, SYS_gettid, SYS_getuid, SYS_madvise, SYS_mkdirat,
     SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_openat, SYS_prctl, SYS_prlimit64,
     SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_renameat, SYS_rt_sigprocmask, SYS_set_robust_list, SYS_uname,
     SYS_unlinkat, SYS_utimensat, SYS_write, SYS_execve,

@@ -21,7 +21,7 @@ EPERM, ENOMEM, ENOSYS = 1, 12, 38
 # By number on x86-64, the one architecture so far. What never fails by the manual is left alone: getpid and its like.
 CALLS = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "mmap": 9, "mprotect": 10, "munmap": 11, "rt_sigprocmask": 14,
-    "pread64": 17, "pwrite64": 18, "mremap": 25, "madvise": 28, "nanosleep": 35, "uname": 63, "ftruncate": 77, "getcwd": 79,
+    "pread64": 17, "pwrite64": 18, "mremap": 25, "madvise": 28, "nanosleep": 35, "uname": 63, "ftruncate": 77, "getcwd": 79, "getrusage": 98,
     "fstatfs": 138, "prctl": 157, "futex": 202, "getdents64": 217, "openat": 257, "mkdirat": 258, "newfstatat": 262,
     "unlinkat": 263, "renameat": 264, "readlinkat": 267, "set_robust_list": 273, "get_robust_list": 274, "utimensat": 280,
     "fallocate": 285, "prlimit64": 302, "getrandom": 318,
@@ -52,6 +52,15 @@ def inject(tmp_path_factory) -> str:
         pytest.skip("no seccomp notifications on this kernel")
     return str(program)
 
+# A second thread is there for longer than ours sleeps.
+WAITING = """
+import threading, time
+thread = threading.Thread(target=time.sleep, args=(2.5,))
+thread.start()
+thread.join()
+print("waited")
+"""
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> dict[str, Program]:
@@ -67,6 +76,7 @@ def programs(tmp_path_factory) -> dict[str, Program]:
         "program": Program((program, "threads", plug), preload),
         "python_preload": Program(python, preload),
         "python_import": Program(python, {"MEMLEAK": "1"}),
+        "waiting": Program((sys.executable, "-c", WAITING), preload),
     }
 
 
@@ -92,6 +102,15 @@ def run(inject, programs, tmp_path, runtime_directory) -> Callable[..., tuple[Se
 def sound() -> dict[str, tuple[Seen, dict[str, tuple[int, int]]]]:
     """By program: what it does without us, and how many calls we make of each kind when none fails."""
     return {}
+
+
+def test_sleep_is_refused(run):
+    """Our thread does not turn without end where it may not sleep as it would."""
+    seen, counts = run("waiting", "futex")
+    assert (seen.status, seen.output) == (0, "waited\n")
+    made, failed = counts["futex"]
+    assert 0 < failed == made < 100
+    assert all(number < 1000 for number, _ in counts.values())
 
 
 @pytest.mark.parametrize("name", ["program", "python_preload", "python_import"])
