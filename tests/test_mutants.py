@@ -196,16 +196,16 @@ MUTANTS = {
         "test_regions",
     ),
     "a piece nobody finds": Mutant(
-        "tracer", "liveset_remove((void *)start, MLF_LAYER_MMAP, &sample); // nothing", "; // nothing", "test_regions"
+        "mappings", "liveset_remove((void *)start, MLF_LAYER_MMAP, &sample); // nothing", "; // nothing", "test_regions"
     ),
     "unmapped past us": Mutant(
-        "tracer", "cut_mappings(start, bytes, true, &unseen);", "unseen.count = 0;", "test_regions"
+        "mappings", "mappings_cut(start, bytes, true, &unseen);", "unseen.count = 0;", "test_regions"
     ),
-    "the tail is forgotten": Mutant("tracer", "keep_piece(cut_end, region.end, sample);", ";", "test_regions"),
-    "freed late": Mutant("tracer", "forget(address, layer, true);", ";", "test_tracer"),
+    "the tail is forgotten": Mutant("mappings", "keep_piece(cut_end, region.end, sample);", ";", "test_regions"),
+    "freed late": Mutant("samples", "samples_forget(address, layer, true);", ";", "test_tracer"),
     "a failed realloc forgets": Mutant(
         "tracer",
-        "if (is_of_now(moving) && !liveset_insert(address, layer, &sample)) // counted",
+        "if (is_of_now(moving) && !liveset_insert(address, layer, sample)) // counted",
         "if (1) // counted",
         "test_tracer",
     ),
@@ -246,7 +246,7 @@ MUTANTS = {
     "a turn is never taken from the dead": Mutant("turn", "return holder != self &&", "return holder == 0 &&", "test_turn"),
     "known before it is known": Mutant("boot", "\t\tlearn();\n", "\t\tdone = true, learn();\n", "test_boot"),
     "displaced samples stay": Mutant(
-        "tracer", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"
+        "samples", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"
     ),
     "a protected page is writable": Mutant(
         "pages", "case -EINVAL: return PAGES_PROTECTED;", "case -EINVAL: return PAGES_WRITABLE;", "test_pages"

@@ -11,6 +11,7 @@
 
 #include "allocator.h"
 #include "bitmap.h"
+#include "mappings.h"
 #include "pyframes.h"
 #include "slots.h"
 #include "tracer.h"
@@ -238,7 +239,7 @@ static bool is_arena(const struct registers *caller, const void *at, size_t byte
 static NOINLINE void *mmap_slow(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
-	struct tracer_unmapped replaced = {.count = 0};
+	struct mappings_cut replaced = {.count = 0};
 	if (flags & MAP_FIXED && bytes && at_page(at))
 		tracer_unmapping(at, bytes, &replaced);
 	void *p = real.mmap(at, bytes, protection, flags, fd, offset);
@@ -261,7 +262,7 @@ EXPORT void *mmap64(void *, size_t, int, int, int, off_t) __attribute__((alias("
 
 EXPORT int munmap(void *at, size_t bytes)
 {
-	struct tracer_unmapped unmapped;
+	struct mappings_cut unmapped;
 	if (!at_page(at) || bytes == 0)
 		return real.munmap(at, bytes); // EINVAL
 	tracer_unmapping(at, bytes, &unmapped);
@@ -274,7 +275,7 @@ EXPORT int munmap(void *at, size_t bytes)
 static NOINLINE void *mremap_slow(void *old, size_t old_bytes, size_t bytes, int flags, void *wanted)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
-	struct tracer_unmapped moved = {.count = 0}, replaced = {.count = 0};
+	struct mappings_cut moved = {.count = 0}, replaced = {.count = 0};
 	if (old_bytes && at_page(old)) // 0 duplicates a shared mapping and leaves the old one
 		tracer_unmapping(old, old_bytes, &moved);
 	if (flags & MREMAP_FIXED && bytes && at_page(wanted))

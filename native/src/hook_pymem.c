@@ -10,6 +10,7 @@
 #include "hook_pymem.h"
 
 #include "bitmap.h"
+#include "mappings.h"
 #include "pyframes.h"
 #include "tracer.h"
 
@@ -226,7 +227,7 @@ static void *arena_alloc(void *unused, size_t bytes)
 // The larger ones go by munmap's hook.
 static void arena_free(void *unused, void *p, size_t bytes)
 {
-	struct tracer_unmapped unmapped;
+	struct mappings_cut unmapped;
 	(void)unused;
 	pyframes_await_readers(); // frames may be in it, of a thread that the interpreter's end has taken by surprise
 	if (bytes < TRACER_MMAP_ALWAYS)

@@ -14,14 +14,15 @@
 #include "catalog.h"
 #include "clock.h"
 #include "copies.h"
-#include "greenlets.h"
 #include "liveset.h"
+#include "mappings.h"
 #include "marks.h"
 #include "modules.h"
 #include "pyframes.h"
 #include "recording.h"
 #include "regions.h"
 #include "rows.h"
+#include "samples.h"
 #include "stats.h"
 #include "sys.h"
 #include "turn.h"
@@ -263,108 +264,6 @@ static bool is_wanted(enum mlf_domain domain)
 	       domain == MLF_DOMAIN_PYMALLOC_MEM || domain == MLF_DOMAIN_PYMEM_RAW;
 }
 
-static struct mlf_row *row_at(uint32_t ref) { return recording_at(ref); }
-
-static void close_sample(const struct live_sample *sample, bool lost)
-{
-	rows_remove(row_at(sample->row), sample->size_bytes, sample->weight_x1024, clock_now_cs());
-	if (lost) {
-		add_relaxed(&row_at(sample->row)->lost_samples, 1);
-		count(lost);
-	} else {
-		count(forgotten);
-	}
-}
-
-static void forget(const void *address, enum mlf_layer layer, bool lost)
-{
-	struct live_sample sample;
-	if (liveset_remove(address, layer, &sample))
-		close_sample(&sample, lost);
-}
-
-static void count_end(enum unwind_end end, bool foreign)
-{
-	if (end == UNWIND_COMPLETE)
-		return;
-	count(truncated);
-	if (foreign)
-		count(unwind_foreign_stack);
-	else if (end == UNWIND_NO_CFI)
-		count(unwind_no_cfi);
-	else if (end == UNWIND_BAD_CFI)
-		count(unwind_bad_cfi);
-	else if (end == UNWIND_BOUNDS)
-		count(unwind_bounds);
-}
-
-// How many runs of the interpreter the Python frames tell of, at least; 0: not known.
-static NOINLINE unsigned add_python(struct rows_stack *stack)
-{
-	uint64_t frames[MAX_FRAMES];
-	bool truncated;
-	unsigned n = pyframes_walk(frames, recording.header->max_frames, &stack->python_hash, &truncated), runs = 0;
-	if (n)
-		stack->python = pyframes_store(frames, n, stack->python_hash, truncated);
-	stack->python_lost = n && !stack->python;
-	for (unsigned i = 0; i < n; i++)
-		runs += (frames[i] & MLF_PYTHON_FRAME_ENTRY) != 0;
-	return n && !truncated ? runs + !(frames[n - 1] & MLF_PYTHON_FRAME_ENTRY) : 0;
-}
-
-static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs)
-{
-	uint64_t frames[MAX_FRAMES], hash;
-	enum unwind_end end;
-	struct unwind_bounds bounds = unwind_thread_bounds(caller->sp);
-	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
-	struct rows_stack stack = {.frame = frames};
-	unsigned own = greenlets_own_frames(frames, n, add_python(&stack));
-	if (unlikely(own < n)) {
-		hash = unwind_hash(frames, own);
-		end = UNWIND_COMPLETE; // whatever is behind it
-	}
-	count_end(end, bounds.low == 0);
-	stack.hash = hash;
-	stack.frames = own;
-	stack.truncated = end != UNWIND_COMPLETE;
-	return rows_of(&stack, domain, now_cs);
-}
-
-static bool insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, uint32_t now_cs)
-{
-	// The address is live already: its free went past us. Close that sample first.
-	if (unlikely(bitmap_test_hot(address)))
-		forget(address, layer, true);
-	if (!liveset_insert(address, layer, sample))
-		return false;
-	rows_add(row_at(sample->row), sample->size_bytes, sample->weight_x1024, now_cs);
-	return true;
-}
-
-static bool record(const void *address, const struct live_sample *about, enum mlf_layer layer, enum mlf_domain domain,
-		   const struct registers *caller)
-{
-	struct sampler *self = &sampler_self;
-	self->busy = 1;
-	fence_signal(); // a handler from here on finds us busy
-	struct mlf_header *header = recording.header;
-	uint32_t now_cs = clock_now_cs();
-	struct live_sample sample = *about;
-	sample.row = recording_ref(row_of_caller(caller, domain, now_cs));
-	sample.thread = catalog_thread(now_cs);
-	if (!sample.born_cs)
-		sample.born_cs = now_cs;
-	bool inserted = insert(address, layer, &sample, now_cs);
-	if (inserted) {
-		count(samples);
-		store_relaxed(&header->heartbeat_cs, now_cs);
-	}
-	fence_signal();
-	self->busy = 0;
-	return inserted;
-}
-
 static struct probed { // by the one thread that probes
 	uintptr_t low, high;
 } probed[8];
@@ -405,7 +304,7 @@ void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, e
 	uint32_t *inside = is_wanted(domain) ? enter() : NULL;
 	if (unlikely(!inside))
 		return;
-	record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer, domain, caller);
+	samples_record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer, domain, caller);
 	leave(inside);
 }
 
@@ -414,33 +313,20 @@ void tracer_freeing(void *address, enum mlf_layer layer)
 	uint32_t *inside = enter();
 	if (unlikely(!inside))
 		return;
-	forget(address, layer, false);
+	samples_forget(address, layer, false);
 	leave(inside);
 }
 
 // ---- realloc ---------------------------------------------------------------------------------------
 
-static struct live_sample sample_of(const struct tracer_moving *m)
-{
-	return (struct live_sample){m->size_bytes, m->row, m->weight_x1024, m->born_cs, m->thread};
-}
-
 void tracer_moving(void *address, enum mlf_layer layer, struct tracer_moving *out)
 {
-	struct live_sample sample;
 	uint32_t *inside = enter();
-	out->was_sampled = inside && liveset_remove(address, layer, &sample);
+	out->was_sampled = inside && liveset_remove(address, layer, &out->sample);
 	if (inside) {
 		out->recording = recording.number;
 		leave(inside);
 	}
-	if (!out->was_sampled)
-		return;
-	out->size_bytes = sample.size_bytes;
-	out->row = sample.row;
-	out->weight_x1024 = sample.weight_x1024;
-	out->born_cs = sample.born_cs;
-	out->thread = sample.thread;
 }
 
 // Does what was taken out belong to the recording that is open now? Asked inside.
@@ -451,9 +337,9 @@ void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer
 	uint32_t *inside = moving->was_sampled ? enter() : NULL;
 	if (!inside)
 		return;
-	struct live_sample sample = sample_of(moving);
-	if (is_of_now(moving) && !liveset_insert(address, layer, &sample)) // counted there
-		rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
+	const struct live_sample *sample = &moving->sample;
+	if (is_of_now(moving) && !liveset_insert(address, layer, sample)) // counted there
+		rows_remove(samples_row(sample->row), sample->size_bytes, sample->weight_x1024, clock_now_cs());
 	leave(inside);
 }
 
@@ -467,86 +353,19 @@ void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes,
 		return;
 	bool known = is_of_now(from);
 	if (known) {
-		rows_remove(row_at(from->row), from->size_bytes, from->weight_x1024, clock_now_cs());
+		rows_remove(samples_row(from->sample.row), from->sample.size_bytes, from->sample.weight_x1024, clock_now_cs());
 		count(forgotten);
 	}
 	if (weight_x1024)
-		record(to,
+		samples_record(to,
 		       &(struct live_sample){.size_bytes = size_bytes,
 					     .weight_x1024 = weight_x1024,
-					     .born_cs = known ? from->born_cs : 0},
+					     .born_cs = known ? from->sample.born_cs : 0},
 		       layer, domain, caller);
 	leave(inside);
 }
 
 // ---- mappings --------------------------------------------------------------------------------------
-
-static void keep_piece(uintptr_t start, uintptr_t end, struct live_sample sample)
-{
-	if (start >= end)
-		return;
-	sample.size_bytes = end - start;
-	if (liveset_insert((void *)start, MLF_LAYER_MMAP, &sample)) {
-		if (regions_add((struct region){start, end}))
-			return;
-		liveset_remove((void *)start, MLF_LAYER_MMAP, &sample); // nothing would ever find it again
-	}
-	count(region_full);
-	rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
-}
-
-// Forgets what [start, start + bytes) covers of live mappings. `lost`: it went out of our sight. Asked inside.
-static void cut_mappings(void *start, size_t bytes, bool lost, struct tracer_unmapped *out)
-{
-	out->count = 0;
-	struct region wanted = {(uintptr_t)start, (uintptr_t)start + round_up(bytes, PAGE_BYTES)}, region;
-	uint32_t now_cs = clock_now_cs();
-	// Bounded: each turn takes one region out, and what is put back no longer overlaps.
-	while (regions_take_overlap(wanted, &region)) {
-		struct live_sample sample;
-		if (!liveset_remove((void *)region.start, MLF_LAYER_MMAP, &sample))
-			continue;
-		uintptr_t cut_start = region.start > wanted.start ? region.start : wanted.start;
-		uintptr_t cut_end = region.end < wanted.end ? region.end : wanted.end;
-		bool head = cut_start > region.start, tail = cut_end < region.end;
-		struct mlf_row *row = row_at(sample.row);
-		if (!head && !tail) {
-			close_sample(&sample, lost);
-		} else {
-			if (lost)
-				count(lost);
-			rows_shrink(row, cut_end - cut_start, now_cs);
-			if (head && tail) // one mapping becomes two
-				rows_add(row, 0, SAMPLER_WEIGHT_ONE, now_cs);
-		}
-		keep_piece(region.start, cut_start, sample);
-		keep_piece(cut_end, region.end, sample);
-		if (out->count < TRACER_UNMAPPED_KEPT) {
-			out->piece[out->count].start = cut_start;
-			out->piece[out->count].bytes = cut_end - cut_start;
-			out->piece[out->count].sample = (struct tracer_moving){
-			    true, recording.number, sample.size_bytes, sample.row, sample.weight_x1024, sample.born_cs,
-			    sample.thread};
-		}
-		out->count++;
-	}
-}
-
-static void record_mapping(void *start, size_t bytes, const struct registers *caller)
-{
-	// What we still hold for live there was unmapped past us: two regions at one place would
-	// later be cut as if both were there.
-	struct tracer_unmapped unseen;
-	if (regions_any())
-		cut_mappings(start, bytes, true, &unseen);
-	if (!record(start, &(struct live_sample){.size_bytes = bytes, .weight_x1024 = SAMPLER_WEIGHT_ONE}, MLF_LAYER_MMAP,
-		    MLF_DOMAIN_MMAP, caller))
-		return;
-	if (!regions_add((struct region){(uintptr_t)start, (uintptr_t)start + bytes})) {
-		count(region_full);
-		forget(start, MLF_LAYER_MMAP, false);
-	}
-}
 
 void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
 {
@@ -554,38 +373,27 @@ void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
 	if (!inside)
 		return;
 	if ((uint32_t)load_relaxed(&recording.header->effective) != SAMPLER_OFF)
-		record_mapping(start, bytes, caller);
+		mappings_record(start, bytes, caller);
 	leave(inside);
 }
 
-void tracer_unmapping(void *start, size_t bytes, struct tracer_unmapped *out)
+void tracer_unmapping(void *start, size_t bytes, struct mappings_cut *out)
 {
 	out->count = 0;
 	uint32_t *inside = regions_any() ? enter() : NULL;
 	if (!inside)
 		return;
-	cut_mappings(start, bytes, false, out);
+	mappings_cut(start, bytes, false, out);
 	leave(inside);
 }
 
-void tracer_unmap_failed(const struct tracer_unmapped *unmapped)
+void tracer_unmap_failed(const struct mappings_cut *unmapped)
 {
 	uint32_t *inside = unmapped->count ? enter() : NULL;
-	for (unsigned i = 0; inside && i < unmapped->count; i++) {
-		if (i >= TRACER_UNMAPPED_KEPT) {
-			count(lost);
-			continue;
-		}
-		const struct tracer_moving *piece = &unmapped->piece[i].sample;
-		if (!is_of_now(piece))
-			continue;
-		struct live_sample sample = sample_of(piece);
-		uintptr_t start = unmapped->piece[i].start;
-		rows_add(row_at(sample.row), unmapped->piece[i].bytes, sample.weight_x1024, clock_now_cs());
-		keep_piece(start, start + unmapped->piece[i].bytes, sample);
-	}
-	if (inside)
-		leave(inside);
+	if (!inside)
+		return;
+	mappings_put_back(unmapped);
+	leave(inside);
 }
 
 // ---- cold ------------------------------------------------------------------------------------------
@@ -756,22 +564,10 @@ void tracer_make_room_in_allocator(void)
 // The number of samples closed.
 static unsigned close_displaced(const enum mlf_layer *layers, unsigned count_layers)
 {
-	unsigned closed = 0;
 	uint32_t *inside = enter();
 	if (!inside)
 		return 0;
-	for (unsigned i = 0; i < count_layers; i++) {
-		uint64_t cursor = 0;
-		for (const void *address; (address = liveset_next(layers[i], &cursor));) {
-			struct live_sample sample;
-			if (!liveset_remove(address, layers[i], &sample))
-				continue;
-			rows_remove(row_at(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
-			add_relaxed(&row_at(sample.row)->lost_samples, 1);
-			count(displaced);
-			closed++;
-		}
-	}
+	unsigned closed = samples_close_displaced(layers, count_layers);
 	leave(inside);
 	return closed;
 }

@@ -1,11 +1,12 @@
 // tracer.h -- policy: what a sampled allocation and free do
 //
-// Layer 9. Sampled, unless marked cold. Hooks call these and nothing below.
+// Layer 11. Sampled, unless marked cold. Hooks call these and nothing below.
 #ifndef MEMLEAK_TRACER_H
 #define MEMLEAK_TRACER_H
 
 #include "base.h"
 #include "counter.h"
+#include "liveset.h"
 #include "memleak_format.h"
 #include "sampler.h"
 
@@ -50,8 +51,7 @@ void tracer_freeing(void *address, enum mlf_layer layer);
 struct tracer_moving {
 	bool was_sampled;
 	uint32_t recording; // its number: another may have been opened before the real call returned
-	uint64_t size_bytes;
-	uint32_t row, weight_x1024, born_cs, thread;
+	struct live_sample sample;
 };
 void tracer_moving(void *address, enum mlf_layer layer, struct tracer_moving *out);
 void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer_moving *moving);
@@ -59,19 +59,11 @@ void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes,
 		  enum mlf_layer layer, enum mlf_domain domain,
 		  const struct registers *caller); // weight 0: the new block is not sampled
 
+struct mappings_cut;
 // Mappings. tracer_unmapping() forgets what [start, start + bytes) covers before the real call.
 void tracer_mapped(void *start, size_t bytes, const struct registers *caller);
-#define TRACER_UNMAPPED_KEPT 4
-struct tracer_unmapped { // to put back if the real call fails
-	unsigned count; // may exceed what is kept: the rest is then lost
-	struct {
-		uintptr_t start;
-		uint64_t bytes;
-		struct tracer_moving sample;
-	} piece[TRACER_UNMAPPED_KEPT];
-};
-void tracer_unmapping(void *start, size_t bytes, struct tracer_unmapped *out);
-void tracer_unmap_failed(const struct tracer_unmapped *unmapped);
+void tracer_unmapping(void *start, size_t bytes, struct mappings_cut *out);
+void tracer_unmap_failed(const struct mappings_cut *unmapped);
 
 // ---- cold ----------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 // wrap_pymem.h -- putting our hooks in front of Python's allocators, and back there
 //
-// Layer 11. Cold.
+// Layer 13. Cold.
 #ifndef MEMLEAK_WRAP_PYMEM_H
 #define MEMLEAK_WRAP_PYMEM_H
 

@@ -1,6 +1,6 @@
 /* liveset.pml -- no sample is lost, taken twice or made up; a bit is cleared only when no live sample needs it
  *
- * Code:      native/src/liveset.c, bitmap.c; close_displaced() of tracer.c is the walker.
+ * Code:      native/src/liveset.c, bitmap.c; samples_close_displaced() of samples.c is the walker.
  * Shows:     each sample that was put in is taken out by exactly one caller, whole; whoever frees a block finds its bit
  *            set while its sample lives; a removal of what was never put in finds nothing. No operation waits for another
  *            thread: there is no cycle in all the states, so one stopped anywhere stops nobody.
@@ -279,7 +279,7 @@ next:
 }
 
 #ifdef WALKER
-/* close_displaced(): liveset_next(), liveset_remove() */
+/* samples_close_displaced(): liveset_next(), liveset_remove() */
 active proctype walker()
 {
 	LOCALS;

@@ -1,7 +1,7 @@
 /* order.pml -- a sample is forgotten before its block is really free, so that nobody deletes another's
  *
- * Code:      native/src/hook_malloc.c (malloc_sampling(), free(), realloc(), realloc_sampled()); tracer.c (insert(),
- *            forget(), tracer_moving(), tracer_moved(), tracer_move_failed()).
+ * Code:      native/src/hook_malloc.c (malloc_sampling(), free(), realloc(), realloc_sampled()); samples.c (insert(),
+ *            samples_forget()); tracer.c (tracer_moving(), tracer_moved(), tracer_move_failed()).
  * Shows:     a free and a realloc take out the sample of their own block only, though another thread may get the address
  *            at once. While all frees are seen no sample is closed as lost. In the end the live samples are those of
  *            the blocks that were sampled and are there: no false leak, none missing. A realloc that failed leaves the

@@ -7,6 +7,7 @@
 #include "traced.h"
 #include "stepping.h"
 
+#include "mappings.h"
 #include "catalog.h"
 #include "modules.h"
 
@@ -39,7 +40,7 @@ static NOINLINE void map(void *start)
 
 static void unmap(void *start, size_t bytes)
 {
-	struct tracer_unmapped out;
+	struct mappings_cut out;
 	tracer_unmapping(start, bytes, &out);
 }
 

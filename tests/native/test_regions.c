@@ -3,6 +3,7 @@
 //     test_regions [--short]
 #include "traced.h"
 
+#include "mappings.h"
 #include "regions.h"
 
 // ---- the table ---------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ static void test_against_model(unsigned operations)
 	for (unsigned i = 0; i < operations; i++) {
 		unsigned long page = random_below(&state, PAGES - 700);
 		uint64_t bytes = (64U << 10) + random_below(&state, 1U << 20);
-		struct tracer_unmapped moved, replaced;
+		struct mappings_cut moved, replaced;
 		switch (random_below(&state, 8)) {
 		case 0: // a part, or several mappings at once, go
 		case 1:
@@ -159,7 +160,7 @@ static void test_against_model(unsigned operations)
 		case 2: // the same, but the kernel refuses
 			bytes = 1 + bytes / 8;
 			tracer_unmapping(at_page(page), bytes, &moved);
-			if (moved.count <= TRACER_UNMAPPED_KEPT)
+			if (moved.count <= MAPPINGS_CUT_KEPT)
 				tracer_unmap_failed(&moved);
 			else
 				model_unmap(page, bytes);
@@ -193,10 +194,10 @@ static void test_against_model(unsigned operations)
 	}
 	CHECK(stats_value(MLF_COUNTER_lost) - lost >= out_of_sight && out_of_sight > 10);
 	CHECK_EQUAL(stats_value(MLF_COUNTER_region_full), 0);
-	struct tracer_unmapped everything;
+	struct mappings_cut everything;
 	lost = stats_value(MLF_COUNTER_lost);
 	tracer_unmapping(at_page(0), PAGES * PAGE_BYTES, &everything);
-	CHECK(everything.count > TRACER_UNMAPPED_KEPT);
+	CHECK(everything.count > MAPPINGS_CUT_KEPT);
 	CHECK_EQUAL(stats_value(MLF_COUNTER_lost), lost); // nothing is lost by unmapping many at once
 	CHECK_EQUAL(totals_of().live, 0);
 	memset(owner, 0, sizeof(owner));
@@ -213,7 +214,7 @@ static void test_full_table(void)
 	CHECK_EQUAL(totals_of().live, TABLE);
 	tracer_mapped((void *)(BASE + TABLE * 0x100000ULL), 0x30000, &caller);
 	CHECK_EQUAL(stats_value(MLF_COUNTER_region_full), full + 1);
-	struct tracer_unmapped middle;
+	struct mappings_cut middle;
 	tracer_unmapping((void *)(BASE + 0x110000), 0x10000, &middle);
 	CHECK_EQUAL(stats_value(MLF_COUNTER_region_full), full + 2);
 	struct totals sum = totals_of();

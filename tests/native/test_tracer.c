@@ -1,6 +1,7 @@
 // test_tracer.c -- what a sampled allocation, free, realloc and fork do to the recording; stats
 #include "traced.h"
 
+#include "mappings.h"
 #include "clock.h"
 #include "stats.h"
 #include "turn.h"
@@ -81,19 +82,19 @@ static void test_realloc(void)
 	struct tracer_moving moving, back;
 	struct totals before = totals_of();
 	tracer_moving(block(1), MLF_LAYER_MALLOC, &moving);
-	CHECK(moving.was_sampled && moving.size_bytes == 11 && moving.weight_x1024 == SAMPLER_WEIGHT_ONE);
+	CHECK(moving.was_sampled && moving.sample.size_bytes == 11 && moving.sample.weight_x1024 == SAMPLER_WEIGHT_ONE);
 	CHECK_EQUAL(totals_of().live, before.live - 1); // while it is realloc's it is not in the set
 	tracer_move_failed(block(1), MLF_LAYER_MALLOC, &moving);
 	struct totals after = totals_of();
 	CHECK(memcmp(&before, &after, sizeof(before)) == 0);
 	tracer_moving(block(1), MLF_LAYER_MALLOC, &back);
-	CHECK(back.was_sampled && back.born_cs == moving.born_cs && back.row == moving.row && back.thread == moving.thread &&
-	      back.size_bytes == moving.size_bytes);
+	CHECK(back.was_sampled && back.sample.born_cs == moving.sample.born_cs && back.sample.row == moving.sample.row && back.sample.thread == moving.sample.thread &&
+	      back.sample.size_bytes == moving.sample.size_bytes);
 
 	usleep(40000); // the birth time must be the old one
 	tracer_moved(&back, block(3000), 7000, SAMPLER_WEIGHT_ONE, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &caller);
 	tracer_moving(block(3000), MLF_LAYER_MALLOC, &moving);
-	CHECK(moving.was_sampled && moving.size_bytes == 7000 && moving.born_cs == back.born_cs);
+	CHECK(moving.was_sampled && moving.sample.size_bytes == 7000 && moving.sample.born_cs == back.sample.born_cs);
 	tracer_moved(&moving, block(3001), 7000, 0, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC, &caller); // not sampled at its new place
 	CHECK_EQUAL(totals_of().live, before.live - 1);
 	tracer_moving(block(3001), MLF_LAYER_MALLOC, &moving);
@@ -273,7 +274,7 @@ static void grandchild_body(void)
 static void child_body(void)
 {
 	CHECK(!tracer_is_recording());
-	struct tracer_unmapped unmapped;
+	struct mappings_cut unmapped;
 	tracer_mapped(block(0), 1 << 20, &caller); // nothing of this may reach the parent's recording
 	tracer_unmapping(block(0), 1 << 20, &unmapped);
 	CHECK_EQUAL(unmapped.count, 0);

@@ -1,6 +1,6 @@
 // python_witness.c -- at each sample, the Python frames as the interpreter's own headers say they are
 //
-// Linked into a core whose tracer.c calls witness_sample() with the row of each sample (test_python_witness.py makes
+// Linked into a core whose samples.c calls witness_sample() with the row of each sample (test_python_witness.py makes
 // it), compiled once per CPython against that one's internal headers: offsets come from the compiler, lines from
 // PyCode_Addr2Line(). Notes each pair (row, frames) once, with how often it was seen, in the file WITNESS_FILE, which
 // is mapped, so that it is there however the program ends.

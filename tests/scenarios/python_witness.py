@@ -81,22 +81,22 @@ def core(directory: Path, version: str) -> Path | None:
     include = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
     if not (Path(include) / "Python.h").exists():
         return None
-    text = (nativebuild.NATIVE / "src/tracer.c").read_text()
-    assert text.count(CALL[0]) == 1, "record() has changed: say here where its row is known"
-    tracer = directory / "tracer.c"
-    tracer.write_text(text.replace(CALL[0], CALL[1] + CALL[0]))
+    text = (nativebuild.NATIVE / "src/samples.c").read_text()
+    assert text.count(CALL[0]) == 1, "samples_record() has changed: say here where its row is known"
+    samples = directory / "samples.c"
+    samples.write_text(text.replace(CALL[0], CALL[1] + CALL[0]))
     flags = [flag for flag in nativebuild.flags() if not flag.startswith("-W")]
     nativebuild.run(
-        ["gcc", *flags, f"-I{nativebuild.NATIVE / 'src'}", "-c", "-o", str(directory / "tracer.o"), str(tracer)]
+        ["gcc", *flags, f"-I{nativebuild.NATIVE / 'src'}", "-c", "-o", str(directory / "samples.o"), str(samples)]
     )
     headers = [f"-I{include}", f"-I{include}/internal"]
     witness = ["gcc", "-w", "-g", "-O2", "-fPIC", "-fvisibility=hidden", "-D_GNU_SOURCE", *headers]
     nativebuild.run([*witness, "-c", "-o", str(directory / "witness.o"), str(SOURCE)])
-    objects = [nativebuild.core_object(path) for path in nativebuild.core_sources() if path.stem != "tracer"]
+    objects = [nativebuild.core_object(path) for path in nativebuild.core_sources() if path.stem != "samples"]
     # The witness calls functions of the interpreter, which other programs do not have.
     flags = [flag for flag in nativebuild.meson_list("core_link_args") if flag not in ("-Wl,-z,defs", "-Wl,-z,now")]
     library = directory / "libmemleak.so"
-    parts = [directory / "tracer.o", directory / "witness.o", *objects]
+    parts = [directory / "samples.o", directory / "witness.o", *objects]
     nativebuild.run(["gcc", "-shared", *flags, "-o", str(library), *map(str, parts), "-ldl", "-pthread"])
     return library
 

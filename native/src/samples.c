@@ -1,0 +1,137 @@
+// samples.c -- one sample in the tables: its backtrace, its row, its place among the live
+//
+// Context:   sampled; between enter() and leave() of tracer.c.
+// Invariant: a row's sums and the live set agree but for what threads are just doing: each function here changes both.
+// Why:       what is done with one sample knows nothing of whether, when and for whom.
+// Proof:     tests/native/test_tracer.c; tests/integration/test_oracle.py; tests/models/order.pml
+#include "samples.h"
+
+#include "bitmap.h"
+#include "catalog.h"
+#include "clock.h"
+#include "greenlets.h"
+#include "modules.h"
+#include "pyframes.h"
+#include "recording.h"
+#include "rows.h"
+#include "sampler.h"
+#include "stats.h"
+#include "unwind.h"
+
+void samples_close(const struct live_sample *sample, bool lost)
+{
+	rows_remove(samples_row(sample->row), sample->size_bytes, sample->weight_x1024, clock_now_cs());
+	if (lost) {
+		add_relaxed(&samples_row(sample->row)->lost_samples, 1);
+		count(lost);
+	} else {
+		count(forgotten);
+	}
+}
+
+void samples_forget(const void *address, enum mlf_layer layer, bool lost)
+{
+	struct live_sample sample;
+	if (liveset_remove(address, layer, &sample))
+		samples_close(&sample, lost);
+}
+
+static void count_end(enum unwind_end end, bool foreign)
+{
+	if (end == UNWIND_COMPLETE)
+		return;
+	count(truncated);
+	if (foreign)
+		count(unwind_foreign_stack);
+	else if (end == UNWIND_NO_CFI)
+		count(unwind_no_cfi);
+	else if (end == UNWIND_BAD_CFI)
+		count(unwind_bad_cfi);
+	else if (end == UNWIND_BOUNDS)
+		count(unwind_bounds);
+}
+
+// How many runs of the interpreter the Python frames tell of, at least; 0: not known.
+static NOINLINE unsigned add_python(struct rows_stack *stack)
+{
+	uint64_t frames[MAX_FRAMES];
+	bool truncated;
+	unsigned n = pyframes_walk(frames, recording.header->max_frames, &stack->python_hash, &truncated), runs = 0;
+	if (n)
+		stack->python = pyframes_store(frames, n, stack->python_hash, truncated);
+	stack->python_lost = n && !stack->python;
+	for (unsigned i = 0; i < n; i++)
+		runs += (frames[i] & MLF_PYTHON_FRAME_ENTRY) != 0;
+	return n && !truncated ? runs + !(frames[n - 1] & MLF_PYTHON_FRAME_ENTRY) : 0;
+}
+
+static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs)
+{
+	uint64_t frames[MAX_FRAMES], hash;
+	enum unwind_end end;
+	struct unwind_bounds bounds = unwind_thread_bounds(caller->sp);
+	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
+	struct rows_stack stack = {.frame = frames};
+	unsigned own = greenlets_own_frames(frames, n, add_python(&stack));
+	if (unlikely(own < n)) {
+		hash = unwind_hash(frames, own);
+		end = UNWIND_COMPLETE; // whatever is behind it
+	}
+	count_end(end, bounds.low == 0);
+	stack.hash = hash;
+	stack.frames = own;
+	stack.truncated = end != UNWIND_COMPLETE;
+	return rows_of(&stack, domain, now_cs);
+}
+
+static bool insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, uint32_t now_cs)
+{
+	// The address is live already: its free went past us. Close that sample first.
+	if (unlikely(bitmap_test_hot(address)))
+		samples_forget(address, layer, true);
+	if (!liveset_insert(address, layer, sample))
+		return false;
+	rows_add(samples_row(sample->row), sample->size_bytes, sample->weight_x1024, now_cs);
+	return true;
+}
+
+bool samples_record(const void *address, const struct live_sample *about, enum mlf_layer layer, enum mlf_domain domain,
+		    const struct registers *caller)
+{
+	struct sampler *self = &sampler_self;
+	self->busy = 1;
+	fence_signal(); // a handler from here on finds us busy
+	struct mlf_header *header = recording.header;
+	uint32_t now_cs = clock_now_cs();
+	struct live_sample sample = *about;
+	sample.row = recording_ref(row_of_caller(caller, domain, now_cs));
+	sample.thread = catalog_thread(now_cs);
+	if (!sample.born_cs)
+		sample.born_cs = now_cs;
+	bool inserted = insert(address, layer, &sample, now_cs);
+	if (inserted) {
+		count(samples);
+		store_relaxed(&header->heartbeat_cs, now_cs);
+	}
+	fence_signal();
+	self->busy = 0;
+	return inserted;
+}
+
+unsigned samples_close_displaced(const enum mlf_layer *layers, unsigned count_layers)
+{
+	unsigned closed = 0;
+	for (unsigned i = 0; i < count_layers; i++) {
+		uint64_t cursor = 0;
+		for (const void *address; (address = liveset_next(layers[i], &cursor));) {
+			struct live_sample sample;
+			if (!liveset_remove(address, layers[i], &sample))
+				continue;
+			rows_remove(samples_row(sample.row), sample.size_bytes, sample.weight_x1024, clock_now_cs());
+			add_relaxed(&samples_row(sample.row)->lost_samples, 1);
+			count(displaced);
+			closed++;
+		}
+	}
+	return closed;
+}
