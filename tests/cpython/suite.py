@@ -42,6 +42,7 @@ MODULES = {
 OTHERS_S = 900  # what another module may take
 # Full mode records every allocation: a traced run may take so many times as long before it counts as hanging.
 SLOWER = 4
+NO_TESTS_RAN = "4"  # a whole module that a resource was denied to, since 3.12
 OPTIONS = ["-u", "-W", "default", "-bb", "-E"]  # what `python -m test` gives itself
 RESOURCES = "all,-audio,-gui,-largefile,-network,-urlfetch"
 
@@ -60,7 +61,7 @@ class Run:
     @property
     def skipped_whole(self) -> bool:
         """Whether the module said at once that there is nothing to test here: another system's, a resource that is not given."""
-        return not self.cases and self.status == "0" and re.search(r"^test_[\w.]+ skipped", self.output, re.MULTILINE) is not None
+        return not self.cases and self.status in ("0", NO_TESTS_RAN) and re.search(r"^test_[\w.]+ skipped", self.output, re.MULTILINE) is not None
 
     def count(self, outcome: str) -> int:
         """Return how many cases came out so."""
