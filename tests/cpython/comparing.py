@@ -63,8 +63,11 @@ def compare(
 
     Raises:
         suite.NoResult: no case was run, or the traced side was not traced.
+        suite.HangsAlone: it does not end without the tracer.
     """
     plain = suite.run(python, module)
+    if plain.status == "hangs":
+        raise suite.HangsAlone(f"hangs without the tracer: {' '.join(plain.output.splitlines()[-1:])}")
     if not plain.cases and not plain.skipped_whole:
         raise suite.NoResult(f"no case was run: {' '.join(plain.output.splitlines()[-1:])}")
     found = Comparison(version, module, plain, suite.run(python, module, core))

@@ -76,6 +76,10 @@ class NoResult(Exception):
     """A run that nothing can be concluded from: no case was run, or it was not traced that should have been."""
 
 
+class HangsAlone(Exception):
+    """A module that does not end without the tracer either: nothing can be concluded, and nothing is held against anybody."""
+
+
 def has_tests(python: str, module: str) -> bool:
     """Tell whether an interpreter comes with a module of tests, or with what ours of that name needs."""
     needed = "test._test_multiprocessing" if (HERE / "forgotten" / f"{module}.py").exists() else f"test.{module}"

@@ -94,6 +94,12 @@ def test_a_module_that_skips_itself(compare):
         compare([run()], [run()])
 
 
+def test_a_module_that_hangs_without_us(compare):
+    """It is not tried with us: that would say nothing."""
+    with pytest.raises(suite.HangsAlone, match="hangs without the tracer"):
+        compare([run("hangs", a="passed")], [])
+
+
 def test_known_differences(compare, tmp_path):
     """By version and case, with a reason; a line without one is refused."""
     path = tmp_path / "known.txt"
