@@ -39,6 +39,8 @@ NATIVE = {
     "daemon": _ours("daemon.c"),
     "malloc_family": _known("family.c", hosted=False),  # what a block has beside it is the host's
     "stacks": _known("stacks.c"),
+    "filtered": _ours("filtered.c"),
+    "filtered_threads": _ours("filtered.c", "4"),
     "strict_seccomp": _known("strict.c", hosted=False),
     "cpp": _known("new.cc"),
     "forked_loader": _known("forked_loader.c", "threads", library=PROGRAMS / "doors/plug.c"),
