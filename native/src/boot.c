@@ -42,4 +42,6 @@ void boot(void)
 
 bool boot_is_ours(const char *name) { return elf_is_own(objects_symbol(name)); }
 
-bool boot_is_preloaded(void) { return boot_is_ours("mmap"); }
+// Loaded later we stand behind the C library, whose functions come first. Of a tool that is preloaded before us some do: tcmalloc has
+// its own mmap.
+bool boot_is_preloaded(void) { return boot_is_ours("mmap") || boot_is_ours("dlclose") || boot_is_ours("pthread_create"); }
