@@ -32,7 +32,7 @@ def needs_compiler() -> None:
 
 
 @pytest.mark.parametrize("target", fuzzbuild.targets())
-def test_core(target, tmp_path):
+def test_core(target, tmp_path, record_property):
     """No fault, no report of a sanitizer, and what the target itself checks."""
     needs_compiler()
     replayed = fuzzing.run(target, 0, tmp_path)
@@ -41,10 +41,11 @@ def test_core(target, tmp_path):
     result = fuzzing.run(target, SECONDS, tmp_path, seed=SEED)
     assert not result.crashes, broken(result)
     assert result.executions >= result.kept
+    record_property("fuzz executions", replayed.executions + result.executions)
 
 
 @pytest.mark.parametrize("target", fuzzing.package_targets())
-def test_package(target, tmp_path):
+def test_package(target, tmp_path, record_property):
     """An answer or a MemleakError, in the time and memory that the rule allows."""
     replayed = fuzzing.run(target, 0, tmp_path, engine="random")
     assert not replayed.crashes, broken(replayed)
@@ -52,6 +53,7 @@ def test_package(target, tmp_path):
     result = fuzzing.run(target, SECONDS, tmp_path, seed=SEED, engine="random")
     assert not result.crashes, broken(result)
     assert result.executions > result.kept
+    record_property("fuzz executions", replayed.executions + result.executions)
 
 
 def test_corpus_is_small_and_has_no_strangers():

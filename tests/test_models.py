@@ -25,20 +25,22 @@ def tools() -> None:
 
 
 @pytest.mark.parametrize(("name", "search"), SEARCHES, ids=[f"{name} {search}" for name, search in SEARCHES])
-def test_all_states_are_right(name: str, search: checking.Search) -> None:
+def test_all_states_are_right(name: str, search: checking.Search, record_property) -> None:
     """No assertion fails, no thread is stuck, and where it is asked for nobody goes round in circles."""
     outcome = checking.run(MODELS[name], search)
     print(f"{name} {search}: {outcome}")
     assert outcome.fault is None, f"{outcome}; tests/models/README.md tells how to see the steps"
+    record_property("searches to the end", 1)
 
 
 @pytest.mark.parametrize(("name", "change"), CHANGES, ids=[f"{name} {change.name}" for name, change in CHANGES])
-def test_change_is_found(name: str, change: checking.Change) -> None:
+def test_change_is_found(name: str, change: checking.Change, record_property) -> None:
     """A mutant breaks the rule it is there to break; what a witness names does happen."""
     search, outcome = MODELS[name].find(change)
     print(f"{name} {search}: {outcome}")
     wanted = "non-progress cycle" if change.kind == "cycle" else "assertion violated"
     assert outcome.fault and outcome.fault.startswith((wanted, "invalid end state")), outcome
+    record_property("changes found", 1)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -390,7 +390,7 @@ def sound() -> set[tuple]:
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_mutant_fails(tmp_path, runtime_directory, sound, name):
+def test_mutant_fails(tmp_path, runtime_directory, sound, name, record_property):
     """The C test passes as it is; with the mutant it returns 1 or does not survive. Being slow is not enough."""
     if name in RACES and not LONG:
         pytest.skip("long form: set MEMLEAK_TEST_LONG=1")
@@ -408,6 +408,7 @@ def test_mutant_fails(tmp_path, runtime_directory, sound, name):
         done = outcome(mutant, program, runtime_directory)
         print(done.stderr[-2000:])
         if done.returncode == 1 or done.returncode < 0:
+            record_property("mutants found", 1)
             return
     pytest.fail(f"{mutant.test} passes all the same")
 

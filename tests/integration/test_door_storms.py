@@ -121,8 +121,9 @@ def assert_room_is_bounded(directory: Path) -> None:
     assert sum(path.stat().st_blocks * 512 for path in files) <= (64 + 32) << 20
 
 
-def test_toggling_while_threads_allocate_and_load(door, storm, plugs):
+def test_toggling_while_threads_allocate_and_load(door, storm, plugs, record_property):
     """Four threads allocate, four load and unload plug-ins, the main thread starts and stops."""
+    record_property("starts and stops", TOGGLES)
     seen = storm_of(door, storm, plugs, "toggle", TOGGLES, 4, 4, 100, **SMALL)
     seen.assert_exact()
     # It began among the threads and saw them to their end.
@@ -132,10 +133,11 @@ def test_toggling_while_threads_allocate_and_load(door, storm, plugs):
     assert_room_is_bounded(door.directory)
 
 
-def test_loading_under_a_steady_recording(door, storm, plugs):
+def test_loading_under_a_steady_recording(door, storm, plugs, record_property):
     """One recording of four threads that load and unload: plug-ins come and go where others were, all are seen."""
     seen = storm_of(door, storm, plugs, "steady", 0, 0, 4, LOADS)
     assert int(seen.lines["made"]) == 4 * LOADS + PLUGS
+    record_property("objects loaded", 4 * LOADS)
     seen.assert_exact()
 
 

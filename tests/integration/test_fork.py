@@ -83,13 +83,14 @@ def test_eight_forked_writers(tracer, program, threads):
         tracer.forget()
 
 
-def test_children_of_a_busy_parent_do_not_hang(tracer, program):
+def test_children_of_a_busy_parent_do_not_hang(tracer, program, record_property):
     """Forked while four threads are inside malloc."""
     binary = program("forking.c")
     for mode in ("full", "normal"):
         done = tracer.run(binary, 4, 64, mode=mode, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.endswith("good 64\n")
+    record_property("forks", 2 * 64)
 
 
 def test_children_without_the_loaders_lock_do_not_hang(tracer, program):
@@ -159,9 +160,10 @@ def test_child_takes_over_the_knobs(tracer, program):
         assert_consistent(one)
 
 
-def test_thousand_short_children_leave_no_files(tracer):
+def test_thousand_short_children_leave_no_files(tracer, record_property):
     """A shell that forks for each command: children that allocate little leave nothing behind."""
     rounds = 1000 if LONG else 100
+    record_property("forks", rounds)
     script = f"i=0; while [ $i -lt {rounds} ]; do (:); i=$((i+1)); done; echo $i"
     assert tracer.same("bash", "-c", script).stdout == f"{rounds}\n"
     assert {found.header.parent_recording_id for found in tracer.recordings()} <= {0, *ids(tracer)}

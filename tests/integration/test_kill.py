@@ -23,7 +23,7 @@ from memleak.decode import unpack_directory
 from memleak.query import Snapshot
 
 THREADS = 4
-KILLS = 50 if LONG else 12
+KILLS = 160 if LONG else 12
 COPIES = 1000 if LONG else 30
 
 
@@ -80,11 +80,13 @@ def assert_own_sizes(found: recording.Recording, functions: Functions) -> None:
 
 
 @pytest.mark.parametrize("mode", ["full", "normal"])
-def test_killed_at_random_moments(tracer, load, mode):
+def test_killed_at_random_moments(tracer, load, record_property, mode):
     """SIGKILL under load leaves a recording that reads, every time."""
     functions = Functions(load)
     moments = random.Random(2)
-    for _ in range(KILLS if mode == "full" else KILLS // 4):
+    kills = KILLS if mode == "full" else KILLS // 4
+    record_property("kills", kills)
+    for _ in range(kills):
         process, held = started(tracer, load, mode)
         # Some in the first milliseconds, when tables and modules are being added.
         time.sleep(moments.choice((0.0, 0.001, 0.01, 0.1)) * moments.random() + moments.random() * 0.05)
@@ -112,11 +114,13 @@ def check_dead(found: recording.Recording, threads: int) -> None:
     assert all(row.freed_samples <= row.alloc_samples + threads for row in found.rows)
 
 
-def test_killed_while_it_opens_its_recording(tracer, load):
+def test_killed_while_it_opens_its_recording(tracer, load, record_property):
     """Either it reads, or it says that it was never completed; nothing else is left."""
     moments = random.Random(3)
     seen = {"read": 0, "never completed": 0, "no file": 0}
-    for _ in range(60 if LONG else 20):
+    kills = 160 if LONG else 20
+    record_property("kills", kills)
+    for _ in range(kills):
         process = tracer.start(load, 1, stdout=subprocess.DEVNULL)
         time.sleep(moments.random() * 0.08)
         process.kill()
@@ -177,7 +181,7 @@ def kill_when(process: subprocess.Popen, path: Path, moment: Callable[[Growth], 
     return growth
 
 
-def test_killed_while_the_recording_grows(tracer, program, tmp_path):
+def test_killed_while_the_recording_grows(tracer, program, tmp_path, record_property):
     """SIGKILL in recording_grow(), right after a segment was added, and at random: what there is reads, every time."""
     binary = program("filling.c", "-ldl")
     plug = program("doors/plug.c", "-shared", "-fPIC", name="plug.so")
@@ -185,7 +189,8 @@ def test_killed_while_the_recording_grows(tracer, program, tmp_path):
     functions, moments = Functions(binary), random.Random(4)
     tables: set[tuple[int, int]] = set()
     inside = grown = 0
-    kills = KILLS if LONG else 6
+    kills = 50 if LONG else 6
+    record_property("kills", kills)
     for kill in range(kills):
         process = tracer.start(binary, THREADS, *libraries, mode="normal", env=GROWING, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"
