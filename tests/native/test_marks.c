@@ -6,6 +6,7 @@
 #include "memory.h"
 
 #include <sys/mman.h>
+#include <time.h>
 
 static const char *root;
 
@@ -124,12 +125,18 @@ static void test_no_limit(void)
 
 // ---- when ----------------------------------------------------------------------------------------------
 
-static void pass_cs(uint64_t cs)
+// In place of the C library's: time passes when the test says so.
+static uint64_t now_ns = 1000000000;
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t which, struct timespec *now)
 {
-	static uint64_t passed_ns;
-	passed_ns += cs * 10000000;
-	clock_set_start(recording.header->start_monotonic_ns - passed_ns);
+	(void)which;
+	now->tv_sec = (time_t)(now_ns / 1000000000);
+	now->tv_nsec = (long)(now_ns % 1000000000);
+	return 0;
 }
+
+static void pass_cs(uint64_t cs) { now_ns += cs * 10000000; }
 
 static void test_when(void)
 {
