@@ -26,7 +26,7 @@ NATIVE_LAYERS = [
     {"stats", "clock", "cfi", "memory", "objects", "relocs"},
     {"binding", "bitmap", "loader", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "turn", "unwind_thread"},
     {"counter", "patch", "pyruntime", "recording", "unwind"},
-    {"catalog", "greenlets", "index", "liveset", "settings"},
+    {"catalog", "governor", "greenlets", "index", "liveset", "settings"},
     {"copies", "marks", "pycode", "rows"},
     {"pyframes"},
     {"samples", "allocator", "pygil", "slots"},

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define MEMLEAK_ABI_VERSION 4
+#define MEMLEAK_ABI_VERSION 5
 
 // -- declarations begin --
 // MEMLEAK_ABI_VERSION of the library that is loaded.
@@ -34,6 +34,10 @@ int memleak_stop(void);
 // Ask for other knobs; each thread follows within 64 allocations. 0: done. -1: out of range or not recording.
 int memleak_configure(unsigned min_sample_interval, unsigned max_sample_interval, unsigned python_min_sample_interval,
                       unsigned python_max_sample_interval, unsigned long long sample_bytes);
+
+// How much of the CPU time that the process uses sampling may cost, in millionths; 0: any. What costs more widens the
+// intervals, never past 9999. Begins as MEMLEAK_BUDGET says, else with 10000. 0: done. -1: above 1000000 or not recording.
+int memleak_set_budget(unsigned budget_ppm);
 
 // 0: never started. 1: recording. 2: stopped, the last recording is frozen. 3: a forked child whose own
 // recording is not open yet (it opens after 1,000 allocations or at memleak_poll()).

@@ -123,7 +123,7 @@ struct mlf_header {
 	uint8_t core_build_id[20];
 	uint32_t core_build_id_bytes;
 
-	// knobs: readers may write `requested` and `requested_sample_bytes`, nothing else
+	// knobs: readers may write `requested`, `requested_sample_bytes`, and `python_requested` and `budget_ppm` below, nothing else
 	uint64_t requested, effective; // interval words, see above
 	uint64_t requested_sample_bytes, effective_sample_bytes; // 0 = no byte rule
 	uint64_t initial;      // interval word in force when recording began
@@ -131,7 +131,7 @@ struct mlf_header {
 	uint32_t history_unit_cs, history_levels, history_slots, history_level_shift;
 	uint32_t size_always_bytes; // allocations of at least this are always sampled
 	uint32_t mmap_always_bytes; // mappings of at least this are always sampled
-	uint32_t sample_cost_ns; // calibrated cost of one sample; own cost = samples x this
+	uint32_t sample_cost_ns; // calibrated cost of one sample; of a core without `own_cost_ns` own cost = samples x this
 
 	// liveness
 	uint64_t heartbeat_cs; // last time any sampled code ran
@@ -153,7 +153,23 @@ struct mlf_header {
 	uint64_t limit_seen_cs; // 0: never looked, or written by a core that did not
 	uint64_t limit_bytes, limit_used_bytes;
 	uint64_t rss_bytes; // resident, of the process alone
+
+	// The governor. Of a core without one all of this is 0.
+	uint64_t own_cost_ns; // what the samples have cost, by the depth of each
+	uint64_t budget_ppm;  // what they may cost, in millionths of the CPU time used; 0: no bound. Readers may write it
+	uint64_t governor_changes; // times it has changed the effective knobs
+	uint32_t widened_x1024;  // how much wider than requested the intervals are to be; 1024: as requested
+	uint32_t governor_state; // enum mlf_governor
 };
+
+enum mlf_governor { // what it makes of the requested knobs
+	MLF_GOVERNOR_NONE = 0,      // there is no budget, or nothing that could be widened: full, off
+	MLF_GOVERNOR_REQUESTED = 1, // in force as requested
+	MLF_GOVERNOR_WIDENED = 2,
+	MLF_GOVERNOR_WIDEST = 3,    // as wide as can be, and samples still cost more than the budget
+};
+#define MLF_BUDGET_PPM 10000U // where nothing else is asked for
+#define MLF_BUDGET_PPM_MAX 1000000U
 
 enum mlf_limit { // what bounds the memory of the process
 	MLF_LIMIT_NONE = 0,    // nothing that is known

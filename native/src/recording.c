@@ -198,6 +198,8 @@ static void fill_identity(struct mlf_header *header, const struct recording_opti
 	header->history_level_shift = MLF_HISTORY_LEVEL_SHIFT;
 	header->size_always_bytes = SAMPLER_SIZE_ALWAYS;
 	header->mmap_always_bytes = options->mmap_always_bytes;
+	store_relaxed(&header->budget_ppm, options->budget_ppm);
+	store_relaxed(&header->widened_x1024, 1024);
 }
 
 // Maps the file and backs its first *start bytes. NULL and *why if that cannot be.

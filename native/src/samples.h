@@ -24,4 +24,7 @@ void samples_close(const struct live_sample *sample, bool lost);
 // All that these layers gave: their frees may have gone past. Returns how many there were. Cold.
 unsigned samples_close_displaced(const enum mlf_layer *layers, unsigned count_layers);
 
+// Finds out what the samples to come cost here, and returns what one with a stack like this one's would. Cold.
+uint32_t samples_calibrate(void);
+
 #endif

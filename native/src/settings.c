@@ -235,6 +235,31 @@ void settings_read_places(struct recording_options *out)
 	out->keep_directory = keep_directory;
 }
 
+// A share from 0 to 1 with up to six digits behind the point, in millionths.
+static bool parse_share(const char *s, uint64_t *out)
+{
+	uint64_t whole = 0, part = 0, unit = MLF_BUDGET_PPM_MAX;
+	if (*s != '.' && (!text_parse_decimal(&s, &whole) || whole > 1))
+		return false;
+	if (*s == '.') {
+		if (s++, *s < '0' || *s > '9')
+			return false;
+		for (; *s >= '0' && *s <= '9'; s++) {
+			if (unit == 1 && *s != '0')
+				return false;
+			unit = unit > 1 ? unit / 10 : 1;
+			part += unit * (uint64_t)(*s - '0');
+		}
+	}
+	*out = whole * MLF_BUDGET_PPM_MAX + part;
+	return !*past_blanks(s);
+}
+
+uint32_t settings_budget(void)
+{
+	return (uint32_t)number("MEMLEAK_BUDGET", parse_share, 0, MLF_BUDGET_PPM_MAX, MLF_BUDGET_PPM);
+}
+
 void settings_read_knobs(struct recording_options *out)
 {
 	out->interval = interval_from_environment();

@@ -20,6 +20,9 @@ void settings_read_places(struct recording_options *out);
 // What is sampled.
 void settings_read_knobs(struct recording_options *out);
 
+// MEMLEAK_BUDGET in millionths.
+uint32_t settings_budget(void);
+
 // One line that this variable is not used, and why.
 void settings_ignore(const char *name, const char *why);
 

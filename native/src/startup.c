@@ -82,6 +82,7 @@ static void register_hooks(void)
 static bool open_recording(struct recording_options *options, bool preloaded, bool follow_fork, const char **why)
 {
 	options->mmap_always_bytes = TRACER_MMAP_ALWAYS;
+	options->budget_ppm = settings_budget();
 	options->door = preloaded ? MLF_DOOR_PRELOAD : MLF_DOOR_IMPORT;
 	// Full mode fills its tables quickly, and a single-threaded program can never back more.
 	if ((uint32_t)options->interval == SAMPLER_FULL)

@@ -31,7 +31,6 @@
 #include <time.h>
 
 #define CHILD_CALLS_BEFORE_OPENING 1000U
-#define COLD_START_NS 800U // what caches and TLB add to a sample in a real program (measured: 0.5..0.8 us)
 
 #define SHARDS 32U
 #define QUIET_WAIT_NS 100000U
@@ -123,13 +122,15 @@ static void note_missed(uint64_t interval, uint32_t calls)
 static void inherit(void)
 {
 	const struct mlf_header *header = recording.header;
-	uint32_t interval = (uint32_t)load_relaxed(&header->effective);
-	if (!sampler_interval_valid(interval))
+	uint32_t interval = (uint32_t)load_relaxed(&governor.adopted[GOVERNOR_NATIVE]);
+	if (!sampler_interval_valid((uint32_t)load_relaxed(&header->effective)))
 		return;
 	reopen_options.parent_recording_id = header->recording_id;
+	// As requested: what its parent's samples cost says little of it.
 	reopen_options.interval = interval;
-	reopen_options.python_interval = (uint32_t)load_relaxed(&header->python_effective);
-	reopen_options.sample_bytes = load_relaxed(&header->effective_sample_bytes);
+	reopen_options.python_interval = (uint32_t)load_relaxed(&governor.adopted[GOVERNOR_PYTHON]);
+	reopen_options.sample_bytes = load_relaxed(&governor.adopted_bytes);
+	reopen_options.budget_ppm = (uint32_t)load_relaxed(&header->budget_ppm);
 }
 
 // Of a forked child, whose counters are private memory from now on until it has its own recording, lest anything counted
@@ -204,21 +205,8 @@ static COLD uint32_t take_unarmed(size_t size_bytes)
 	return 0;
 }
 
-static COLD void adopt_knobs(struct mlf_header *header, uint64_t requested, uint64_t bytes)
-{
-	// The words come from outside (`memleak set`): believe nothing.
-	uint64_t effective = load_relaxed(&header->effective);
-	if (!sampler_interval_valid(requested) || (bytes != 0 && bytes < 4096)) {
-		// Unless another request has come meanwhile: that one is looked at next time.
-		if (cas_relaxed(&header->requested, &requested, effective)) {
-			count(knobs_rejected);
-			store_relaxed(&header->requested_sample_bytes, load_relaxed(&header->effective_sample_bytes));
-		}
-		return;
-	}
-	store_relaxed(&header->effective_sample_bytes, bytes);
-	store_relaxed(&header->effective, requested);
-}
+// Has the countdown run out at a multiple of 64 calls?
+static bool is_whole(int32_t calls_left, uint32_t calls) { return calls_left <= 0 && calls % SAMPLER_EPOCH_CALLS == 0; }
 
 uint32_t tracer_take(size_t size_bytes)
 {
@@ -233,9 +221,10 @@ uint32_t tracer_take(size_t size_bytes)
 	if (unlikely(!is_armed()))
 		return take_unarmed(size_bytes);
 	struct mlf_header *header = load_relaxed(&recording.header); // nobody waits for us here: it may be the last recording's, at the same place
-	uint64_t requested = load_relaxed(&header->requested), bytes = load_relaxed(&header->requested_sample_bytes);
-	if (unlikely(requested != load_relaxed(&header->effective) || bytes != load_relaxed(&header->effective_sample_bytes)))
-		adopt_knobs(header, requested, bytes);
+	if (unlikely(!governor_matches_hot(GOVERNOR_NATIVE, load_relaxed(&header->requested), load_relaxed(&header->effective)) ||
+		     load_relaxed(&header->requested_sample_bytes) != load_relaxed(&governor.adopted_bytes)))
+		governor_look(header, GOVERNOR_NATIVE, &sampler_self,
+			      is_whole(sampler_self.calls_left, sampler_self.calls_mod_64 + sampler_self.calls_loaded));
 	return sampler_take(size_bytes, &header->effective, &header->effective_sample_bytes);
 }
 
@@ -244,13 +233,9 @@ uint32_t tracer_take_python(void)
 	if (unlikely(!is_armed() || !pyframes_is_allowed()))
 		return counter_take(&tracer_python, &off_interval);
 	struct mlf_header *header = load_relaxed(&recording.header); // nobody waits for us here
-	uint64_t requested = load_relaxed(&header->python_requested), effective = load_relaxed(&header->python_effective);
-	if (unlikely(requested != effective)) {
-		if (sampler_interval_valid(requested))
-			store_relaxed(&header->python_effective, requested);
-		else if (cas_relaxed(&header->python_requested, &requested, effective)) // as adopt_knobs()
-			count(knobs_rejected);
-	}
+	if (unlikely(!governor_matches_hot(GOVERNOR_PYTHON, load_relaxed(&header->python_requested), load_relaxed(&header->python_effective))))
+		governor_look(header, GOVERNOR_PYTHON, NULL,
+			      is_whole(tracer_python.calls_left, tracer_python.calls_mod_64 + tracer_python.calls_loaded));
 	uint32_t weight = counter_take(&tracer_python, &header->python_effective);
 	return sampler_self.busy ? 0 : weight; // a signal handler of ours or in our code: its turn is passed over
 }
@@ -406,22 +391,6 @@ static struct wiped *wiped_page(void)
 	return NULL;
 }
 
-// What one sample costs here: unwinding, row, live set, timed on this very stack.
-static NOINLINE uint32_t calibrate(void)
-{
-	enum { ROUNDS = 32 };
-	struct registers caller = REGISTERS_OF_CALLER();
-	uint64_t frames[MAX_FRAMES], hash, began = 0;
-	enum unwind_end end;
-	for (int i = 0; i <= ROUNDS; i++) {
-		if (i == 1) // the first fills the rule cache
-			began = clock_monotonic_precise_ns();
-		unwind(&caller, unwind_thread_bounds(caller.sp), frames, MAX_FRAMES, &hash, &end);
-		clock_now_cs();
-	}
-	return (uint32_t)((clock_monotonic_precise_ns() - began) / ROUNDS) + COLD_START_NS;
-}
-
 bool tracer_start(const struct recording_options *options, bool follow, const char **why)
 {
 	if (wiped == &never_started) {
@@ -457,7 +426,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	marks_begin();
 	reopen_options = *options;
 	follow_fork = follow;
-	recording.header->sample_cost_ns = calibrate();
+	recording.header->sample_cost_ns = samples_calibrate();
+	governor_begin(recording.header);
 	pyframes_open();
 	recording.header->python_state = pyframes_state(); // no look for one: a forked child opens inside malloc
 	recording.header->python_version = pyframes_version();
@@ -476,6 +446,7 @@ void tracer_stop(enum mlf_state state)
 	if (state == MLF_STATE_STOPPED) {
 		store_seq_cst(&phase, STOPPED); // pairs with enter()
 		store_relaxed(&tracer_gate.interval, &off_interval);
+		governor_end();
 		if (was_recording)
 			all_left(STOP_WAITS); // then it is frozen; a thread that stays in there may still finish its one sample
 	}
@@ -504,6 +475,14 @@ bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t samp
 	store_relaxed(&recording.header->requested_sample_bytes, sample_bytes);
 	request(&recording.header->requested, interval, other_bytes);
 	request(&recording.header->python_requested, python_interval, false);
+	return true;
+}
+
+bool tracer_set_budget(uint64_t budget_ppm)
+{
+	if (budget_ppm > MLF_BUDGET_PPM_MAX || !tracer_is_recording())
+		return false;
+	store_relaxed(&recording.header->budget_ppm, budget_ppm);
 	return true;
 }
 
@@ -537,10 +516,20 @@ static void look_at_limit(void)
 		copies_hurry();
 }
 
+static void look_at_cost(void)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return;
+	governor_poll(recording.header);
+	leave(inside);
+}
+
 void tracer_poll(void)
 {
 	if (!tracer_is_recording())
 		return;
+	look_at_cost();
 	tracer_note_python();
 	catalog_name_threads();
 	tracer_make_room();

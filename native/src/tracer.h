@@ -6,6 +6,7 @@
 
 #include "base.h"
 #include "counter.h"
+#include "governor.h"
 #include "liveset.h"
 #include "memleak_format.h"
 #include "sampler.h"
@@ -21,7 +22,8 @@ extern struct tracer_gate tracer_gate HIDDEN;
 // After sampler_pass_hot() said no: true if nothing is to be done after all.
 static inline bool tracer_look_hot(size_t size_bytes)
 {
-	return load_relaxed(load_relaxed(&tracer_gate.armed)) && sampler_look_hot(size_bytes, load_relaxed(load_relaxed(&tracer_gate.interval)));
+	return load_relaxed(load_relaxed(&tracer_gate.armed)) &&
+	       sampler_look_hot(size_bytes, load_relaxed(load_relaxed(&tracer_gate.interval)) ^ load_relaxed(&governor.flip[GOVERNOR_NATIVE]));
 }
 
 // After both said no: the weight this allocation is to be recorded with, 0 = not.
@@ -101,6 +103,7 @@ void tracer_stop(enum mlf_state state);
 
 // The knobs of the open recording from now on. False: not valid, or nothing is open.
 bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t sample_bytes);
+bool tracer_set_budget(uint64_t budget_ppm); // the same
 
 void tracer_poll(void); // chores: room, names, the limit, copies
 void tracer_make_room(void); // of the two, what cannot wait for the next chore

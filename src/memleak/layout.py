@@ -80,6 +80,9 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     RECORD_PYTHON_STACK,
 ) = range(1, 7)
 NATIVE_SAMPLED, NATIVE_OFF = range(2)
+GOVERNOR_NONE, GOVERNOR_REQUESTED, GOVERNOR_WIDENED, GOVERNOR_WIDEST = range(4)
+BUDGET_PPM = 10_000
+BUDGET_PPM_MAX = 1_000_000
 LIMIT_NONE, LIMIT_CGROUP, LIMIT_ADDRESS_SPACE, LIMIT_DATA, LIMIT_MACHINE = range(5)
 LINE_TABLE_NONE, LINE_TABLE_LNOTAB, LINE_TABLE_LINES, LINE_TABLE_LOCATIONS = range(4)
 DOOR_UNKNOWN, DOOR_PRELOAD, DOOR_IMPORT = range(3)
@@ -212,6 +215,11 @@ HEADER = Layout(
     ("limit_bytes", "Q"),
     ("limit_used_bytes", "Q"),
     ("rss_bytes", "Q"),
+    ("own_cost_ns", "Q"),
+    ("budget_ppm", "Q"),
+    ("governor_changes", "Q"),
+    ("widened_x1024", "I"),
+    ("governor_state", "I"),
 )
 SEGMENT = Layout(
     "mlf_segment",

@@ -84,6 +84,11 @@ class Header(NamedTuple):
     limit_bytes: int  # 0 = nothing bounds its memory that is known
     limit_used_bytes: int  # of that, by whoever shares it
     rss_bytes: int
+    own_cost_ns: int
+    budget_ppm: int  # of the CPU time used; 0 = no bound
+    governor_changes: int
+    widened_x1024: int  # 0 = written by a core without a governor
+    governor_state: int  # enum mlf_governor
 
     @classmethod
     def unpack(cls, page: bytes) -> "Header":
@@ -151,6 +156,21 @@ class Header(NamedTuple):
         return self.limit_used_bytes / self.limit_bytes if self.limit_seen_cs and self.limit_bytes else None
 
     @property
+    def cost_ns(self) -> int:
+        """What the samples have cost, in nanoseconds of CPU; of an early core an estimate by their number."""
+        return self.own_cost_ns if self.widened_x1024 else self.counters["samples"] * self.sample_cost_ns
+
+    @property
+    def governor(self) -> "Governor":
+        """What bounds the cost, and what that does to the requested knobs."""
+        return Governor(
+            self.budget_ppm / 1e6,
+            max(self.widened_x1024, 1024) / 1024,
+            self.governor_state == layout.GOVERNOR_WIDEST,
+            self.governor_state != layout.GOVERNOR_NONE,
+        )
+
+    @property
     def started_at(self) -> float:
         """When recording began, in seconds since the epoch."""
         return self.start_realtime_ns / 1e9
@@ -169,6 +189,26 @@ class Header(NamedTuple):
     def mode(self) -> str:
         """The mode in effect: off, normal or full."""
         return self.effective.mode
+
+
+class Governor(NamedTuple):
+    """How much sampling may cost, and how much wider than requested the intervals are because of that."""
+
+    budget: float  # share of the CPU time used; 0.0 = no bound
+    widened: float  # 1.0: as requested
+    at_its_widest: bool  # and samples still cost more than the budget
+    acts: bool  # False when there is nothing it may widen: no budget, full, off
+
+    def __str__(self) -> str:
+        """Return it in words: budget 1 %: intervals 12 x wider than requested."""
+        if not self.budget:
+            return "no budget"
+        share = f"budget {100 * self.budget:g} %"
+        if not self.acts:
+            return f"{share}: nothing to widen"
+        if self.at_its_widest:
+            return f"{share}: intervals at their widest, and the cost above it"
+        return f"{share}: intervals {f'{self.widened:.3g} x wider than' if self.widened > 1 else 'as'} requested"
 
 
 class Segment(NamedTuple):
