@@ -66,6 +66,11 @@ def start(
     return int(_core().memleak_start(*pair, *of_python, sample_bytes, max_frames, python, native))
 
 
+def set_budget(budget_ppm: int) -> bool:
+    """Bound what sampling may cost, in millionths of the CPU time used; tell whether this process is being recorded."""
+    return int(_core().memleak_set_budget(budget_ppm)) == 0
+
+
 def stop() -> bool:
     """Freeze the recording; tell whether there was one to freeze."""
     return bool(_core().memleak_stop())

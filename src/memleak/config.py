@@ -28,6 +28,9 @@ else:
         defaults=(16, 256, 256, 4096, 4 << 20),
     )
 
+BUDGET_DEFAULT = 0.01  # share of the CPU time used that sampling may cost
+BUDGET_PPM = 1_000_000
+
 INTERVAL_MIN = 1
 INTERVAL_MAX = 10_000
 SAMPLE_BYTES_LEAST = 4096
@@ -219,6 +222,21 @@ def validate_sample_bytes(value: Any) -> int:
     return int(value)
 
 
+def validate_budget(value: Any) -> int:
+    """Return *value*, a share of the CPU time used, in millionths, in which the core counts; 0 means no bound.
+
+    Raises:
+        ValueError: not a number from 0 to 1, or less than a millionth and not 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"budget must be a number from 0 to 1, not {type(value).__name__} {value!r}")
+    if not 0 <= value <= 1:  # so is what is not a number
+        raise ValueError(f"budget must be from 0 (no bound) to 1, not {value}")
+    if 0 < value < 1 / BUDGET_PPM:
+        raise ValueError(f"budget must be 0 (no bound) or at least 0.000001, not {value}")
+    return round(value * BUDGET_PPM)
+
+
 def mode_of(least: int, greatest: int) -> str:
     """Return the mode that a pair of intervals means."""
     if least == INTERVAL_MAX:
@@ -274,6 +292,21 @@ def parse_bytes(text: str) -> int:
     if suffix not in (unit, f"{unit}b", unit and f"{unit}i", unit and f"{unit}ib") or not _is_number(digits.rstrip(_BLANKS)):
         raise ValueError(f"{text!r} is not a size: write bytes or a number with K, M or G, as in 4M")
     return int(digits) * _UNITS[unit]
+
+
+def parse_budget(text: str) -> float:
+    """Read a budget such as `0.01`, by the rules of the core (native/src/settings.c): up to six digits behind the point.
+
+    Raises:
+        ValueError: not a number from 0 to 1 in that form.
+    """
+    whole, point, part = text.strip(_BLANKS).partition(".")
+    part_is_good = _is_number(part) and not part[6:].strip("0") if point else True
+    if not (part_is_good and (_is_number(whole) or (point and not whole))):
+        raise ValueError(f"{text!r} is not a share from 0 to 1 with at most six digits behind the point, as in 0.01")
+    value = float(text)
+    validate_budget(value)
+    return value
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:

@@ -19,7 +19,7 @@ from . import config, layout, locate, recording
 from .config import Knobs
 from .errors import TargetError
 from .layout import IntervalWord
-from .records import Header
+from .records import Governor, Header
 
 _POLL_S = 0.005
 _LOCK_S = 60.0  # others that change knobs hold it while they wait; who was asked may hold it for ever
@@ -29,7 +29,7 @@ class Change(NamedTuple):
     """What became of a request. `adopted` is False while the process has not noticed it, and if it never will.
 
     `note` says which: another change may have been asked for at the same time. `counts_python` says whether Python's
-    knobs matter: its small objects are being sampled.
+    knobs matter: its small objects are being sampled. `governor` says what they may cost.
     """
 
     path: Path
@@ -39,6 +39,7 @@ class Change(NamedTuple):
     adopted: bool
     counts_python: bool
     note: str
+    governor: Governor
 
 
 def set_knobs(
@@ -50,6 +51,7 @@ def set_knobs(
     python_max: Optional[int] = None,
     sample_bytes: Optional[int] = None,
     mode: Optional[str] = None,
+    budget: Optional[float] = None,
     timeout: float = 0.5,
 ) -> Change:
     """Ask a running process for other knobs and wait a little for it to adopt them.
@@ -66,6 +68,7 @@ def set_knobs(
         python_max: greatest number.
         sample_bytes: mean bytes between byte samples, 0 for none.
         mode: off, normal or full, instead of intervals.
+        budget: share of the CPU time used that sampling may cost, 0 for any. The process looks at it once a second at most.
         timeout: how many seconds to wait.
 
     Raises:
@@ -89,8 +92,9 @@ def set_knobs(
         if not given.keys() <= {"sample_bytes"}:
             raise ValueError("mode already says the intervals: give either")
         given.update(config.intervals(config.knobs_for_mode(mode)))
-    if not given:
-        raise ValueError("nothing to change: give min, max, python_min, python_max, sample_bytes or mode")
+    budget_ppm = None if budget is None else config.validate_budget(budget)
+    if not given and budget_ppm is None:
+        raise ValueError("nothing to change: give min, max, python_min, python_max, sample_bytes, budget or mode")
     try:
         fd = recording.open_regular(path, os.O_RDWR)
     except OSError as error:
@@ -100,10 +104,14 @@ def set_knobs(
         _refuse_closed(header, path)
         if not header.python_requested.max_sample_interval and not (python_min is None and python_max is None):
             raise TargetError(f"{path}: the core in process {header.pid} is an early one without knobs for Python")
+        if budget_ppm is not None and not header.widened_x1024:
+            raise TargetError(f"{path}: the core in process {header.pid} is an early one without a budget")
         # Two writers at once would take the same number; the process itself takes no lock.
         _lock(fd, path)
         with mmap.mmap(fd, layout.HEADER_BYTES) as page, memoryview(page) as view, view.cast("Q") as words:
             written = _request(words, given)
+            if budget_ppm is not None:
+                words[_places("budget_ppm")[0]] = budget_ppm
             _wait(words, written, header.counts_python, timeout)
         header = _read_header(fd, path)
     finally:
@@ -150,7 +158,7 @@ def _request(words: memoryview, given: dict[str, int]) -> dict[str, int]:
         written["python_requested"] = IntervalWord(*asked.python, _after(of_python.epoch)).pack()
     if "sample_bytes" in given:
         written["requested_sample_bytes"] = asked.sample_bytes
-    if not given.keys() <= set(config.PYTHON_PAIR):
+    if given and not given.keys() <= set(config.PYTHON_PAIR):
         written["requested"] = IntervalWord(*asked.native, _after(current.epoch)).pack()
     for name, word in written.items():
         words[_places(name)[0]] = word  # an aligned 8-byte store; pairs with the core's loads
@@ -227,4 +235,4 @@ def _describe(path: Path, header: Header, written: Optional[Mapping[str, int]] =
         note = "the process runs with other knobs than requested, to keep its cost within the budget"
     else:
         note = ""
-    return Change(path, header.pid, requested, effective, adopted, header.counts_python, note)
+    return Change(path, header.pid, requested, effective, adopted, header.counts_python, note, header.governor)

@@ -56,7 +56,7 @@ class Source:
     def steady(self) -> bool:
         """Whether the intervals are the ones that recording began with."""
         header = self.recording.header
-        return header.initial == header.effective and header.mode != "off"
+        return header.initial == header.effective and header.mode != "off" and not header.governor_changes
 
     def sample_bytes(self, domains: Iterable[int]) -> Optional[float]:
         """Mean distance of byte samples in these domains, None when it is not known for the whole time or infinite."""

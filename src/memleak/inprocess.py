@@ -15,7 +15,7 @@ from .estimate import Estimate, estimate_bytes
 from .grouping import Source
 from .query import Snapshot
 from .recording import Recording
-from .records import NOT_SAMPLED, LiveSums
+from .records import NOT_SAMPLED, Governor, LiveSums
 from .units import size
 
 _STATES = ("not started", "recording", "stopped", "forked: not open yet")
@@ -43,6 +43,7 @@ class Status(NamedTuple):
         exact_reasons: why they are not.
         cost_s: CPU seconds that taking the samples cost.
         cost_share: the same as a share of the time since the recording began; None in its first moment.
+        governor: how much sampling may cost, and how much wider than requested the intervals are because of that.
         python: version of the interpreter and whether its frames are read, in words.
         counts_python: whether its small objects are sampled, by the knobs whose names begin with "python".
         counts_native: whether allocations are sampled that do not come by Python's allocators, and mappings.
@@ -70,6 +71,7 @@ class Status(NamedTuple):
     exact_reasons: tuple[str, ...]
     cost_s: float
     cost_share: Optional[float]
+    governor: Optional[Governor]
     python: Optional[str]
     counts_python: bool
     counts_native: bool
@@ -98,7 +100,7 @@ class Status(NamedTuple):
                 f"samples    {self.samples:,} taken, {self.live.samples:,} live",
                 f"lost       {', '.join(f'{name} {number:,}' for name, number in self.lost.items()) or 'nothing'}",
                 f"exact      {'yes' if self.exact else 'no: ' + '; '.join(self.exact_reasons)}",
-                f"own cost   {1e3 * self.cost_s:.1f} ms of CPU{share}",
+                f"own cost   {1e3 * self.cost_s:.1f} ms of CPU{share}; {self.governor}",
                 *([f"python     {self.python}"] if self.python else []),
                 f"coverage   {coverage.sentence([self.coverage], shown=0) or 'not known'}",
                 *(f"           out of reach: {found}" for found in self.coverage.out_of_reach),
@@ -150,7 +152,7 @@ def _status(anonymous_bytes: Optional[int]) -> Status:
     header = found.header
     source = Source(found, state == _native.RECORDING)
     seconds = source.now_cs / 100
-    cost_s = header.counters["samples"] * header.sample_cost_ns / 1e9
+    cost_s = header.cost_ns / 1e9
     effective = Knobs(*header.effective[:2], *header.python_effective[:2], header.effective_sample_bytes)
     return Status(
         state=_STATES[state],
@@ -168,6 +170,7 @@ def _status(anonymous_bytes: Optional[int]) -> Status:
         exact_reasons=tuple(source.exact_reasons),
         cost_s=cost_s,
         cost_share=cost_s / seconds if seconds > 0 else None,
+        governor=header.governor,
         python=header.python or None,
         counts_python=header.counts_python,
         counts_native=header.counts_native,
@@ -204,6 +207,7 @@ def _without_recording(
         exact_reasons=("nothing is recorded",),
         cost_s=0.0,
         cost_share=None,
+        governor=None,
         python=None,
         counts_python=False,
         counts_native=False,

@@ -72,8 +72,8 @@ def header() -> Header | None:
     return found if found is not None and found.pid == os.getpid() else None
 
 
-def requested() -> Knobs:
-    """Return the knobs that were asked for last.
+def asked() -> tuple[Knobs, int]:
+    """Return the knobs that were asked for last, and the budget in millionths.
 
     Raises:
         TargetError: this process is not being traced.
@@ -82,7 +82,16 @@ def requested() -> Knobs:
         found = header() if state() == _native.RECORDING else None
     if found is None:
         raise TargetError("this process is not being traced: call memleak.start() first")
-    return Knobs(*found.requested[:2], *found.python_requested[:2], found.requested_sample_bytes)
+    return Knobs(*found.requested[:2], *found.python_requested[:2], found.requested_sample_bytes), found.budget_ppm
+
+
+def requested() -> Knobs:
+    """Return the knobs that were asked for last.
+
+    Raises:
+        TargetError: this process is not being traced.
+    """
+    return asked()[0]
 
 
 def load() -> Recording | None:

@@ -15,6 +15,7 @@ from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
 from .grouping import Group, Source, group_rows, merge_stacks
 from .recording import Recording
+from .records import Governor
 from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
 from .stacks import MIXED, Tracer
 
@@ -309,13 +310,15 @@ class Snapshot:
         `problems` (list of str), `coverage` (str), `out_of_reach` (list of dicts by the fields of
         `coverage.OutOfReach`), `python` (version and whether its frames are read, in words -> recordings),
         `exact` (bool: of the calls that came by), `exact_reasons` (list of str),
-        `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`).
+        `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`), `governors` (a list of dicts with
+        `budget`, `widened`, `at_its_widest`, `acts`, `words` and `recordings`).
         """
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
         others: dict[str, int] = {}
         losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact}
         python: dict[str, int] = {}
+        governors: dict[Governor, int] = {}
         reached = [coverage.of(found) for found in self.recordings]
         for source in self._sources:
             header = source.recording.header
@@ -325,6 +328,7 @@ class Snapshot:
                 header.counts_native,
             )  # fmt: skip
             sampling[law] = sampling.get(law, 0) + 1
+            governors[header.governor] = governors.get(header.governor, 0) + 1
             if header.python:
                 python[header.python] = python.get(header.python, 0) + 1
             for name, number in header.counters.items():
@@ -363,6 +367,9 @@ class Snapshot:
             "exact": not self.exact_reasons(),
             "exact_reasons": self.exact_reasons(),
             "cost": self._cost(),
+            "governors": [
+                {**found._asdict(), "words": str(found), "recordings": number} for found, number in governors.items()
+            ],
         }
 
     def _backtraces(self) -> str:
@@ -399,7 +406,7 @@ class Snapshot:
             header = source.recording.header
             taken = header.counters["samples"]
             samples += taken
-            cpu_ns += taken * header.sample_cost_ns
+            cpu_ns += header.cost_ns
             costs.add(header.sample_cost_ns)
             duration_s += source.now_cs / 100
         return {

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     PathLike = Union[str, "os.PathLike[str]"]
     Function = TypeVar("Function", bound=Callable[..., Any])
     Copy = tuple[int, str]  # pid of the process that asked for it, where to
-    # What a start did: whether it started, the knobs before it changed them, the copy it noted.
-    Begun = tuple[bool, Optional[Knobs], Optional[Copy]]
-    # max_frames, native, python, and warnings of settings that do not fit.
-    Others = tuple[int, bool, bool, list[str]]
+    Before = tuple[Knobs, int]  # the knobs and the budget in millionths that were asked for
+    # What a start did: whether it started, what was asked for before it changed that, the copy it noted.
+    Begun = tuple[bool, Optional[Before], Optional[Copy]]
+    # The budget in millionths if given, max_frames, native, python, and warnings of settings that do not fit.
+    Others = tuple[Optional[int], int, bool, bool, list[str]]
 
 MAX_FRAMES = 64
 
@@ -42,6 +43,7 @@ def start(
     python_min_sample_interval: int | None = None,
     python_max_sample_interval: int | None = None,
     sample_bytes: int | None = None,
+    budget: float | None = None,
     max_frames: int = MAX_FRAMES,
     native: bool | None = None,
     python: bool | None = None,
@@ -63,6 +65,8 @@ def start(
         python_max_sample_interval: greatest number; `MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL`, else 4096.
         sample_bytes: mean bytes between byte samples, 0 (none) or at least 4096; `MEMLEAK_SAMPLE_BYTES`, else
             4 MiB.
+        budget: how much of the CPU time that the process uses sampling may cost, 0 to 1; 0: any. What would cost more
+            makes all the intervals wider than asked for, but in full mode. None: `MEMLEAK_BUDGET`, else 0.01.
         max_frames: most frames of a backtrace that are kept, 1 to 64.
         native: False: of what asks for memory only Python's own allocators are sampled, all three, whatever the size;
             neither what else asks malloc, nor operator new, nor mappings. None: unless `MEMLEAK_NATIVE=0` says so. A
@@ -88,7 +92,7 @@ def start(
         python_max_sample_interval=python_max_sample_interval,
         sample_bytes=sample_bytes,
     )
-    others = _others(max_frames, native, python)
+    others = _others(budget, max_frames, native, python)
     _start(knobs, others, None if recording is None else _copy_target(recording), strict)
 
 
@@ -112,10 +116,11 @@ def configure(
     python_min_sample_interval: int | None = None,
     python_max_sample_interval: int | None = None,
     sample_bytes: int | None = None,
+    budget: float | None = None,
 ) -> None:
     """Change the knobs while tracing. One that is not given keeps its requested value.
 
-    Each thread follows within 64 allocations. For the ranges see `start`. Python's intervals, when not
+    Each thread follows within 64 allocations, the budget is looked at each second. For the ranges see `start`. Python's intervals, when not
     given, go with the others into 1 and 1 or 10000 and 10000, and from there back to their defaults.
 
     Raises:
@@ -130,8 +135,9 @@ def configure(
         python_max_sample_interval=python_max_sample_interval,
         sample_bytes=sample_bytes,
     )
+    budget_ppm = None if budget is None else config.validate_budget(budget)
     with own.lock:
-        _change(knobs)
+        _change(knobs, budget_ppm)
 
 
 def mode(name: str | None = None) -> str:
@@ -178,6 +184,7 @@ class tracing:
         python_min_sample_interval: int | None = None,
         python_max_sample_interval: int | None = None,
         sample_bytes: int | None = None,
+        budget: float | None = None,
         max_frames: int = MAX_FRAMES,
         native: bool | None = None,
         python: bool | None = None,
@@ -193,6 +200,7 @@ class tracing:
             "sample_bytes": sample_bytes,
         }
         self._others: dict[str, Any] = {
+            "budget": budget,
             "max_frames": max_frames,
             "native": native,
             "python": python,
@@ -204,7 +212,7 @@ class tracing:
     def __enter__(self) -> None:
         """Switch tracing on."""
         knobs = config.given(**self._knobs)
-        others = _others(self._others["max_frames"], self._others["native"], self._others["python"])
+        others = _others(*(self._others[name] for name in ("budget", "max_frames", "native", "python")))
         recording = self._others["recording"]
         target = None if recording is None else _copy_target(recording)
         self._begun.append(_start(knobs, others, target, self._others["strict"]))
@@ -219,7 +227,9 @@ class tracing:
             if copy is not None and copy is _copy:
                 _write_copy()
             if changed_from is not None and _native.state() == _native.RECORDING:
-                _native.configure(*changed_from)
+                knobs, budget_ppm = changed_from
+                _native.configure(*knobs)
+                _native.set_budget(budget_ppm)
 
     def __call__(self, function: Function) -> Function:
         """Return *function* wrapped: each of its calls is traced."""
@@ -239,23 +249,25 @@ class tracing:
 
 def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict: bool) -> Begun:
     """Start with arguments that were checked; *knobs* are those that were given."""
-    max_frames, native, python, ignored = others
+    budget_ppm, max_frames, native, python, ignored = others
     with own.lock:
         disabled = is_disabled()
         problem = "MEMLEAK_DISABLE is set" if disabled else ""
         if not disabled:
             try:
                 if own.state() == _native.RECORDING:
-                    return _join(knobs, target)
+                    return _join(knobs, budget_ppm, target)
             except CoreError as error:
                 problem = str(error)
         wanted, warnings = config.at_start(os.environ, knobs)
         if not problem:
             outcome = _native.start(*wanted, max_frames, python, native)
             if outcome > 0:  # since we looked, by a call from C
-                return _join(knobs, target)
+                return _join(knobs, budget_ppm, target)
             problem = _native.why()
             if outcome == 0:
+                if budget_ppm is not None:
+                    _native.set_budget(budget_ppm)
                 for words in [*warnings, *ignored, problem]:
                     tell(words)
                 return True, None, _note_copy(target)
@@ -266,17 +278,17 @@ def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict:
         return False, None, None
 
 
-def _join(knobs: Mapping[str, int], target: str | None) -> Begun:
+def _join(knobs: Mapping[str, int], budget_ppm: int | None, target: str | None) -> Begun:
     """Do what a start does in a process that is traced already."""
-    before = _change(knobs) if knobs else None
+    before = _change(knobs, budget_ppm) if knobs or budget_ppm is not None else None
     return False, before, _note_copy(target)
 
 
-def _change(knobs: Mapping[str, int]) -> Knobs:
-    """Ask for *knobs*, and for the others as they are; return what was asked for before."""
-    before = own.requested()
-    wanted = config.changed(before, knobs)
-    if knobs and not _native.configure(*wanted):
+def _change(knobs: Mapping[str, int], budget_ppm: int | None) -> Before:
+    """Ask for *knobs* and the budget, and for what is not given as it is; return what was asked for before."""
+    before = own.asked()
+    wanted = config.changed(before[0], knobs)
+    if (knobs and not _native.configure(*wanted)) or (budget_ppm is not None and not _native.set_budget(budget_ppm)):
         raise TargetError("this process is no longer being traced: its knobs cannot be changed")
     return before
 
@@ -299,12 +311,13 @@ def tell(words: str) -> None:
         pass  # there is none, or it is closed
 
 
-def _others(max_frames: int, native: bool | None, python: bool | None) -> Others:
+def _others(budget: float | None, max_frames: int, native: bool | None, python: bool | None) -> Others:
     """Return what a start is to be given beside the knobs, checked, with what the environment says."""
     if isinstance(max_frames, bool) or not isinstance(max_frames, int) or not 1 <= max_frames <= MAX_FRAMES:
         raise ValueError(f"max_frames must be a whole number from 1 to {MAX_FRAMES}, not {max_frames!r}")
+    budget_ppm = None if budget is None else config.validate_budget(budget)
     found_native, found_python, ignored = config.sides(os.environ, native, python)
-    return max_frames, found_native, found_python, ignored
+    return budget_ppm, max_frames, found_native, found_python, ignored
 
 
 # -- the copy ----------------------------------------------------------------------------------------

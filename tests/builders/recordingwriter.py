@@ -75,6 +75,7 @@ class RecordingWriter:
         python_effective=PYTHON_DEFAULT,
         native_state=0,
         limit=(0, 0, 0, 0, 0),
+        governor=(0, 0, 0, 0, 0),
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -85,7 +86,7 @@ class RecordingWriter:
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
             history_unit_cs=history_unit_cs, door=door, python_version=python_version,
             python_state=python_state, python_requested=python_requested, python_effective=python_effective,
-            native_state=native_state, limit=limit,
+            native_state=native_state, limit=limit, governor=governor,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
@@ -288,4 +289,5 @@ class RecordingWriter:
         python = h["python_version"], h["python_state"], h["python_requested"], h["python_effective"]
         page += struct.pack("<IIQQI", *python, h["native_state"])
         page += struct.pack("<IQQQQ", *h["limit"])  # kind, seen at, bytes, used, resident
+        page += struct.pack("<QQQII", *h["governor"])  # own cost, budget, changes, widened, state
         return page.ljust(4096, b"\0")

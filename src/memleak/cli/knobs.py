@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from .. import config
+
+Number = TypeVar("Number", int, float)
 
 # Name of the option's value -> the knob.
 KNOBS = {
@@ -37,6 +40,10 @@ def add_options(parser: ArgumentParser) -> None:
     )
 
 
+    words = "share of the CPU time used that sampling may cost, 0 for any (0.01); intervals widen to keep to it"
+    parser.add_argument("--budget", type=_checked(config.parse_budget), metavar="SHARE", help=words)
+
+
 def spellings(name: str) -> Sequence[str]:
     """Return what an option may be called on the command line."""
     return list(dict.fromkeys("--" + word.replace("_", "-") for word in (name, KNOBS[name])))
@@ -48,12 +55,12 @@ def given(options: Namespace) -> dict[str, int]:
     return {knob: value for knob, value in found.items() if value is not None}
 
 
-def _checked(parse: Callable[[str], int]) -> Callable[[str], int]:
+def _checked(parse: Callable[[str], Number]) -> Callable[[str], Number]:
     """Let a parser's own words reach the user: argparse drops those of a ValueError."""
 
-    def checked(text: str) -> int:
+    def checked(text: str) -> Number:
         try:
-            return int(parse(text))
+            return parse(text)
         except ValueError as error:
             raise ArgumentTypeError(str(error)) from None
 

@@ -140,7 +140,12 @@ def footer(snapshot: Snapshot) -> list[str]:
     cost = facts["cost"]
     share = cost.get("share")
     cpu = f"{cost['cpu_ns'] / 1e6:.1f} ms of CPU"
-    lines.append(f"own cost: {cpu}" + (f", {100 * share:.3f} % of a CPU while recording" if share is not None else ""))
+    bounds = [
+        one["words"] + (f" ({one['recordings']} of {facts['recordings']} recordings)" if facts["recordings"] > 1 else "")
+        for one in facts["governors"]
+    ]
+    of_a_cpu = f", {100 * share:.3f} % of a CPU while recording" if share is not None else ""
+    lines.append("; ".join([f"own cost: {cpu}{of_a_cpu}", *bounds]))
     notes = [*facts["incomplete"], *facts["problems"]]
     return [printable(line) for line in [*lines, *(f"note: {note}" for note in notes)]]
 

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate our options from the program's words, which we never look into."""
-    takes_value = {"--mode", "-o", "--output", "-n", "--top"}
+    takes_value = {"--mode", "--budget", "-o", "--output", "-n", "--top"}
     takes_value.update(word for name in knobs.KNOBS for word in knobs.spellings(name))
     position = 0
     while position < len(argv):
@@ -93,6 +93,8 @@ def knob_variables(options: Namespace) -> dict[str, str]:
     found = mode_variable(options)
     found.update((f"MEMLEAK_{knob.upper()}", str(value)) for knob, value in knobs.given(options).items())
     found.update(sides(options))
+    if options.budget is not None:
+        found["MEMLEAK_BUDGET"] = f"{options.budget:f}"
     return found
 
 

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         metavar="KNOB=VALUE",
         nargs="*",
         help="min=16 max=256 python_min=256 python_max=4096 (allocations), mode=off|normal|full,"
-        " sample_bytes=4M or 0; or as options",
+        " sample_bytes=4M or 0, budget=0.01 (share of the CPU time used, 0: any); or as options",
     )
     knobs.add_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(as_json(change), indent=2))
         return 0
-    print(f"pid {change.pid}: {describe(change.requested, python=change.counts_python)}")
+    print(f"pid {change.pid}: {describe(change.requested, python=change.counts_python)}; {change.governor}")
     if change.note:
         print(change.note)
     return 0
@@ -61,10 +61,12 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
             name, value = "mode", text
         elif key == "sample_bytes":
             name, value = key, config.parse_bytes(text)
+        elif key == "budget":
+            name, value = key, config.parse_budget(text)
         else:
             full = config.ALIASES.get(key, key)
             if full not in _ARGUMENTS:
-                raise ValueError(f"unknown knob {key!r}: the knobs are {', '.join(knobs.KNOBS)} and mode")
+                raise ValueError(f"unknown knob {key!r}: the knobs are {', '.join(knobs.KNOBS)}, budget and mode")
             name, value = _ARGUMENTS[full], config.parse_interval(text)
         if name in found:
             raise ValueError(f"{name} is given twice")
@@ -75,6 +77,7 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
 def _words(options: Namespace) -> list[str]:
     """Return the options as KNOB=VALUE words."""
     found = [f"{knob}={value}" for knob, value in knobs.given(options).items()]
+    found += [] if options.budget is None else [f"budget={options.budget:f}"]
     return found if options.mode is None else [*found, f"mode={options.mode}"]
 
 
@@ -100,4 +103,5 @@ def as_json(change: control.Change) -> dict[str, Any]:
         "effective": change.effective._asdict(),
         "adopted": change.adopted,
         "note": change.note,
+        "governor": {**change.governor._asdict(), "words": str(change.governor)},
     }

@@ -87,6 +87,7 @@ def _words(one: dict[str, Any]) -> list[str]:
 
     footer = one["footer"]
     cost = footer["cost"]
+    governor = footer["governors"][0]["words"]
     lines = [
         f"{one['command']} (pid {one['pid']} on {one['host']}): {one['state']},"
         f" recorded {render.age(one['recorded_s'])}",
@@ -100,7 +101,7 @@ def _words(one: dict[str, Any]) -> list[str]:
         f"room       {render.size(one['room_used'])} used, {render.size(one['room_backed'])} backed,"
         f" {render.size(one['file_bytes'])} at most",
         *_limit_words(one),
-        f"own cost   {cost['cpu_ns'] / 1e6:.1f} ms of CPU for {render.count(cost['samples'])} samples",
+        f"own cost   {cost['cpu_ns'] / 1e6:.1f} ms of CPU for {render.count(cost['samples'])} samples; {governor}",
         f"coverage   {footer['coverage']}",
         f"exact      {'yes' if footer['exact'] else 'no: ' + '; '.join(footer['exact_reasons'])}",
     ]
