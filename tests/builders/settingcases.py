@@ -14,3 +14,8 @@ SIZES: dict[str, int | None] = {
     "M": None, "1.5M": None, "-1": None, "4X": None, "0x1000": None, "9000ib": None, "8 M B": None, "iB": None, "4MM": None,
     "9" * 30: None,
 }  # fmt: skip
+SHARES: dict[str, float | None] = {
+    "0": 0.0, "1": 1.0, "0.01": 0.01, " .5\n": 0.5, "00.000001": 0.000001, "1.000000000": 1.0, "0.0100000": 0.01,
+    ".": None, "1.": None, "1.000001": None, "2": None, "-0.1": None, "+0.1": None, "1e-2": None, "1%": None,
+    "0.0000001": None, "nan": None, "0,1": None, "0.1.1": None, "0. 1": None, "9" * 23: None,
+}  # fmt: skip

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from settingcases import INTERVALS, SIZES
+from settingcases import INTERVALS, SHARES, SIZES
 from tracing import Functions, Sum, assert_consistent, outcome, private_tmpfs, run
 
 import memleak
@@ -78,6 +78,18 @@ def test_settings_are_read_as_the_package_reads_them(tracer, settings):
             got = header.effective[0] if cases is INTERVALS else header.effective_sample_bytes
             assert got == ((16 if cases is INTERVALS else 4 << 20) if value is None else value), text
             tracer.forget()
+
+
+def test_budgets_are_read_as_the_package_reads_them(tracer, settings):
+    """However they are written; a bad one is told of, and the default."""
+    for text, value in SHARES.items():
+        done = tracer.run(settings, mode="normal", env={"MEMLEAK_BUDGET": text})
+        if value is None:
+            one_line(done.stderr, "MEMLEAK_BUDGET")
+        else:
+            assert done.stderr == "", text
+        assert tracer.only(settings).header.budget_ppm == (10_000 if value is None else round(1e6 * value)), text
+        tracer.forget()
 
 
 @pytest.mark.parametrize("name", ["MEMLEAK_MODE", "MEMLEAK_MIN_SAMPLE_INTERVAL", "MEMLEAK_THREAD"])

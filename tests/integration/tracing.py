@@ -50,6 +50,7 @@ class Tracer:
             "MEMLEAK_MODE": mode,
             "MEMLEAK_DIR": str(self.directory),
             "MEMLEAK_SEED": "1",
+            "MEMLEAK_BUDGET": "0",  # the knobs that a test asks for are those in force; test_governor.py gives budgets
         }
         variables.update({name: value for name, value in more.items() if value is not None})
         return {name: value for name, value in variables.items() if name not in more or more[name] is not None}
@@ -64,7 +65,8 @@ class Tracer:
         self, *command: str | Path, mode: str = "full", env: dict | None = None, **options
     ) -> subprocess.CompletedProcess:
         """The same by `memleak run --quiet`; `env` is added to the environment."""
-        variables = {**os.environ, "MEMLEAK_DIR": str(self.directory), "MEMLEAK_SEED": "1", **(env or {})}
+        given = {"MEMLEAK_DIR": str(self.directory), "MEMLEAK_SEED": "1", "MEMLEAK_BUDGET": "0"}
+        variables = {**os.environ, **given, **(env or {})}
         launcher = [sys.executable, "-m", "memleak", "run", "--quiet", "--mode", mode]
         return run(*launcher, *command, env=variables, **options)
 

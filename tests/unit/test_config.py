@@ -1,7 +1,7 @@
 """The knobs: ranges, order, types, modes, and reading them from text."""
 
 import pytest
-from settingcases import INTERVALS, SIZES
+from settingcases import INTERVALS, SHARES, SIZES
 
 from memleak import config
 
@@ -256,3 +256,21 @@ def test_something_is_left_to_record():
     for environ, native, python, expected, words in cases:
         *found, (warning,) = config.sides(environ, native, python)
         assert tuple(found) == expected and warning.startswith(words)
+
+
+@pytest.mark.parametrize(("text", "value"), SHARES.items())
+def test_budget_is_read(text, value):
+    """A share with up to six digits that count; whatever else there is, is refused."""
+    if value is None:
+        with pytest.raises(ValueError):
+            config.parse_budget(text)
+        return
+    assert config.parse_budget(text) == value
+    assert config.validate_budget(value) == round(value * 1_000_000)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, 1e-7, float("nan"), float("inf"), "0.01", True, None])
+def test_bad_budget_values_are_refused(value):
+    """The message names it."""
+    with pytest.raises(ValueError, match="^budget must be "):
+        config.validate_budget(value)

@@ -46,7 +46,7 @@ def test_status_without_tracing(place):
 def test_status_while_tracing():
     """Knobs as requested and in force, samples, own cost, coverage, and the process's own figures."""
     code = """
-    memleak.start(2, 20, sample_bytes=8192)
+    memleak.start(2, 20, sample_bytes=8192, budget=0)
     held = keep(20000)
     status = memleak.status()
     assert (status.state, status.door, status.pid, status.mode) == ("recording", "import", os.getpid(), "normal")

@@ -238,7 +238,7 @@ def test_configure_and_mode(place):
     code = """
     assert refused(memleak.configure, sample_bytes=0) == "TargetError"
     assert refused(memleak.mode) == refused(memleak.mode, "full") == "TargetError"
-    memleak.start()
+    memleak.start(budget=0)
     memleak.configure(min_sample_interval=100); print(requested())
     assert refused(memleak.configure, max_sample_interval=99) == "ValueError"
     memleak.configure(); print(requested())
@@ -254,6 +254,51 @@ def test_configure_and_mode(place):
     first = (100, 256, 256, 4096, 4 << 20)
     modes = [("full", (1,) * 4), ("off", (10_000,) * 4), ("normal", (16, 256, 256, 4096))]
     assert said(code) == f"{first}\n{first}\n{modes} normal (16, 256, 256, 4096, {1 << 20})\n"
+
+
+def test_budget():
+    """What is not given is as the environment says, else 1 %; it is changed and put back like the knobs."""
+    code = """
+    def budget(): return memleak.status().governor.budget
+    assert memleak.status().governor is None
+    for bad in (-0.1, 1.1, 1e-7, float("nan"), "0.01", True):
+        assert refused(memleak.start, budget=bad) == "ValueError" and not memleak.is_running()
+    memleak.start(); print(budget())
+    assert refused(memleak.configure, budget=2) == "ValueError"
+    memleak.configure(budget=0.05, min_sample_interval=100); print(budget(), requested()[0])
+    memleak.configure(budget=0); print(budget(), "no budget" in str(memleak.status()))
+    with memleak.tracing(budget=1):
+        print(budget())
+    memleak.start(budget=0.000001); print(budget())
+    memleak.configure(max_sample_interval=300); print(budget())
+    memleak.stop()
+    assert refused(memleak.configure, budget=0.1) == "TargetError"
+    memleak.start(budget=0.25); print(budget())
+    """
+    after = "0.05 100\n0.0 True\n1.0\n1e-06\n1e-06\n0.25\n"
+    assert said(code) == "0.01\n" + after
+    assert said(code, MEMLEAK_BUDGET=" .125 ") == "0.125\n" + after
+    done = python("memleak.start(); print(memleak.status().governor.budget)", MEMLEAK_BUDGET="1.5")
+    words = "memleak: MEMLEAK_BUDGET is out of range or not a number, using the default: 1.5\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0.01\n", words)
+
+
+def test_governor_in_words():
+    """status() says what the governor does: heavy sampling is widened, full mode and off are left alone."""
+    code = """
+    memleak.start(1, 8, sample_bytes=4096, budget=0.0001)
+    while not memleak.status().governor.widened > 1:
+        held = keep(10000)
+    status = memleak.status()
+    assert status.effective.max_sample_interval > 8 == status.requested.max_sample_interval
+    assert "x wider than requested" in str(status) or "at their widest" in str(status), status
+    memleak.mode("full"); held = keep(100); memleak.configure(budget=0.0002)
+    while memleak.status().governor.acts:
+        held = keep(10000)
+    assert "budget 0.02 %: nothing to widen" in str(memleak.status())
+    assert memleak.status().effective[:4] == (1, 1, 1, 1)
+    """
+    assert said(code) == ""
 
 
 def test_python_goes_with_the_others_into_full_and_back():
