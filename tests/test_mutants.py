@@ -27,6 +27,8 @@ class Mutant(NamedTuple):
 STANDS = {"flags": ("-DDEADLINE_MS=10000",), "arguments": ("--short",)}
 
 
+# Of the governor what needs no time.
+RULES = {"test": "test_governor", "arguments": ("--rules",)}
 GAP = "return min + (uint32_t)((sampler_random() >> 32) * range >> 32);"
 MUTANTS = {
     "gap + 1": Mutant("sampler", GAP, GAP.replace("return min", "return 1 + min"), "test_sampler"),
@@ -61,6 +63,16 @@ MUTANTS = {
     "the borrow is kept": Mutant("sampler", "self->bytes_left += size; // undo", "; // undo", "test_sampler"),
     "the borrow is kept when nested": Mutant(
         "tracer", "sampler_skip(size_bytes);", "sampler_self.looks++;", "test_tracer"
+    ),
+    "widened to off": Mutant("governor", "times(max, factor, GOVERNOR_MAX_INTERVAL)", "times(max, factor, 10000)", **RULES),
+    "widened to narrow gaps": Mutant("governor", "max >= 8 * min ? wide_max / 8 :", "max >= 8 * min ? wide_max :", **RULES),
+    "widened into another request": Mutant("governor", "return interval >> 32 << 32 |", "return 0 |", **RULES),
+    "full is widened": Mutant("governor", " && (uint32_t)law != SAMPLER_FULL; }", "; }", **RULES),
+    "the governor narrows at once": Mutant("governor", "if (wanted < factor) {", "if (0) {", **RULES),
+    "the governor never rests": Mutant("governor", "return difference * 10 < factor && !is_end ?", "return 0 ?", **RULES),
+    "the governor aims at the budget itself": Mutant("governor", "/ 1024 * 10 / 9;", "/ 1024;", **RULES),
+    "a request is adopted as it is": Mutant(
+        "governor", "wide = governor_widen(native, factor),", "wide = native,", "test_governor", arguments=("--short",)
     ),
     "bit set beside a remover": Mutant(
         "liveset",

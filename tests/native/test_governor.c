@@ -347,14 +347,16 @@ static void test_full(void)
 	tracer_stop(MLF_STATE_STOPPED);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	directory = temporary_directory();
 	test_widen();
 	test_widen_any();
 	test_widen_bytes();
 	test_factor();
 	test_steps();
+	if (argument_given(argc, argv, "--rules"))
+		return harness_end();
+	directory = temporary_directory();
 	start(LAW(16, 256), LAW(256, 4096), BUDGET_PPM);
 	test_widened();
 	test_requests();

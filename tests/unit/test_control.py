@@ -234,3 +234,22 @@ def test_governed_process_is_told_apart(tmp_path):
     change = control.read_knobs(path)
     assert change.adopted and "budget" in change.note
     assert recording.load_header(path).mode == "normal"
+
+
+def test_budget(tmp_path):
+    """Alone it changes no interval; a bad one changes nothing; an early core has none."""
+    governed = (0, 10_000, 3, 2048, 2)
+    with traced_process(tmp_path, how="adopt", offsets=OFFSETS, governor=governed) as (process, path):
+        before = words_of(path)
+        change = control.set_knobs(process.pid, budget=0.02)
+        assert words_of(path) == before and recording.load_header(path).budget_ppm == 20_000
+        assert change.adopted and change.governor == (0.02, 2.0, False, True)
+        assert str(change.governor) == "budget 2 %: intervals 2 x wider than requested"
+        with pytest.raises(ValueError, match="budget must be"):
+            control.set_knobs(process.pid, budget=1.5, min=3)
+        assert words_of(path) == before and recording.load_header(path).budget_ppm == 20_000
+        control.set_knobs(process.pid, budget=0, min=3, timeout=20)
+        assert words_of(path)[0] == word(3, 256, 2) and recording.load_header(path).budget_ppm == 0
+    with traced_process(tmp_path, how="adopt", offsets=OFFSETS) as (process, path):
+        with pytest.raises(TargetError, match="early one without a budget"):
+            control.set_knobs(process.pid, budget=0.02)

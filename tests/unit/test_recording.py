@@ -424,3 +424,23 @@ def test_a_hundred_thousand_live_samples_are_read_soon():
     found = recording.parse(raw)
     assert len(found.live) == 100_000
     assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("governor", "cost_ns", "words"),
+    [
+        ((0, 0, 0, 0, 0), 7500, "no budget"),  # of an early core: by the number of samples
+        ((9000, 0, 0, 1024, 0), 9000, "no budget"),
+        ((9000, 10_000, 0, 1024, 1), 9000, "budget 1 %: intervals as requested"),
+        ((9000, 2500, 5, 12_300, 2), 9000, "budget 0.25 %: intervals 12 x wider than requested"),
+        ((9000, 10_000, 5, 1536, 2), 9000, "budget 1 %: intervals 1.5 x wider than requested"),
+        ((9000, 10_000, 9, 39_996, 3), 9000, "budget 1 %: intervals at their widest, and the cost above it"),
+        ((9000, 10_000, 0, 1024, 0), 9000, "budget 1 %: nothing to widen"),
+        ((2**64 - 1, 2**64 - 1, 0, 2**32 - 1, 99), 2**64 - 1, None),  # a hostile one
+    ],
+)
+def test_governor(governor, cost_ns, words):
+    """What samples have cost, and what bounds that, of whichever core."""
+    header = recording.parse(RecordingWriter(governor=governor, counters={"samples": 5}).bytes()).header
+    assert header.cost_ns == cost_ns
+    assert words is None or str(header.governor) == words
