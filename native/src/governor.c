@@ -176,17 +176,22 @@ static void begin_window(struct mlf_header *header, uint64_t now_ns)
 
 static bool counts_python(const struct mlf_header *header) { return load_relaxed(&header->python_state) == MLF_PYTHON_FRAMES; }
 
-static uint32_t greatest_factor(const struct mlf_header *header)
-{
-	uint64_t native = load_relaxed(&governor.adopted[GOVERNOR_NATIVE]), python = load_relaxed(&governor.adopted[GOVERNOR_PYTHON]);
-	uint32_t of_native = governor_factor_max(native);
-	return counts_python(header) ? (uint32_t)most(of_native, governor_factor_max(python)) : of_native;
-}
-
+// Is there anything that wider intervals would save? Not while a pair is full: what that costs is not to be saved elsewhere.
 static bool governs(const struct mlf_header *header)
 {
-	return load_relaxed(&budget_ppm) != 0 && (is_governed(load_relaxed(&governor.adopted[GOVERNOR_NATIVE])) ||
-						  (counts_python(header) && is_governed(load_relaxed(&governor.adopted[GOVERNOR_PYTHON]))));
+	uint64_t native = load_relaxed(&governor.adopted[GOVERNOR_NATIVE]), python = load_relaxed(&governor.adopted[GOVERNOR_PYTHON]);
+	if (!counts_python(header))
+		return is_governed(native);
+	return (uint32_t)native != SAMPLER_FULL && (uint32_t)python != SAMPLER_FULL && (is_governed(native) || is_governed(python));
+}
+
+static uint32_t greatest_factor(const struct mlf_header *header)
+{
+	if (!governs(header))
+		return GOVERNOR_ONE;
+	uint32_t of_native = governor_factor_max(load_relaxed(&governor.adopted[GOVERNOR_NATIVE]));
+	uint32_t of_python = governor_factor_max(load_relaxed(&governor.adopted[GOVERNOR_PYTHON]));
+	return counts_python(header) ? (uint32_t)most(of_native, of_python) : of_native;
 }
 
 static void note_budget(struct mlf_header *header)
@@ -201,10 +206,9 @@ static void note_budget(struct mlf_header *header)
 static void note_state(struct mlf_header *header, bool over)
 {
 	bool wider = load_relaxed(&factor_x1024) > GOVERNOR_ONE;
-	enum mlf_governor state = !governs(header) ? MLF_GOVERNOR_NONE
-				  : over	   ? MLF_GOVERNOR_WIDEST
-				  : wider	   ? MLF_GOVERNOR_WIDENED
-						   : MLF_GOVERNOR_REQUESTED;
+	enum mlf_governor state = over ? MLF_GOVERNOR_WIDEST : wider ? MLF_GOVERNOR_WIDENED : MLF_GOVERNOR_REQUESTED;
+	if (load_relaxed(&budget_ppm) == 0 || !governs(header))
+		state = MLF_GOVERNOR_NONE;
 	store_relaxed(&header->governor_state, state);
 }
 

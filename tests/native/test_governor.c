@@ -334,11 +334,13 @@ static void test_child(void)
 	in_child(child);
 }
 
-static void test_full(void)
+// Python's pair beside it is left alone, too: what full costs is not saved there.
+static void test_full(uint64_t python_interval)
 {
 	tracer_stop(MLF_STATE_STOPPED);
-	start(SAMPLER_FULL, SAMPLER_FULL, BUDGET_PPM);
+	start(SAMPLER_FULL, python_interval, BUDGET_PPM);
 	struct mlf_header *header = recording.header;
+	header->python_state = MLF_PYTHON_FRAMES;
 	uint64_t before = calls, samples = stats_value(MLF_COUNTER_samples);
 	allocate_for(0.3);
 	CHECK_EQUAL(stats_value(MLF_COUNTER_samples) - samples, calls - before);
@@ -363,7 +365,8 @@ int main(int argc, char **argv)
 	test_budget_changes();
 	test_poll();
 	test_child();
-	test_full();
+	test_full(SAMPLER_FULL);
+	test_full(LAW(1, 64));
 	remove_directory(directory);
 	return harness_end();
 }
