@@ -295,7 +295,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_budget(text: str) -> float:
-    """Read a budget such as `0.01`, by the rules of the core (native/src/settings.c): up to six digits behind the point.
+    """Read a budget such as `0.01`: up to six digits behind the point, as the core reads it (native/src/settings.c).
 
     Raises:
         ValueError: not a number from 0 to 1 in that form.

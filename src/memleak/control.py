@@ -68,7 +68,7 @@ def set_knobs(
         python_max: greatest number.
         sample_bytes: mean bytes between byte samples, 0 for none.
         mode: off, normal or full, instead of intervals.
-        budget: share of the CPU time used that sampling may cost, 0 for any. The process looks at it once a second at most.
+        budget: share of the CPU time used that sampling may cost, 0 for any. The process looks at it each second.
         timeout: how many seconds to wait.
 
     Raises:

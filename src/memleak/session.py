@@ -120,8 +120,8 @@ def configure(
 ) -> None:
     """Change the knobs while tracing. One that is not given keeps its requested value.
 
-    Each thread follows within 64 allocations, the budget is looked at each second. For the ranges see `start`. Python's intervals, when not
-    given, go with the others into 1 and 1 or 10000 and 10000, and from there back to their defaults.
+    Each thread follows within 64 allocations, the budget is looked at each second. For the ranges see `start`. Python's
+    intervals, when not given, go with the others into 1 and 1 or 10000 and 10000, and from there back to their defaults.
 
     Raises:
         ValueError: a bad value, or intervals that do not fit together; nothing was changed.

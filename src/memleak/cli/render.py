@@ -141,8 +141,7 @@ def footer(snapshot: Snapshot) -> list[str]:
     share = cost.get("share")
     cpu = f"{cost['cpu_ns'] / 1e6:.1f} ms of CPU"
     bounds = [
-        one["words"] + (f" ({one['recordings']} of {facts['recordings']} recordings)" if facts["recordings"] > 1 else "")
-        for one in facts["governors"]
+        one["words"] + (f" ({one['recordings']} recordings)" if one["recordings"] > 1 else "") for one in facts["governors"]
     ]
     of_a_cpu = f", {100 * share:.3f} % of a CPU while recording" if share is not None else ""
     lines.append("; ".join([f"own cost: {cpu}{of_a_cpu}", *bounds]))
