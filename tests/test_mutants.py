@@ -322,7 +322,7 @@ MUTANTS = {
         "tracer", "|| !follow_fork || !turn_try(&tracer_turn))", "|| !follow_fork)", "test_tracer"
     ),
     "a child's counters are its parent's": Mutant("tracer", "\tstats_detach();\n", "", "test_tracer"),
-    "knob words are believed": Mutant("tracer", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
+    "knob words are believed": Mutant("governor", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
     "the dead of a living pid are kept": Mutant(
         "siblings", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_siblings"
     ),
