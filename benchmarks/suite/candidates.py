@@ -108,7 +108,9 @@ OTHERS = (
     Candidate("tracemalloc-25", "python -X tracemalloc=25", (PYTHON,), script("-X", "tracemalloc=25")),
     Candidate("ddtrace", "ddtrace's memory profiler alone, its default sample size, nothing exported", (PYTHON,), ddtrace, "ddtrace-loaded"),
     Candidate("jemalloc-prof", "prof:true,prof_active:true at jemalloc's default rate, 512 KiB", BOTH, preloaded(peers.jemalloc, MALLOC_CONF="prof:true,prof_active:true"), "jemalloc"),
+    Candidate("jemalloc-prof-dense", "the same each 8 KiB: as many samples as memleak of blocks of 64 bytes", (NATIVE,), preloaded(peers.jemalloc, MALLOC_CONF="prof:true,prof_active:true,lg_prof_sample:13"), "jemalloc"),
     Candidate("tcmalloc-sample", "TCMALLOC_SAMPLE_PARAMETER=524288", BOTH, preloaded(tcmalloc, TCMALLOC_SAMPLE_PARAMETER="524288"), "tcmalloc"),
+    Candidate("tcmalloc-sample-dense", "the same each 8 KiB: as many samples as memleak of blocks of 64 bytes", (NATIVE,), preloaded(tcmalloc, TCMALLOC_SAMPLE_PARAMETER="8192"), "tcmalloc"),
     Candidate("heaptrack", "heaptrack's recorder, raw data to a file, not interpreted", BOTH, preloaded(lambda: peers.file_of("heaptrack"), DUMP_HEAPTRACK_OUTPUT="DIRECTORY/heaptrack.raw")),
 )  # fmt: skip
 CANDIDATES = {candidate.name: candidate for candidate in (*BASELINES, *MEMLEAK, *OTHERS)}

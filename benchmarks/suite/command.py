@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -65,12 +66,23 @@ def measure(options: argparse.Namespace, where: Places, target: Path) -> dict[st
                 result["cells"].append(cell.as_json())
                 save(result, target)
         else:
-            part = result["parts"][name] = PARTS[name](where, options.rounds, options.quick)
+            part = result["parts"][name] = measured_part(name, where, options.rounds, options.quick)
             for words in part["lines"]:
                 print(table.line((name, words)), flush=True)
         result["minutes"] = round((time.monotonic() - began) / 60, 1)
         save(result, target)
     return result
+
+
+def measured_part(name: str, where: Places, rounds: int, quick: bool) -> dict[str, Any]:
+    """Measure one part; that it cannot be measured here is a result, too."""
+    try:
+        return PARTS[name](where, rounds, quick)
+    except (AssertionError, LookupError, OSError, RuntimeError, ValueError, peers.NotAvailable) as error:
+        reason = f"{type(error).__name__}: {str(error)[-200:]}"
+    except subprocess.CalledProcessError as error:
+        reason = str(error)
+    return {"lines": [f"failed: {reason}"], "failure": reason}
 
 
 def save(result: dict[str, Any], target: Path) -> None:

@@ -1,8 +1,16 @@
-"""What is measured beside the matrix of candidates and workloads."""
+"""What is measured beside the matrix of candidates and workloads; each part says its result in lines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-PARTS: dict[str, Callable[..., dict[str, Any]]] = {}
+from . import core, instructions
+
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "instructions": instructions.count,
+    "hook": core.hook,
+    "backtrace": core.backtrace,
+    "insertion": core.insertion,
+    "sample": core.whole_sample,
+}
