@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import core, instructions
+from . import core, errors, instructions
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "instructions": instructions.count,
@@ -13,4 +13,5 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "backtrace": core.backtrace,
     "insertion": core.insertion,
     "sample": core.whole_sample,
+    "errors": errors.measure,
 }
