@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import core, errors, instructions
+from . import core, errors, instructions, room
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "instructions": instructions.count,
@@ -14,4 +14,5 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "insertion": core.insertion,
     "sample": core.whole_sample,
     "errors": errors.measure,
+    "room": room.measure,
 }
