@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import machine, matrix, peers, table
+from . import goals, machine, matrix, peers, table
 from .candidates import COMPARED
 from .parts import PARTS
 from .places import PARTIAL, RESULTS, WHOLE, Places, memory_directory, places
@@ -41,6 +41,8 @@ def main(usage: str) -> int:
         shutil.rmtree(recordings, ignore_errors=True)
     result["complete"] = whole
     save(result, target)
+    for line in goals.lines(goals.goals(result)) if whole or options.quick else ():
+        print(line)
     say(f"kept in {target}")
     return 0
 
