@@ -81,12 +81,13 @@ def measure(library: Path, rounds: int) -> dict:
     for name, values in times.items():
         ratios = [value / stock for value, stock in zip(values, times["stock"])]
         over = [value - stock for value, stock in zip(values, times["stock"])]
+        quartiles = statistics.quantiles(over, n=4, method="inclusive") if len(over) > 1 else over * 3
         rows[name] = {
             "ns_median": statistics.median(values),
             "ns_min": min(values),
             "ns_max": max(values),
             "ratio_median": statistics.median(ratios),
-            "over_stock_ns": dict(zip(("low", "median", "high"), statistics.quantiles(over, n=4, method="inclusive"))),
+            "over_stock_ns": dict(zip(("low", "median", "high"), quartiles)),
             "instructions": counts.get(name),
             "instructions_over_stock": counts[name] - counts["stock"] if name in counts else None,
         }

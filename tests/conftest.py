@@ -14,7 +14,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-sys.path[:0] = [str(TESTS), str(TESTS / "builders"), str(TESTS / "fuzz")]
+sys.path[:0] = [str(TESTS), str(TESTS / "builders"), str(TESTS / "fuzz"), str(ROOT / "benchmarks")]
 pytest.register_assert_rewrite("tracing", "doors", "relocations", "ownprocess", "tracedprocess", "container")
 
 # A shell's background job has these ignored, and so would all that tests start: bash cannot trap what was ignored before.

@@ -74,7 +74,11 @@ def script(*words: str) -> Callable[[Places], Way]:
 def ddtrace(_: Places, **more: str) -> Way:
     """Return the way of ddtrace's memory profiler alone: nothing leaves the machine, and at most a closed port is asked."""
     closed = {"DD_TRACE_AGENT_URL": "http://127.0.0.1:9", "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
-    off = {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_TRACE_ENABLED": "false", "DD_CRASHTRACKING_ENABLED": "false"}
+    off = {
+        "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+        "DD_TRACE_ENABLED": "false",
+        "DD_CRASHTRACKING_ENABLED": "false",
+    }
     return Way({**closed, **off, **more}, peers.python(), (str(PROGRAMS / "with_ddtrace.py"),))
 
 

@@ -100,10 +100,14 @@ def arguments(usage: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./bench", description=usage.partition("\n")[0])
     names = [*WORKLOADS, *PARTS]
     parser.add_argument("--workload", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)} (all)")
-    parser.add_argument("--candidate", nargs="+", choices=COMPARED, metavar="NAME", help=f"of {', '.join(COMPARED)} (all)")
+    parser.add_argument(
+        "--candidate", nargs="+", choices=COMPARED, metavar="NAME", help=f"of {', '.join(COMPARED)} (all)"
+    )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of A B B A, two ratios each (5)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work: to see that it runs, no figures")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=f"default: {RESULTS.name}/{WHOLE.name}, or {PARTIAL.name}")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help=f"default: {RESULTS.name}/{WHOLE.name}, or {PARTIAL.name}"
+    )
     parser.add_argument("--page", type=Path, nargs="?", const=WHOLE, metavar="FILE", help="make docs/performance.md")
     options = parser.parse_args()
     if options.rounds < 1:

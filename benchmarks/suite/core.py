@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from . import figures, measuring
+from .building import compiled, compiled_library
 from .candidates import CANDIDATES, PYTHON
 from .places import BENCHMARKS, PROGRAMS, ROOT, Places
-from .workloads import LIMIT_S, compiled
+from .workloads import LIMIT_S
 
 sys.path[:0] = [str(ROOT / "tests"), str(BENCHMARKS)]
 
 import hook_fastpath  # noqa: E402
-import nativebuild  # noqa: E402
 import unwind_cost  # noqa: E402
+
+import nativebuild  # noqa: E402
 
 
 def hook(places: Places, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure malloc + free pairs through both hooks, by time and by callgrind."""
+    """Measure pairs of malloc and free through both hooks, by time and by callgrind."""
     found = hook_fastpath.measure(places.core, 3 if quick else 3 * rounds)
     rows = found["rows"]
     lines = []
@@ -48,14 +50,18 @@ def insertion(places: Places, rounds: int, quick: bool) -> dict[str, Any]:
     seen: dict[str, dict[str, list[float]]] = {}
     for _ in range(2 if quick else 3 * rounds):
         directory = places.fresh()
-        sample = measuring.run_process([str(program)], CANDIDATES["stock"].way(places).environment(directory), LIMIT_S, directory)
+        sample = measuring.run_process(
+            [str(program)], CANDIDATES["stock"].way(places).environment(directory), LIMIT_S, directory
+        )
         if sample.failure:
             raise RuntimeError(f"insert_cost: {sample.failure}")
         for live, insert_ns, remove_ns in (line.split() for line in sample.output.splitlines() if line.count(" ") == 2):
             row = seen.setdefault(live, {"insert_ns": [], "remove_ns": []})
             row["insert_ns"].append(float(insert_ns))
             row["remove_ns"].append(float(remove_ns))
-    rows = {live: {name: figures.spread(values)._asdict() for name, values in row.items()} for live, row in seen.items()}
+    rows = {
+        live: {name: figures.spread(values)._asdict() for name, values in row.items()} for live, row in seen.items()
+    }
     lines = [
         f"{int(live):,} live: insertion {figures.Spread(**row['insert_ns']).words(1)} ns, "
         f"removal {figures.Spread(**row['remove_ns']).words(1)} ns"
@@ -65,7 +71,7 @@ def insertion(places: Places, rounds: int, quick: bool) -> dict[str, Any]:
 
 
 def whole_sample(places: Places, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure malloc calls that were sampled and calls that were not: in the Flask service, and in a loop at 1/1."""
+    """Measure calls of malloc that were sampled and that were not: in the Flask service, and in a loop at 1/1."""
     clock = compiled_library("sample_clock.c", f"-I{ROOT / 'native/include'}")
     ghz = cycles_per_ns()
     programs = {
@@ -83,20 +89,24 @@ def whole_sample(places: Places, rounds: int, quick: bool) -> dict[str, Any]:
             values.append((figures.weighted_median(sampled) - (figures.weighted_median(plain) if plain else 0)) / ghz)
         rows[name] = {"ns": figures.spread(values)._asdict(), "samples": samples}
     lines = [
-        f"{name}: p50 {figures.Spread(**row['ns']).words(0)} ns over a call that is not sampled, {row['samples']:,} samples"
+        f"{name}: p50 {figures.Spread(**row['ns']).words(0)} ns over one not sampled, {row['samples']:,} samples"
         for name, row in rows.items()
     ]
     return {"lines": lines, "rows": rows, "cycles_per_ns": ghz}
 
 
-def clocked(places: Places, clock: Path, candidate: str, words: list[str], kind: str) -> tuple[dict[int, int], dict[int, int]]:
+def clocked(
+    places: Places, clock: Path, candidate: str, words: list[str], kind: str
+) -> tuple[dict[int, int], dict[int, int]]:
     """Run a program with the clock in front of malloc; return histograms of cycles: sampled calls, others."""
     directory = places.fresh()
     try:
         way = CANDIDATES[candidate].way(places)
         environment = way.environment(directory, BENCH_CLOCK=str(directory / "clock"))
         environment["LD_PRELOAD"] = f"{places.core} {clock}"
-        sample = measuring.run_process(way.command(words, kind, directory, places.python), environment, LIMIT_S, directory)
+        sample = measuring.run_process(
+            way.command(words, kind, directory, places.python), environment, LIMIT_S, directory
+        )
         if sample.failure:
             raise RuntimeError(f"{words[0]} with a clock: {sample.failure}")
         counts: dict[str, dict[int, int]] = {"sampled": {}, "plain": {}}
@@ -105,11 +115,6 @@ def clocked(places: Places, clock: Path, candidate: str, words: list[str], kind:
         return counts["sampled"], counts["plain"]
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def compiled_library(name: str, *words: str) -> Path:
-    """Return one of programs/ as a shared object."""
-    return compiled(name, "-shared", "-fPIC", "-ldl", *words)
 
 
 def cycles_per_ns() -> float:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from . import figures, measuring, peers, profiles
+from .building import compiled_library
 from .candidates import CANDIDATES, PYTHON
-from .core import compiled_library
 from .places import PROGRAMS, Places
 from .workloads import LIMIT_S
 
+DECOMPRESS = """
+import sys, zstandard
+sys.stdout.buffer.write(zstandard.ZstdDecompressor().stream_reader(sys.stdin.buffer).read())
+"""
 GROUPS = {"native": "native_site_", "Python": "python_site_", "all": ""}
 
 
@@ -32,7 +36,10 @@ def measure(places: Places, rounds: int, quick: bool) -> dict[str, Any]:
             lines.append(f"{name}: {reason}")
             continue
         rows[name] = row = summary(runs)
-        words = ", ".join(f"{group} {figures.Spread(**one['rms']).words(1, 100)} % ({one['seen']} of {one['sites']} sites)" for group, one in row["groups"].items())
+        words = ", ".join(
+            f"{group} {figures.Spread(**one['rms']).words(1, 100)} % ({one['seen']} of {one['sites']} sites)"
+            for group, one in row["groups"].items()
+        )
         lines.append(f"{name}: RMS of relative errors: {words}")
     return {"lines": lines, "rows": rows}
 
@@ -79,7 +86,9 @@ def one_run(places: Places, name: str, read: Reader, percent: int) -> tuple[dict
         if "MEMLEAK_DIR" in environment:
             environment["MEMLEAK_DIR"] = str(recordings)
         words = [str(PROGRAMS / "sites.py"), str(library), str(percent)]
-        sample = measuring.run_process(way.command(words, PYTHON, directory, places.python), environment, LIMIT_S, directory)
+        sample = measuring.run_process(
+            way.command(words, PYTHON, directory, places.python), environment, LIMIT_S, directory
+        )
         if sample.failure:
             raise RuntimeError(sample.failure)
         return json.loads(sample.output), read(directory, places)
@@ -125,9 +134,10 @@ def ddtrace_estimates(directory: Path, _: Places) -> dict[str, float]:
     found = sorted(directory.glob("pprof.*"))
     if not found:
         raise RuntimeError("ddtrace wrote no profile")
-    program = "import sys, zstandard; sys.stdout.buffer.write(zstandard.ZstdDecompressor().stream_reader(sys.stdin.buffer).read())"
     with open(found[-1], "rb") as file:
-        raw = subprocess.run([str(peers.python()), "-c", program], stdin=file, capture_output=True, check=True).stdout
+        raw = subprocess.run(
+            [str(peers.python()), "-c", DECOMPRESS], stdin=file, capture_output=True, check=True
+        ).stdout
     return profiles.pprof_bytes(raw)
 
 

@@ -56,7 +56,7 @@ def goals(held: dict[str, Any]) -> list[Goal]:
         try:
             figure, met = ask(result)
         except (KeyError, TypeError) as missing:
-            figure, met = f"not measured ({missing})", None
+            figure, met = f"nothing of {missing}", None
         found.append(Goal(what, wanted, figure, met))
     return found
 
@@ -71,7 +71,11 @@ def ratio(workload: str, candidates: tuple[str, ...], measure: str, limit: float
         cells = [result.cell(workload, name) for name in candidates]
         worst = max(cells, key=lambda cell: cell.ratios[measure].median)
         noise = result.noise(worst)
-        beside = f"; noise {noise.ratios[measure].low:.3f} … {noise.ratios[measure].high:.3f}" if noise and noise.ratios else ""
+        beside = (
+            f"; noise {noise.ratios[measure].low:.3f} … {noise.ratios[measure].high:.3f}"
+            if noise and noise.ratios
+            else ""
+        )
         return f"{worst.ratios[measure].words()} ({worst.candidate}{beside})", worst.ratios[measure].median <= limit
 
     return ask
@@ -80,8 +84,8 @@ def ratio(workload: str, candidates: tuple[str, ...], measure: str, limit: float
 def hook_ns(result: Result) -> Answer:
     """Time of a pair with nothing sampled, over stock."""
     over, noise = (result.part("hook", "rows", name, "over_stock_ns") for name in ("off", "stock again"))
-    words = f"{over['median']:+.2f} ns [{over['low']:+.2f} … {over['high']:+.2f}]; noise {noise['low']:+.2f} … {noise['high']:+.2f} ns"
-    return words, over["median"] <= 3
+    words = f"{over['median']:+.2f} ns [{over['low']:+.2f} … {over['high']:+.2f}]"
+    return f"{words}; noise {noise['low']:+.2f} … {noise['high']:+.2f} ns", over["median"] <= 3
 
 
 def hook_instructions(result: Result) -> Answer:
@@ -93,7 +97,9 @@ def hook_instructions(result: Result) -> Answer:
 def frames(result: Result) -> Answer:
     """A backtrace of sixteen frames."""
     ours = result.part("backtrace", "rows", "same stack", "ours")
-    return f"{ours['ns_median']:.0f} ns [{ours['ns_min']:.0f} … {ours['ns_max']:.0f}, min … max]", ours["ns_median"] <= 110
+    return f"{ours['ns_median']:.0f} ns [{ours['ns_min']:.0f} … {ours['ns_max']:.0f}, min … max]", ours[
+        "ns_median"
+    ] <= 110
 
 
 def insertion(result: Result) -> Answer:
@@ -130,7 +136,9 @@ def deep_ns(result: Result) -> Answer:
     """Time added 30 frames down."""
     names = ("memleak-normal", "jemalloc-prof-dense", "tcmalloc-sample-dense")
     ours, *others = (result.cell("malloc_deep", name).differences["inner_ns"] for name in names)
-    words = ", ".join(f"{name} {one.median:+.1f} [{one.low:+.1f} … {one.high:+.1f}]" for name, one in zip(names, (ours, *others)))
+    words = ", ".join(
+        f"{name} {one.median:+.1f} [{one.low:+.1f} … {one.high:+.1f}]" for name, one in zip(names, (ours, *others))
+    )
     return f"{words} ns a pair", all(ours.median < one.median for one in others)
 
 
@@ -138,7 +146,9 @@ def errors(group: str, peer: str) -> Callable[[Result], Answer]:
     """Return the question whose estimates are nearer, of the sites that both see."""
 
     def ask(result: Result) -> Answer:
-        ours, theirs = (Spread(**result.part("errors", "rows", name, "groups", group, "rms")) for name in ("memleak-normal", peer))
+        ours, theirs = (
+            Spread(**result.part("errors", "rows", name, "groups", group, "rms")) for name in ("memleak-normal", peer)
+        )
         return f"{ours.words(1, 100)} %; {peer} {theirs.words(1, 100)} %", ours.median < theirs.median
 
     return ask
@@ -165,7 +175,11 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer]], ...] = (
     ("a sampled malloc in a hot loop, p50", "≤ 350 ns", sample("hot", 350)),
     ("Flask service, native and Python, CPU", "≤ 1.01", ratio("flask", NORMAL, "cpu_s", 1.01)),
     ("Flask service, native only, CPU", "≤ 1.003", ratio("flask", ONLY_NATIVE, "cpu_s", 1.003)),
-    ("Flask service, every allocation, CPU", "≤ 1.8", ratio("flask", ("memleak-full", "memleak-import-full"), "cpu_s", 1.8)),
+    (
+        "Flask service, every allocation, CPU",
+        "≤ 1.8",
+        ratio("flask", ("memleak-full", "memleak-import-full"), "cpu_s", 1.8),
+    ),
     ("Flask service, peak memory", "≤ 1.10", ratio("flask", NORMAL, "peak_kib", 1.10)),
     ("redis, CPU of the server", "≤ 1.02", ratio("redis", ("memleak-normal",), "cpu_s", 1.02)),
     ("instructions added 30 frames down, against tcmalloc's sampling (+66) and jemalloc's", "least", deep_instructions),

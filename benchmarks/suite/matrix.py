@@ -37,14 +37,13 @@ class Cell(NamedTuple):
 def from_json(held: dict[str, Any]) -> Cell:
     """Return a cell that was kept."""
     spreads = {
-        kind: {name: figures.Spread(**value) for name, value in held[kind].items()} for kind in ("ratios", "differences")
+        kind: {name: figures.Spread(**value) for name, value in held[kind].items()}
+        for kind in ("ratios", "differences")
     }
     return Cell(**{**held, **spreads})
 
 
-def measure(
-    workload: Workload, names: list[str], places: Places, rounds: int, quick: bool
-) -> Iterator[Cell]:
+def measure(workload: Workload, names: list[str], places: Places, rounds: int, quick: bool) -> Iterator[Cell]:
     """Yield the cells of one workload: noise of each baseline before the first candidate that needs it."""
     amount = max(1, workload.amount // (QUICK if quick else 1))
     quiet: set[str] = set()
@@ -72,9 +71,7 @@ def cell(
     raw = [[who, *sample[:4]] for who, sample in zip(compared.sequence, compared.samples)]
     if compared.failure:
         return Cell(workload.name, name, baseline.name, compared.failure, {}, {}, raw)
-    return Cell(
-        workload.name, name, baseline.name, "", measured(compared.ratio), measured(compared.difference), raw
-    )
+    return Cell(workload.name, name, baseline.name, "", measured(compared.ratio), measured(compared.difference), raw)
 
 
 def runner(workload: Workload, candidate: Candidate, places: Places, amount: int) -> measuring.Run:

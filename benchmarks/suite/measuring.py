@@ -1,7 +1,8 @@
 """One fresh process measured, and candidates measured in turns with what they are compared with.
 
 CPU time and peak memory are what the kernel accounts to the process and all its descendants that were waited for
-(wait4: user + system; ru_maxrss of the largest). Wall time is from before the start to after the end.
+(wait4: user + system; ru_maxrss of the largest). Wall time is from before the start to after the end. All three are
+taken by programs/timed.c, which says why.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from . import figures
+from .building import compiled
 
 INNER = re.compile(r"^ns_per_operation (\d+(?:\.\d+)?)$", flags=re.MULTILINE)
 MEASURES = ("cpu_s", "wall_s", "peak_kib", "inner_ns")
@@ -60,48 +61,39 @@ class Compared(NamedTuple):
         return [] if not values or None in values else figures.pairs(self.sequence, values)
 
 
-def run_process(
-    command: Sequence[str], environment: dict[str, str], limit_s: float, directory: Path, input_path: str = os.devnull
-) -> Sample:
-    """Run a command to its end in a process group of its own, which is killed at the time limit."""
-    output, errors = directory / "stdout", directory / "stderr"
-    with open(output, "wb") as out, open(errors, "wb") as err, open(input_path, "rb") as given:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command, env=environment, stdin=given, stdout=out, stderr=err, cwd=directory, start_new_session=True
-        )
-        status, usage = wait(process, began + limit_s)
-        wall_s = time.perf_counter() - began
-    said = errors.read_text(errors="replace")
+def run_process(command: Sequence[str], environment: dict[str, str], limit_s: float, directory: Path) -> Sample:
+    """Run a command to its end in a session of its own, which is killed at the time limit."""
+    output, errors, report = directory / "stdout", directory / "stderr", directory / "report"
+    with open(output, "wb") as out, open(errors, "wb") as err:
+        subprocess.run(
+            timed(report, limit_s, command), env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            cwd=directory, check=False,
+        )  # fmt: skip
+    return read_report(report, output.read_text(errors="replace"), errors.read_text(errors="replace"), limit_s)
+
+
+def timed(report: Path, limit_s: float, command: Sequence[str]) -> list[str]:
+    """Return the command that runs another and writes what the kernel accounts to it."""
+    return [str(compiled("timed.c", "-static")), str(report), str(max(1, round(limit_s))), *command]
+
+
+def read_report(report: Path, output: str, said: str, limit_s: float) -> Sample:
+    """Return what timed.c wrote, with what the command printed."""
+    if not report.exists():
+        return Sample(0.0, 0.0, 0, None, output, "it was not measured: timed wrote no report")
+    status, user_us, system_us, peak_kib, wall_ns, at_limit = map(int, report.read_text().split())
+    code = os.waitstatus_to_exitcode(status)
     failure = ""
-    if status is None:
+    if at_limit:
         failure = f"hung: ended after {limit_s:.0f} s"
-    elif status != 0:
-        last = (said.strip().splitlines() or [""])[-1][:120]
-        failure = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}: {last}"
+    elif code < 0:
+        failure = f"killed by {signal.Signals(-code).name}"
+    elif code > 0:
+        failure = f"status {code}: {(said.strip().splitlines() or [''])[-1][:120]}"
     inner = INNER.findall(said)
     return Sample(
-        usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss,
-        float(inner[-1]) if inner else None, output.read_text(errors="replace"), failure,
-    )  # fmt: skip
-
-
-def wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[Optional[int], object]:
-    """Return exit status (negative: signal; None: was killed at the deadline) and resource usage of a process."""
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        import select
-
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        ended = bool(poll.poll(max(0.0, deadline - time.perf_counter()) * 1e3))
-        if not ended:
-            os.killpg(process.pid, signal.SIGKILL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    finally:
-        os.close(descriptor)
-    return (process.returncode if ended else None), usage
+        (user_us + system_us) / 1e6, wall_ns / 1e9, peak_kib, float(inner[-1]) if inner else None, output, failure
+    )
 
 
 def compare(a: Run, b: Run, rounds: int) -> Compared:

@@ -41,7 +41,9 @@ def made(text: str, held: dict[str, Any]) -> str:
     for name, section in SECTIONS.items():
         pattern = rf"(<!-- {name}: made by \./bench --page -->\n).*?(<!-- {name}: end -->)"
         lines = "\n".join(section(held))
-        text, count = re.subn(pattern, lambda match, lines=lines: f"{match[1]}\n{lines}\n\n{match[2]}", text, flags=re.DOTALL)
+        text, count = re.subn(
+            pattern, lambda match, lines=lines: f"{match[1]}\n{lines}\n\n{match[2]}", text, flags=re.DOTALL
+        )
         if count != 1:
             raise ValueError(f"the page has {count} sections named {name}")
     return text
@@ -52,8 +54,10 @@ def machine(held: dict[str, Any]) -> Iterator[str]:
     facts = held["machine"]
     load = " ".join(f"{value:.2f}" for value in facts["load_at_start"])
     yield f"Measured on {facts['when']}, commit {facts['commit']}, with {held['rounds']} rounds of A B B A"
-    yield f"({held.get('minutes', '?')} minutes): {facts['cpu']}, {facts['cores']} cores{', a virtual machine' if facts['hypervisor'] else ''},"
-    yield f"{facts['memory_mib']:,} MiB; Linux {facts['kernel']}, glibc {facts['glibc']}, Python {facts['python']}; load at the start {load}."
+    virtual = ", a virtual machine" if facts["hypervisor"] else ""
+    yield f"({held.get('minutes', '?')} minutes): {facts['cpu']}, {facts['cores']} cores{virtual},"
+    yield f"{facts['memory_mib']:,} MiB; Linux {facts['kernel']}, glibc {facts['glibc']}, Python {facts['python']};"
+    yield f"load at the start {load}."
     if held["quick"] or not held["complete"]:
         yield ""
         yield "**A partial or quick run: these are no figures to cite.**"
@@ -105,7 +109,12 @@ def row(cell: Cell, noise: Optional[Cell]) -> str:
     if cell.failure:
         return f"| {name} | {cell.failure.replace('|', '/')} | | | | |"
     words = [cell.ratios[measure].words() for measure in ("cpu_s", "wall_s", "peak_kib")]
-    beside = f"{noise.ratios['cpu_s'].low:.3f} … {noise.ratios['cpu_s'].high:.3f}" if noise and noise.ratios else "not measured"
+    words[2] += f" ({cell.differences['peak_kib'].median / 1024:+.1f} MiB)"
+    beside = (
+        f"{noise.ratios['cpu_s'].low:.3f} … {noise.ratios['cpu_s'].high:.3f}"
+        if noise and noise.ratios
+        else "not measured"
+    )
     inner = cell.differences.get("inner_ns")
     added = f"{inner.median:+.2f} [{inner.low:+.2f} … {inner.high:+.2f}]" if inner else ""
     return f"| {name} | {words[0]} | {beside} | {words[1]} | {words[2]} | {added} |"
@@ -140,7 +149,11 @@ def plots_of(result: Result) -> dict[str, str]:
     found = {}
     for name in dict.fromkeys(cell.workload for cell in result.cells.values()):
         bars = [bar(cell) for cell in by_cost(result, name)]
-        noise = [cell.ratios["cpu_s"] for cell in result.cells.values() if cell.workload == name and cell.candidate == NOISE and cell.ratios]
+        noise = [
+            cell.ratios["cpu_s"]
+            for cell in result.cells.values()
+            if cell.workload == name and cell.candidate == NOISE and cell.ratios
+        ]
         if bars and noise:
             band = (min(one.low for one in noise), max(one.high for one in noise))
             found[name] = plot.chart(f"{name}: CPU over the same program without it, logarithmic", bars, band)

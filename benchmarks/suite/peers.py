@@ -33,7 +33,7 @@ class NotAvailable(Exception):
     """A tool or program is not here; the message says why."""
 
 
-def install_system_packages(say) -> None:  # noqa: ANN001 - say(text)
+def install_system_packages(say) -> None:
     """Install Debian's packages of which a file is missing, as root; otherwise say which they are."""
     missing = [package for package, name in SYSTEM_PACKAGES.items() if not glob.glob(name)]
     if not missing:

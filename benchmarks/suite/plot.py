@@ -29,7 +29,11 @@ def position(value: float, most: float) -> float:
 
 def ticks(most: float) -> list[float]:
     """Return the ratios that get a line."""
-    return [value for value in (1, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500) if value <= most and apart(value, most)]
+    return [
+        value
+        for value in (1, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500)
+        if value <= most and apart(value, most)
+    ]
 
 
 def apart(value: float, most: float) -> bool:
@@ -46,7 +50,7 @@ def chart(title: str, bars: Sequence[Bar], noise: tuple[float, float]) -> str:
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{LEFT + WIDTH + RIGHT}" height="{height}" fill="white"/>',
         f'<text x="{LEFT}" y="18" font-size="14">{escape(title)}</text>',
-        f'<rect x="{LEFT}" y="{TOP - 6}" width="{max(1.0, position(noise[1], most)):.1f}" height="{STEP * len(bars) + 6}" fill="{NOISE}"/>',
+        box(TOP - 6, position(noise[1], most), STEP * len(bars) + 6, NOISE),
     ]
     for value in ticks(most):
         x = LEFT + position(value, most)
@@ -65,7 +69,12 @@ def drawn(bar: Bar, y: float, most: float) -> list[str]:
     low, median, high = (LEFT + position(value, most) for value in (bar.low, bar.median, bar.high))
     return [
         name,
-        f'<rect x="{LEFT}" y="{y + 2}" width="{max(1.0, median - LEFT):.1f}" height="{STEP - 7}" fill="{OURS if bar.is_ours else THEIRS}"/>',
+        box(y + 2, median - LEFT, STEP - 7, OURS if bar.is_ours else THEIRS),
         f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + 8}" y2="{y + 8}" stroke="black"/>',
         f'<text x="{high + 6:.1f}" y="{y + 12}">{bar.median:.3f} [{bar.low:.3f} … {bar.high:.3f}]</text>',
     ]
+
+
+def box(y: float, width: float, height: float, colour: str) -> str:
+    """Return a box that begins at a ratio of 1."""
+    return f'<rect x="{LEFT}" y="{y}" width="{max(1.0, width):.1f}" height="{height}" fill="{colour}"/>'

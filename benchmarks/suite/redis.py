@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from pathlib import Path
 
-from .measuring import Sample, wait
+from .measuring import Sample, read_report, timed
 from .places import clean_environment
 
 TESTS = "set,get,incr,lpush,rpop,sadd,hset,zadd,lrange_100,mset"
@@ -19,14 +17,13 @@ def serve(environment: dict[str, str], requests: int, limit_s: float, directory:
 
     Wall time is the client's: how long the requests took. The output is how many keys there are then.
     """
-    socket, errors = directory / "socket", directory / "errors"
+    socket, errors, report = directory / "socket", directory / "errors", directory / "report"
     words = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(directory), "--save", ""]
     deadline = time.perf_counter() + limit_s
+    keys, failure = "", ""
     with open(errors, "wb") as err:
-        server = subprocess.Popen(
-            [*words, "--daemonize", "no"], env=environment, stdout=subprocess.DEVNULL, stderr=err, start_new_session=True
-        )
-        keys, failure, began = "", "", time.perf_counter()
+        command = timed(report, limit_s, [*words, "--daemonize", "no"])
+        server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=err)
         try:
             while not socket.exists() and server.poll() is None and time.perf_counter() < deadline:
                 time.sleep(0.01)
@@ -34,17 +31,14 @@ def serve(environment: dict[str, str], requests: int, limit_s: float, directory:
             client(["redis-benchmark", "-s", str(socket), "-n", str(requests), "-c", "20", "-t", TESTS, "-q"], deadline)
             wall_s = time.perf_counter() - began
             keys = client(["redis-cli", "-s", str(socket), "dbsize"], deadline)
+            client(["redis-cli", "-s", str(socket), "shutdown", "nosave"], deadline)
+            server.wait(timeout=30)
         except (subprocess.SubprocessError, OSError) as error:
-            wall_s, failure = time.perf_counter() - began, f"the client failed: {str(error)[:80]}"
-        finally:
-            if server.returncode is None:
-                os.kill(server.pid, signal.SIGTERM)
-        if server.returncode is not None:
-            return Sample(0.0, wall_s, 0, None, keys, f"the server ended with {server.returncode}")
-        status, usage = wait(server, time.perf_counter() + 10)
-    if not failure and status != 0:
-        failure = "hung at its end" if status is None else f"the server ended with {status}"
-    return Sample(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss, None, keys, failure)
+            wall_s, failure = 0.0, f"its client failed: {str(error)[:80]}"
+            server.terminate()  # the server with it
+            server.wait()
+    sample = read_report(report, keys, errors.read_text(errors="replace"), limit_s)
+    return sample._replace(wall_s=wall_s, failure=failure or sample.failure)
 
 
 def client(command: list[str], deadline: float) -> str:

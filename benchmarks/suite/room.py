@@ -7,10 +7,11 @@ import shutil
 from typing import Any
 
 from . import measuring
-from .candidates import CANDIDATES, NATIVE
+from .building import compiled
+from .candidates import CANDIDATES
 from .errors import directory_in_memory
 from .places import Places
-from .workloads import LIMIT_S, compiled
+from .workloads import LIMIT_S
 
 HEAD = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \d+\s*(.*)$")
 
@@ -20,7 +21,9 @@ def measure(places: Places, _: int, quick: bool) -> dict[str, Any]:
     from memleak import recording
 
     directory, recordings = places.fresh(), directory_in_memory(places)
-    program = compiled("stacks.c", "-fno-optimize-sibling-calls", "-fno-if-conversion", "-fno-crossjumping", "-fno-tree-tail-merge")
+    program = compiled(
+        "stacks.c", "-fno-optimize-sibling-calls", "-fno-if-conversion", "-fno-crossjumping", "-fno-tree-tail-merge"
+    )
     environment = CANDIDATES["memleak-normal"].way(places).environment(directory)
     environment["MEMLEAK_DIR"] = str(recordings)
     sample = measuring.run_process([str(program), "50" if quick else "1000"], environment, LIMIT_S, directory)
@@ -40,7 +43,7 @@ def measure(places: Places, _: int, quick: bool) -> dict[str, Any]:
     }
     words = (
         f"{row['stacks']:,} stacks, {row['live_samples']:,} live samples: room {row['room_backed_kib']:,} KiB backed, "
-        f"{row['recording_resident_kib']:,} KiB of it in the program's pages; bitmap {row['bitmap_kib']:,} KiB of 16,384"
+        f"{row['recording_resident_kib']:,} KiB of it resident; bitmap {row['bitmap_kib']:,} KiB of 16,384"
     )
     return {"lines": [words], "row": row}
 

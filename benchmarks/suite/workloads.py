@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from . import measuring, peers, redis
+from .building import compiled
 from .candidates import NATIVE, PYTHON, Way
-from .places import HOME, PROGRAMS, Places
+from .places import PROGRAMS, Places
 
 LIMIT_S = 180.0
 QUICK = 10  # --quick does so much less
@@ -28,7 +27,11 @@ class Workload(NamedTuple):
 
 def allocations(pattern: str) -> Callable[[Places, Way, int], measuring.Sample]:
     """Return what runs one pattern of allocations.c."""
-    return lambda places, way, amount: process(places, way, NATIVE, [str(compiled("allocations.c")), pattern, str(amount)])
+
+    def run(places: Places, way: Way, amount: int) -> measuring.Sample:
+        return process(places, way, NATIVE, [str(compiled("allocations.c")), pattern, str(amount)])
+
+    return run
 
 
 def python(name: str) -> Callable[[Places, Way, int], measuring.Sample]:
@@ -71,28 +74,17 @@ def process(places: Places, way: Way, kind: str, words: list[str], **more: str) 
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def compiled(name: str, *words: str) -> Path:
-    """Return one of programs/, compiled."""
-    source = PROGRAMS / name
-    program = HOME / "bench" / source.stem
-    if not program.exists() or program.stat().st_mtime_ns < source.stat().st_mtime_ns:
-        program.parent.mkdir(parents=True, exist_ok=True)
-        command = ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fno-builtin-malloc", "-pthread"]
-        subprocess.run([*command, "-o", str(program), str(source), *words], check=True)
-    return program
-
-
 ALL = (
     Workload("malloc_pair", "malloc and free of 64 bytes", NATIVE, 20_000_000, allocations("pair")),
     Workload("malloc_threads", "the same in two threads", NATIVE, 10_000_000, allocations("threads")),
     Workload("malloc_deep", "the same, 30 frames down", NATIVE, 20_000_000, allocations("deep")),
     Workload("malloc_wide", "65,536 blocks of 16 to 1,039 bytes, random ones exchanged", NATIVE, 5_000_000, allocations("wide")),
     Workload("malloc_live", "10,000,000 blocks that stay, then are freed", NATIVE, 10_000_000, allocations("live")),
-    Workload("python_churn", "pure Python that makes and drops small objects", PYTHON, 300, python("churn.py")),
+    Workload("python_churn", "pure Python that makes and drops small objects", PYTHON, 700, python("churn.py")),
     Workload("python_mix", "numpy, sqlite and json in turns", PYTHON, 80, python("mix.py")),
     Workload("flask", "a Flask service under load, in process", PYTHON, 3000, python("service.py")),
     Workload("redis", "redis-server under redis-benchmark, ten commands", NATIVE, 20_000, served),
-    Workload("pyperf_deltablue", "pyperformance: deltablue", PYTHON, 100, pyperformance("deltablue")),
+    Workload("pyperf_deltablue", "pyperformance: deltablue", PYTHON, 200, pyperformance("deltablue")),
     Workload("pyperf_json_loads", "pyperformance: json_loads", PYTHON, 1500, pyperformance("json_loads")),
     Workload("pyperf_go", "pyperformance: go", PYTHON, 5, pyperformance("go")),
 )  # fmt: skip
