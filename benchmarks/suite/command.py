@@ -31,7 +31,8 @@ def main(usage: str) -> int:
         return 0
     whole = not (options.workload or options.candidate or options.quick)
     target = options.json or (WHOLE if whole else PARTIAL)
-    peers.install_system_packages(say)
+    if needs_others(options):
+        peers.install_system_packages(say)
     scratch = Path(tempfile.mkdtemp(prefix="memleak-bench-"))
     recordings = Path(tempfile.mkdtemp(prefix="memleak-bench-", dir=memory_directory()))
     try:
@@ -74,6 +75,13 @@ def measure(options: argparse.Namespace, where: Places, target: Path) -> dict[st
         result["minutes"] = round((time.monotonic() - began) / 60, 1)
         save(result, target)
     return result
+
+
+def needs_others(options: argparse.Namespace) -> bool:
+    """Tell whether anything that is asked for is not ours."""
+    ours = {name for name in COMPARED if name.startswith("memleak")}
+    asked = set(options.workload or [*WORKLOADS, *PARTS])
+    return bool(set(options.candidate or COMPARED) - ours or asked & {"redis", *PARTS})
 
 
 def measured_part(name: str, where: Places, rounds: int, quick: bool) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
 import pytest
 from suite import measuring
 from suite.measuring import Compared, Sample
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 
 def python(text: str, directory, limit_s: float = 30.0) -> Sample:
