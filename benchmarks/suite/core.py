@@ -35,7 +35,7 @@ def hook(places: Places, rounds: int, quick: bool) -> dict[str, Any]:
 
 
 def backtrace(_: Places, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure pairs of malloc and free with nothing sampled and with, by time and by callgrind."""
+    """Measure walks over sixteen frames, ours and the C library's."""
     found = unwind_cost.measure(3 if quick else 3 * rounds)
     lines = []
     for kind, row in found["rows"].items():
