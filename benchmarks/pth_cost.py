@@ -90,14 +90,15 @@ def measure(rounds: int) -> dict:
                 times[name].append(milliseconds(*candidates[name]))
         line = line_microseconds(installed, site_packages, "memleak.pth", unset)
         empty = line_microseconds(installed, site_packages, "empty.pth", unset)
-    rows = {
-        name: {
+    rows = {}
+    for name, values in times.items():
+        low, over, high = statistics.quantiles([a - b for a, b in zip(values, times["without"])], n=4, method="inclusive")
+        rows[name] = {
             "ms_median": statistics.median(values),
             "ms_min": min(values),
-            "over_without_ms": statistics.median(a - b for a, b in zip(values, times["without"])),
+            "over_without_ms": over,
+            "over_without": {"low": low, "median": over, "high": high},
         }
-        for name, values in times.items()
-    }
     machine = {"kernel": platform.release(), "machine": platform.machine(), "cpus": os.cpu_count()}
     machine["python"] = sys.version
     return {

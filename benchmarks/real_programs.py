@@ -60,8 +60,12 @@ def measure(program: Program, pairs: int, scale: int, mode: str) -> dict[str, fl
             seconds += [first, second]
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    low, rate, high = statistics.quantiles(ratios, n=4)
-    return {"rate": rate, "low": low, "high": high, "noise": statistics.median(noise), "seconds": statistics.median(seconds)}
+    low, rate, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    noise_low, middle, noise_high = statistics.quantiles(noise, n=4, method="inclusive")
+    return {
+        "rate": rate, "low": low, "high": high, "seconds": statistics.median(seconds),
+        "noise": middle, "noise_low": noise_low, "noise_high": noise_high,
+    }  # fmt: skip
 
 
 def main() -> None:
