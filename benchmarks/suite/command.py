@@ -111,7 +111,7 @@ def arguments(usage: str) -> argparse.Namespace:
     parser.add_argument(
         "--candidate", nargs="+", choices=COMPARED, metavar="NAME", help=f"of {', '.join(COMPARED)} (all)"
     )
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of A B B A, two ratios each (5)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of A B B A, two ratios each (3)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work: to see that it runs, no figures")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help=f"default: {RESULTS.name}/{WHOLE.name}, or {PARTIAL.name}"

@@ -46,6 +46,7 @@ def from_json(held: dict[str, Any]) -> Cell:
 def measure(workload: Workload, names: list[str], places: Places, rounds: int, quick: bool) -> Iterator[Cell]:
     """Yield the cells of one workload: noise of each baseline before the first candidate that needs it."""
     amount = max(1, workload.amount // (QUICK if quick else 1))
+    rounds *= 1 if quick else workload.times
     quiet: set[str] = set()
     for name in names:
         candidate = CANDIDATES[name]
