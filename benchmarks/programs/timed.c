@@ -45,6 +45,7 @@ int main(int argc, char **argv)
 		signal(SIGALRM, SIG_DFL);
 		signal(SIGTERM, SIG_DFL);
 		setsid();
+		prctl(PR_SET_PDEATHSIG, SIGKILL); // if we are killed without a word
 		execvp(argv[3], argv + 3);
 		perror(argv[3]);
 		_exit(127);

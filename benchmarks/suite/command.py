@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def main(usage: str) -> int:
     target = options.json or (WHOLE if whole else PARTIAL)
     if needs_others(options):
         peers.install_system_packages(say)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     scratch = Path(tempfile.mkdtemp(prefix="memleak-bench-"))
     recordings = Path(tempfile.mkdtemp(prefix="memleak-bench-", dir=memory_directory()))
     try:

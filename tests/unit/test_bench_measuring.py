@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import time
 
 import pytest
 from suite import measuring
@@ -105,3 +107,30 @@ def test_a_failure_in_a_later_run_is_said_too():
 def test_a_line_that_is_missing_is_a_difference():
     assert measuring.difference("a\nb\n", "a\n") == "'(end)' for 'b'"
     assert measuring.difference("a\n", "a\nb\n") == "'b' for '(end)'"
+
+
+def test_nothing_is_left_of_a_measurement_that_is_killed(tmp_path):
+    """The command dies with the one that measures it, which has no time to end it."""
+    pid_file = tmp_path / "pid"
+    text = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid()) + '\\n'); time.sleep(60)"
+    command = measuring.timed(tmp_path / "report", 50, [sys.executable, "-S", "-c", text])
+    with subprocess.Popen(command) as process:
+        until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
+        process.kill()
+    until(lambda: not is_running(int(pid_file.read_text())))
+
+
+def until(is_so) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Whether it runs: one that nobody has waited for yet does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
