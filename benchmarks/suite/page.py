@@ -117,6 +117,8 @@ def row(cell: Cell, noise: Optional[Cell]) -> str:
     )
     inner = cell.differences.get("inner_ns")
     added = f"{inner.median:+.2f} [{inner.low:+.2f} … {inner.high:+.2f}]" if inner else ""
+    if "inner_ns" in cell.ratios:
+        added += f", {cell.ratios['inner_ns'].words()} ×"
     return f"| {name} | {words[0]} | {beside} | {words[1]} | {words[2]} | {added} |"
 
 

@@ -9,6 +9,7 @@ import pytest
 from suite import goals, matrix, page, plot, table
 from suite.figures import Spread, spread
 from suite.matrix import NOISE, Cell
+from suite.measuring import MEASURES
 
 
 def cell(
@@ -21,7 +22,7 @@ def cell(
     differences = {"peak_kib": Spread(1024, 2048, 4096, 8)}
     if ns is not None:
         differences["inner_ns"] = Spread(ns - 1, ns, ns + 1, 8)
-    return Cell(workload, candidate, baseline, "", {"cpu_s": wide, "wall_s": wide, "peak_kib": wide}, differences, [])
+    return Cell(workload, candidate, baseline, "", dict.fromkeys(MEASURES, wide), differences, [])
 
 
 CELLS = [
@@ -78,12 +79,14 @@ def test_a_line_has_the_noise_beside_it():
 
 def test_a_goal_is_met_by_the_worst_door_or_not(held):
     found = {goal.what: goal for goal in goals.goals(held)}
-    service = found["Flask service, native and Python, CPU"]
+    service = found["Flask service, native and Python, CPU of a request"]
     assert (service.met, service.figure) == (
         True, "1.008 [0.998 … 1.018] (memleak-import-normal; noise 0.990 … 1.010)",
     )  # fmt: skip
-    assert found["Flask service, every allocation, CPU"].met is False
-    assert found["Flask service, every allocation, CPU"].figure.startswith("1.900 [1.890 … 1.910] (memleak-full;")
+    assert found["Flask service, every allocation, CPU of a request"].met is False
+    assert found["Flask service, every allocation, CPU of a request"].figure.startswith(
+        "1.900 [1.890 … 1.910] (memleak-full;"
+    )
     assert found["malloc + free through the hooks, nothing sampled: instructions over stock"].met is True
     assert found["the same: time over stock"].met is False
     assert found["error at native leaks, against jemalloc's profiler"].met is True
@@ -94,7 +97,7 @@ def test_a_goal_is_met_by_the_worst_door_or_not(held):
 
 def test_what_was_not_measured_has_no_verdict(held):
     found = {goal.what: goal for goal in goals.goals(held)}
-    for what in ("redis, CPU of the server", "its CPU in the Flask service, against jemalloc's profiler"):
+    for what in ("redis, CPU of the server", "its CPU for a request in the Flask service, against jemalloc's profiler"):
         assert found[what].met is None
         assert "nothing of" in found[what].figure
     assert any(line.startswith("NOT MET") for line in goals.lines(list(found.values())))
@@ -133,7 +136,8 @@ def test_the_worst_stands_first(held):
     assert "| jemalloc-prof (over jemalloc) | not available: not built with profiling |" in flask
     assert made.index("**not met**") < made.index("| met |")
     assert (
-        "| 1.300 [1.290 … 1.310] | 0.990 … 1.010 | 1.300 [1.290 … 1.310] | 1.300 [1.290 … 1.310] (+2.0 MiB) |" in made
+        "| 1.300 [1.290 … 1.310] | 0.990 … 1.010 | 1.300 [1.290 … 1.310] | 1.300 [1.290 … 1.310] (+2.0 MiB) | +3.00 [+2.00 … +4.00], 1.300 [1.290 … 1.310] × |"
+        in made
     )
 
 
