@@ -185,7 +185,7 @@ MUTANTS = {
         "marks", "percent < FAR_PERCENT ? now_cs + FAR_EVERY_CS : 0", "0", "test_marks"
     ),
     "growth towards a far limit waits": Mutant(
-        "marks", "|| memory_peak_bytes() >= load_relaxed(&peak_due_bytes)", "", "test_marks"
+        "marks", "|| memory_touched_bytes() >= load_relaxed(&touched_due_bytes)", "", "test_marks"
     ),
     "armed again at once": Mutant("marks", "#define REARM_PERCENT 10U", "#define REARM_PERCENT 0U", "test_marks"),
     "the smallest rows are marked": Mutant(

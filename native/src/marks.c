@@ -5,8 +5,8 @@
 // Invariant: a mark that reads whole is whole: see struct mlf_mark. No memory is asked for: the marks have their place
 //            from the beginning on.
 // Why:       the kernel kills without a word. Which stacks grew on the way to the limit is then known from the file.
-// Cost:      a look is at most 14 system calls, once a second, or every five while less than half is used and the process's own
-//            peak stays: a file that is open for a moment takes a descriptor that the program might have got. Each minute
+// Cost:      a look is at most 14 system calls, once a second, or every five while less than half is used and the process
+//            itself does not grow: a file that is open for a moment takes a descriptor that the program might have got. Each minute
 //            it looks for the cgroup anew, which are up to six more for each cgroup above it. A mark passes over all rows
 //            once: 2 ms for 100,000.
 // Proof:     tests/native/test_marks.c; tests/scenarios/test_postmortem.py
@@ -20,7 +20,7 @@
 #define EVERY_CS 100U
 #define FAR_EVERY_CS 500U
 #define FAR_PERCENT 50U
-#define GROWTH_PARTS 16 // of the limit: so much more at its peak, and a process is looked at again
+#define GROWTH_PARTS 16 // of the limit: so much has come, and a process is looked at again
 #define FIND_EVERY_CS 6000U
 #define REARM_PERCENT 10U // below its level
 
@@ -29,7 +29,7 @@ static const uint32_t levels[] = {80, 90, 95};
 static struct memory_cgroup cgroup;
 static uint32_t looking; // 1: some thread is at it
 static uint32_t due_cs, far_due_cs, find_due_cs;
-static uint64_t peak_due_bytes;
+static uint64_t touched_due_bytes;
 static uint32_t passed; // a bit for each level
 static uint64_t sequence;
 
@@ -125,7 +125,7 @@ bool marks_are_due(void)
 {
 	uint32_t now_cs = clock_now_cs();
 	return now_cs >= load_relaxed(&due_cs) &&
-	       (now_cs >= load_relaxed(&far_due_cs) || memory_peak_bytes() >= load_relaxed(&peak_due_bytes));
+	       (now_cs >= load_relaxed(&far_due_cs) || memory_touched_bytes() >= load_relaxed(&touched_due_bytes));
 }
 
 bool marks_look(void)
@@ -147,7 +147,7 @@ bool marks_look(void)
 	store_relaxed(&header->limit_seen_cs, now_cs);
 	uint32_t percent = percent_used(&bound), level = level_passed(percent);
 	bool written = level && write_mark(level, &bound, resident_bytes);
-	store_relaxed(&peak_due_bytes, memory_peak_bytes() + bound.limit_bytes / GROWTH_PARTS);
+	store_relaxed(&touched_due_bytes, memory_touched_bytes() + bound.limit_bytes / GROWTH_PARTS);
 	store_relaxed(&far_due_cs, percent < FAR_PERCENT ? now_cs + FAR_EVERY_CS : 0);
 	store_relaxed(&due_cs, now_cs + EVERY_CS);
 	store_release(&looking, 0); // pairs with the exchange above

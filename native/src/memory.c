@@ -208,8 +208,12 @@ struct memory_bound memory_look(struct memory_cgroup *cgroup, uint64_t *resident
 	return best.limit_bytes ? best : look_at_machine(cgroup->text, sizeof(cgroup->text));
 }
 
-uint64_t memory_peak_bytes(void)
+// Faults, since the kernel's peak begins as that of the process which forked this one, however large. And the peak, since a
+// fault may bring a huge page.
+uint64_t memory_touched_bytes(void)
 {
 	struct rusage usage;
-	return sys_call(SYS_getrusage, RUSAGE_SELF, &usage, 0) == 0 ? (uint64_t)usage.ru_maxrss << 10 : 0;
+	if (sys_call(SYS_getrusage, RUSAGE_SELF, &usage, 0) != 0)
+		return 0;
+	return (uint64_t)(usage.ru_minflt + usage.ru_majflt) * PAGE_BYTES + ((uint64_t)usage.ru_maxrss << 10);
 }

@@ -28,8 +28,9 @@ struct memory_bound memory_look_at_cgroup(struct memory_cgroup *cgroup);
 // Of the cgroup and the process's own limits the one nearest to its end; if there is none, the machine. At most 14 system calls.
 struct memory_bound memory_look(struct memory_cgroup *cgroup, uint64_t *resident_bytes);
 
-// The most that was resident at once; 0 where the kernel does not say. One system call, no descriptor.
-uint64_t memory_peak_bytes(void);
+// Grows with what is resident by as much at least, and by as much more as memory comes and goes; 0 where the kernel does not
+// say. One system call, no descriptor.
+uint64_t memory_touched_bytes(void);
 
 extern const char *memory_root HIDDEN; // before /proc and /sys: "", but for tests
 

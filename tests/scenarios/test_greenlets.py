@@ -55,7 +55,7 @@ def told(row: recording.RecordedRow) -> tuple[tuple[str, str, int | None], ...]:
 def test_stacks_are_those_of_the_greenlet(core_path, runtime_directory, version, kind):
     """Of each place that allocates exactly as many samples as it made blocks, under exactly its own frames."""
     python = compatenv.environment(f"greenlet-{version}", interpreter(version), PACKAGES) / "bin/python"
-    gaps = {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "50", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "200"}
+    gaps = {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "50", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "200", "MEMLEAK_BUDGET": "0"}
     output, path = run(core_path, runtime_directory, python, HERE / "greenlet_chains.py", kind, SWITCHES, **gaps)
     ledger = json.loads(output)
     assert ledger["switches"] >= SWITCHES
@@ -275,7 +275,7 @@ def test_allocations_without_the_gil(core_path, runtime_directory, tmp_path, ver
     program = tmp_path / "without_gil.py"
     program.write_text(PROGRAM)
     times = 20_000 if LONG else 1000
-    gaps = {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "50", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "200"}
+    gaps = {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "50", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "200", "MEMLEAK_BUDGET": "0"}
     _, path = run(core_path, runtime_directory, python, program, times, **gaps)
     found = recording.load(path)
     assert not found.samples_lost and not found.header.counters["python_unreadable"]
