@@ -186,8 +186,10 @@ def test_memray_comes_and_goes_meanwhile(door, program_of_module, plugs, tmp_pat
     """
     pytest.importorskip("memray", reason="memray is not installed")
     extension = program_of_module("storm_extension.c", *module_flags(), name="storm_extension.so")
-    words = (how, WITH_MEMRAY, tmp_path, extension, *plugs)
-    for _ in range(3):
+    for attempt in range(3):
+        place = tmp_path / str(attempt)  # memray refuses a file that is there
+        place.mkdir()
+        words = (how, WITH_MEMRAY, place, extension, *plugs)
         done = door.python("tracers_storm.py", *words, env=ONE_ARENA, timeout=TIMEOUT_S)
         if done.returncode not in MEMRAYS_DEATHS:
             break
@@ -197,7 +199,7 @@ def test_memray_comes_and_goes_meanwhile(door, program_of_module, plugs, tmp_pat
     ours, memrays = map(int, said["rounds"])
     assert (ours > 0, memrays > 0) == (how != "below", how != "top")
     libraries = Libraries([extension, *plugs])
-    through, last = (recording.load(tmp_path / f"{name}.mlrec") for name in ("through", "last"))
+    through, last = (recording.load(place / f"{name}.mlrec") for name in ("through", "last"))
     # Through the preload door memray's hooks end in ours. Else what it had meanwhile was closed, and that is told.
     assert through.samples_lost.keys() <= ({"displaced", "lost"} if door.name == "import" else set())
     assert last.samples_lost == {}

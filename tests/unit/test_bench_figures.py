@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from suite import figures
-from suite.figures import Spread
+from benching import figures
+from benching.figures import Spread
 
 
 def test_quartiles_lie_between_neighbours_by_proportion():

@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-from suite import measuring
-from suite.measuring import Compared, Sample
+from benching import measuring
+from benching.measuring import Compared, Sample
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 

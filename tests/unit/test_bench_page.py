@@ -6,10 +6,10 @@ import json
 from xml.etree import ElementTree
 
 import pytest
-from suite import goals, matrix, page, plot, table
-from suite.figures import Spread, spread
-from suite.matrix import NOISE, Cell
-from suite.measuring import MEASURES
+from benching import goals, matrix, page, plot, table
+from benching.figures import Spread, spread
+from benching.matrix import NOISE, Cell
+from benching.measuring import MEASURES
 
 
 def cell(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from suite import candidates, errors, machine, room, workloads
-from suite.candidates import CANDIDATES, COMPARED, Way
+from benching import candidates, errors, machine, room, workloads
+from benching.candidates import CANDIDATES, COMPARED, Way
 
 TRUTH = {"native_site_0": 100.0, "native_site_1": 200.0, "python_site_0": 1000.0}
 

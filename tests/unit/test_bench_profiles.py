@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from suite import profiles
+from benching import profiles
 
 # Mapped at 0x7f0000000000; native_site_0 is at 0x1100, 0x40 long.
 SYMBOLS = [(0x1100, 0x40, "native_site_0"), (0x1140, 0x40, "native_site_1")]
