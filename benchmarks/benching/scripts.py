@@ -25,13 +25,14 @@ def start(_: Places, rounds: int, quick: bool) -> dict[str, Any]:
 
 
 def programs(_: Places, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure how fast Debian's programs are with the core preloaded: 1 is as fast as without, less is slower."""
+    """Measure how fast Debian's programs are with the core preloaded (1 is as fast as without, less is slower), and what a start costs."""
     import real_programs
 
     lines, rows = [], {}
     for name, program in real_programs.installed().items():
         try:
-            row = real_programs.measure(program, 2 if quick else 2 * rounds, 1 if quick else 8, "normal")
+            scale = 1 if quick else real_programs.scale_for(program, 2.0)
+            row = real_programs.measure(program, 2 if quick else 2 * rounds, scale, "normal")
         except RuntimeError as failure:
             lines.append(f"{name}: {failure}")
             continue
@@ -39,4 +40,6 @@ def programs(_: Places, rounds: int, quick: bool) -> dict[str, Any]:
         words = f"speed {row['rate']:.3f} [{row['low']:.3f} … {row['high']:.3f}]"
         lines.append(f"{name}: {words}; noise {row['noise_low']:.3f} … {row['noise_high']:.3f}; {row['seconds']:.2f} s")
     lines.sort(key=lambda line: rows.get(line.partition(":")[0], {"rate": 0.0})["rate"])
-    return {"lines": lines, "rows": rows}
+    start = real_programs.start_cost(2 if quick else 8 * rounds, "normal")
+    lines.append(f"a start of `true`: {start['without_ms']:.2f} ms without, {start['with_ms']:.2f} ms with")
+    return {"lines": lines, "rows": rows, "start": start}

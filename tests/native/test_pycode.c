@@ -23,16 +23,23 @@ static uint32_t right[COMPETING];
 // Where a new one goes when all are taken.
 static unsigned slot_of(uintptr_t code) { return (unsigned)(code >> 7) % WINDOW; }
 
+// The first three go to one slot. The last ones to each, so that nobody stays where there was room in the beginning.
+static bool fits(uintptr_t code, unsigned number)
+{
+	if (number < 3)
+		return number == 0 || slot_of(code) == slot_of(competing[0]);
+	return number < COMPETING - WINDOW || slot_of(code) == number % WINDOW;
+}
+
 static void make_competing(void)
 {
-	static char room[COMPETING * SETS * 16 * 8]; // addresses are looked at, few are used
+	static char room[COMPETING * SETS * 16 * 16]; // addresses are looked at, few are used
 	unsigned made = 0, wanted = 0;
 	uintptr_t last = 0;
 	for (uintptr_t at = round_up((uintptr_t)room, 16); made < COMPETING && at + 256 < (uintptr_t)room + sizeof(room); at += 16) {
 		if (made == 0)
 			wanted = window_of(at);
-		// The first three go to one slot, the others anywhere.
-		if (window_of(at) != wanted || at - last < 256 || (made && made < 3 && slot_of(at) != slot_of(competing[0])))
+		if (window_of(at) != wanted || at - last < 256 || !fits(at, made))
 			continue;
 		char name[32];
 		snprintf(name, sizeof(name), "function%u", made);

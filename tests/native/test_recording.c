@@ -6,7 +6,9 @@
 #include "stats.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -55,6 +57,8 @@ static void test_take(void)
 	CHECK(refused > 10000);
 	CHECK(!recording_take(UINT32_MAX, 16) && !recording_take(4096, 16));
 }
+
+static void nothing_happens(int signal) { (void)signal; }
 
 #define TAKERS 8
 static uint64_t bytes_taken;
@@ -188,6 +192,22 @@ static unsigned open_files(void)
 		n++;
 	closedir(directory);
 	return n;
+}
+
+// A profiler's timer, and a kernel that takes back half a file's backing when a signal comes.
+static void interrupted_often(const char *directory)
+{
+	const char *why;
+	const struct itimerval often = {{0, 150}, {0, 150}}, never = {{0, 0}, {0, 0}};
+	signal(SIGALRM, nothing_happens);
+	for (int i = 0; i < 10; i++) {
+		setitimer(ITIMER_REAL, &often, NULL);
+		bool opened = open_in(directory, NULL, 8U << 20, &why);
+		setitimer(ITIMER_REAL, &never, NULL);
+		CHECK(opened && !recording.is_private);
+		CHECK_EQUAL(recording.header->room_backed, 8U << 20);
+		recording_close(MLF_STATE_STOPPED);
+	}
 }
 
 static void test_header(const char *directory)
@@ -350,7 +370,7 @@ int main(void)
 	test_takes_never_overlap();
 	test_segment_is_added_once();
 	test_no_room_for_a_segment();
-	void (*const in_children[])(const char *) = {test_growth, reopened_often, small_file_limit, small_address_space, read_only_directory};
+	void (*const in_children[])(const char *) = {test_growth, reopened_often, interrupted_often, small_file_limit, small_address_space, read_only_directory};
 	for (unsigned i = 0; i < ARRAY_LEN(in_children); i++) {
 		const char *directory = temporary_directory();
 		in_child(in_children[i], directory);
