@@ -17,6 +17,10 @@
 // definitions only).
 #define HIDDEN __attribute__((visibility("hidden")))
 
+// Fault on no address.
+static inline void prefetch_read(const void *address) { __builtin_prefetch(address, 0); }
+static inline void prefetch_write(const void *address) { __builtin_prefetch(address, 1); }
+
 // A second name for a function of ours that goes by a name the loader may bind elsewhere.
 #if defined(__has_attribute) && __has_attribute(copy)
 #define OWN_NAME(name) extern __typeof__(name) own_##name HIDDEN __attribute__((alias(#name), copy(name)))

@@ -50,6 +50,15 @@ static bool window_of(unsigned order, const void *address, struct window *out)
 	return true;
 }
 
+void liveset_prefetch(const void *address)
+{
+	struct window window;
+	for (unsigned order = 0; window_of(order, address, &window); order++)
+		for (unsigned b = 0; b < 2; b++)
+			prefetch_write(window.keys[b]);
+	prefetch_write(&bitmap_words[bitmap_slot(address) >> 5]);
+}
+
 static uint64_t clearing(const void *address) { return (uint64_t)bitmap_slot(address) << SLOT_CLEARING_SHIFT | SLOT_CLEARING; }
 
 #define EACH_SLOT(bucket, i)                                                                       \

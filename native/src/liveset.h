@@ -19,6 +19,9 @@ struct live_sample {
 	uint32_t born_cs, thread;
 };
 
+// The address is about to be inserted: what else is to be done first takes longer than its lines take to come.
+void liveset_prefetch(const void *address);
+
 // False: dropped and counted. The address must not be in the set for this layer (see liveset_remove()).
 bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample);
 

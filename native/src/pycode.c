@@ -63,6 +63,16 @@ static uint32_t cache_find(uintptr_t code)
 	return 0;
 }
 
+void pycode_prefetch(uintptr_t code)
+{
+	const struct cached *slot = cache_window(code);
+	prefetch_read(slot);
+	prefetch_read(slot + CACHE_WINDOW / 2);
+	prefetch_read((const void *)(code + PYLAYOUT_VAR_SIZE));
+	if (layout->code_first_traceable != PYLAYOUT_NONE)
+		prefetch_read((const void *)(code + layout->code_first_traceable));
+}
+
 static void cache_store(uintptr_t code, uint32_t ref)
 {
 	struct cached *slot = cache_window(code);

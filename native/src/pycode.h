@@ -13,6 +13,9 @@ void pycode_attach(const struct pylayout *layout, uintptr_t code_type);
 // Is this a code object? `object` must be readable.
 bool pycode_is_code(uintptr_t object);
 
+// It is about to be asked for. Whatever stands at `code`: nothing is read.
+void pycode_prefetch(uintptr_t code);
+
 // Ref of its record, 0 if there is no room (counted).
 uint32_t pycode_ref(uintptr_t code);
 

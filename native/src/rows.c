@@ -74,13 +74,24 @@ void rows_open(void)
 	index_insert(MLF_KIND_ROW_INDEX, 1, recording_ref(row));
 }
 
+static uint64_t key_of(const struct rows_stack *stack, enum mlf_domain domain)
+{
+	return mix_key(stack->hash, stack->python_hash, domain);
+}
+
+struct mlf_row *rows_find(const struct rows_stack *stack, enum mlf_domain domain)
+{
+	uint32_t ref = index_find(MLF_KIND_ROW_INDEX, key_of(stack, domain));
+	return likely(ref) ? recording_at(ref) : NULL;
+}
+
 struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, uint32_t now_cs)
 {
-	uint64_t key = mix_key(stack->hash, stack->python_hash, domain);
+	uint64_t key = key_of(stack, domain);
 	uint32_t ref = index_find(MLF_KIND_ROW_INDEX, key);
-	if (likely(ref)) {
+	if (ref) {
 		struct mlf_row *row = recording_at(ref);
-		if (unlikely(stack->python && !row->python_stack)) // there is room by now
+		if (stack->python && !row->python_stack) // there is room by now
 			store_release(&row->python_stack, stack->python); // pairs with readers of the file
 		return row;
 	}

@@ -18,6 +18,9 @@ struct rows_stack {
 	uint64_t python_hash;
 };
 
+// The row of a stack and domain if there is one. Looks at the stack's hashes alone.
+struct mlf_row *rows_find(const struct rows_stack *stack, enum mlf_domain domain);
+
 // The row of a stack and domain, made at first sight. Never NULL: what finds no room is counted and goes to
 // the overflow row. Leading frames that are operator new's are cut off and turn the domain
 // `malloc` into `operator new`.

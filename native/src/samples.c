@@ -59,19 +59,20 @@ static void count_end(enum unwind_end end, bool foreign)
 		count(unwind_bounds);
 }
 
-// How many runs of the interpreter the Python frames tell of, at least; 0: not known.
-static NOINLINE unsigned add_python(struct rows_stack *stack, uint32_t *cost_ns)
-{
-	uint64_t frames[MAX_FRAMES];
+struct python_half {
+	uint64_t frames[MAX_FRAMES], hash;
+	unsigned n;
 	bool truncated;
-	unsigned n = pyframes_walk(frames, recording.header->max_frames, &stack->python_hash, &truncated), runs = 0;
-	if (n)
-		stack->python = pyframes_store(frames, n, stack->python_hash, truncated);
-	stack->python_lost = n && !stack->python;
-	*cost_ns += n * PYTHON_FRAME_NS;
+};
+
+// How many runs of the interpreter the Python frames tell of, at least; 0: not known.
+static NOINLINE unsigned walk_python(struct python_half *python)
+{
+	unsigned n = pyframes_walk(python->frames, recording.header->max_frames, &python->hash, &python->truncated), runs = 0;
+	python->n = n;
 	for (unsigned i = 0; i < n; i++)
-		runs += (frames[i] & MLF_PYTHON_FRAME_ENTRY) != 0;
-	return n && !truncated ? runs + !(frames[n - 1] & MLF_PYTHON_FRAME_ENTRY) : 0;
+		runs += (python->frames[i] & MLF_PYTHON_FRAME_ENTRY) != 0;
+	return n && !python->truncated ? runs + !(python->frames[n - 1] & MLF_PYTHON_FRAME_ENTRY) : 0;
 }
 
 static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs, uint32_t *cost_ns)
@@ -80,17 +81,22 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	enum unwind_end end;
 	struct unwind_bounds bounds = unwind_thread_bounds(caller->sp);
 	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
-	struct rows_stack stack = {.frame = frames};
-	*cost_ns = SAMPLE_NS + n * frame_cost_ns;
-	unsigned own = greenlets_own_frames(frames, n, add_python(&stack, cost_ns));
+	struct python_half python;
+	unsigned own = greenlets_own_frames(frames, n, walk_python(&python));
+	*cost_ns = SAMPLE_NS + n * frame_cost_ns + python.n * PYTHON_FRAME_NS;
 	if (unlikely(own < n)) {
 		hash = unwind_hash(frames, own);
 		end = UNWIND_COMPLETE; // whatever is behind it
 	}
 	count_end(end, bounds.low == 0);
-	stack.hash = hash;
-	stack.frames = own;
-	stack.truncated = end != UNWIND_COMPLETE;
+	struct rows_stack stack = {frames, own, hash, end != UNWIND_COMPLETE, 0, false, python.hash};
+	struct mlf_row *row = rows_find(&stack, domain);
+	if (likely(row && (row->python_stack || !python.n)))
+		return row;
+	if (python.n) {
+		stack.python = pyframes_store(python.frames, python.n, python.hash, python.truncated);
+		stack.python_lost = !stack.python;
+	}
 	return rows_of(&stack, domain, now_cs);
 }
 
@@ -111,6 +117,7 @@ bool samples_record(const void *address, const struct live_sample *about, enum m
 	struct sampler *self = &sampler_self;
 	self->busy = 1;
 	fence_signal(); // a handler from here on finds us busy
+	liveset_prefetch(address);
 	struct mlf_header *header = recording.header;
 	uint32_t now_cs = clock_now_cs(), cost_ns;
 	struct live_sample sample = *about;
