@@ -3,7 +3,7 @@
 // Context:   cold; may run inside malloc (forked child), so direct system calls and static buffers:
 //            one opener at a time, guarded by the caller.
 // Invariant: nothing is written or removed outside a directory that is ours and 0700.
-// Why:       only tmpfs is mapped: a page that cannot be had there fails at MADV_POPULATE_WRITE, in
+// Why:       only tmpfs is mapped: a page that cannot be had there fails when it is backed, in
 //            cold code, and not as SIGBUS in a hook.
 // Proof:     tests/native/test_place.c; tests/integration/test_environment.py
 #include "place.h"
