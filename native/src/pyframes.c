@@ -21,7 +21,7 @@
 #include <time.h>
 
 #define STEPS_MOST 4096U // frames and shims looked at: a chain that is longer is no chain
-#define LINKS_AHEAD 16U    // read in one go, before anything is asked of them
+#define LINKS_AHEAD 16U // read in one go, before anything is asked of them
 #define READERS_WAIT_NS 100000
 #define READERS_WAITS 2000 // a walk takes a microsecond, but its thread may be preempted
 

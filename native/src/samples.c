@@ -89,7 +89,8 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 		end = UNWIND_COMPLETE; // whatever is behind it
 	}
 	count_end(end, bounds.low == 0);
-	struct rows_stack stack = {frames, own, hash, end != UNWIND_COMPLETE, 0, false, python.hash};
+	struct rows_stack stack = {.frame = frames, .frames = own, .hash = hash, .truncated = end != UNWIND_COMPLETE,
+				   .python_hash = python.hash};
 	struct mlf_row *row = rows_find(&stack, domain);
 	if (likely(row && (row->python_stack || !python.n)))
 		return row;
