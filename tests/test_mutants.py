@@ -81,7 +81,7 @@ MUTANTS = {
         "test_liveset",
     ),
     "bit cleared beside a claim": Mutant(
-        "liveset", "if (!(key & MLF_LIVE_KEY_LIVE) || bitmap", "if ((key & MLF_LIVE_KEY_LIVE) && bitmap", "test_liveset"
+        "liveset", "(!(key & MLF_LIVE_KEY_LIVE) || bitmap", "((key & MLF_LIVE_KEY_LIVE) && bitmap", "test_liveset"
     ),
     "bit cleared though shared": Mutant("liveset", "if (!bit_needed(address, slot))", "if (1)", "test_liveset"),
     "two removers win": Mutant(

@@ -17,13 +17,14 @@ static bool word_is(uint64_t word, uint64_t key)
 	if ((word ^ key) >> 32)
 		return false;
 	const uint64_t *record = recording_at((uint32_t)word);
+	prefetch_write(record + 8); // a row's counters are on its second line, too
 	return record[1] == key;
 }
 
 uint32_t index_find(enum mlf_kind kind, uint64_t key)
 {
-	const struct recording_table *table;
-	for (unsigned order = 0; (table = recording_segment(kind, order)); order++) {
+	for (unsigned order = recording_segments(kind); order-- > 0;) { // the largest first: it holds half of them
+		const struct recording_table *table = recording_segment(kind, order);
 		const uint64_t *words = (const uint64_t *)(const void *)table->base;
 		for (unsigned i = 0; i < MLF_INDEX_WINDOW; i++) {
 			// Acquire: pairs with the CAS in index_insert(); the record is whole.

@@ -32,7 +32,7 @@ struct window { // the two buckets of an address in one segment
 	struct mlf_live *entries[2];
 };
 
-static bool window_of(unsigned order, const void *address, struct window *out)
+static inline bool window_of(unsigned order, const void *address, struct window *out)
 {
 	const struct recording_table *table = recording_segment(MLF_KIND_LIVE, order);
 	if (!table)
@@ -61,9 +61,10 @@ void liveset_prefetch(const void *address)
 
 static uint64_t clearing(const void *address) { return (uint64_t)bitmap_slot(address) << SLOT_CLEARING_SHIFT | SLOT_CLEARING; }
 
+// Unrolled: all of them are looked at, in each segment, for nearly every sample.
 #define EACH_SLOT(bucket, i)                                                                       \
 	for (unsigned bucket = 0; bucket < 2; bucket++)                                            \
-		for (unsigned i = 0; i < MLF_LIVE_BUCKET; i++)
+		_Pragma("GCC unroll 8") for (unsigned i = 0; i < MLF_LIVE_BUCKET; i++)
 
 static uint64_t hidden(const void *address) { return ((uint64_t)(uintptr_t)address ^ recording.secret) & MLF_LIVE_KEY_ADDRESS_MASK; }
 
@@ -85,11 +86,11 @@ static bool anyone_clearing(const void *address)
 {
 	uint64_t wanted = clearing(address);
 	struct window window;
+	bool found = false;
 	for (unsigned order = 0; window_of(order, address, &window); order++)
 		EACH_SLOT(b, i)
-			if (load_seq_cst(&window.keys[b][i]) == wanted)
-				return true;
-	return false;
+			found |= load_seq_cst(&window.keys[b][i]) == wanted;
+	return found;
 }
 
 // A free slot of the emptier bucket, claimed; NULL if both are full.
@@ -113,9 +114,7 @@ static uint64_t *claim_slot(struct window *window, struct mlf_live **entry)
 
 static uint64_t *claim_anywhere(const void *address, struct mlf_live **entry)
 {
-	unsigned orders = 0;
-	while (recording_segment(MLF_KIND_LIVE, orders))
-		orders++;
+	unsigned orders = recording_segments(MLF_KIND_LIVE);
 	struct window window;
 	uint64_t *slot;
 	for (unsigned order = orders; order-- > 0;) // the largest first: it has the most free slots
@@ -167,36 +166,52 @@ static bool bit_needed(const void *address, const uint64_t *own)
 {
 	uint32_t bit = bitmap_slot(address);
 	struct window window;
+	bool needed = false;
 	for (unsigned order = 0; window_of(order, address, &window); order++)
 		EACH_SLOT(b, i) {
 			uint64_t key = load_seq_cst(&window.keys[b][i]);
-			if (&window.keys[b][i] == own || key == SLOT_FREE)
-				continue;
-			if (!(key & MLF_LIVE_KEY_LIVE) || bitmap_slot(shown(key)) == bit)
-				return true;
+			bool holds = key != SLOT_FREE && (!(key & MLF_LIVE_KEY_LIVE) || bitmap_slot(shown(key)) == bit);
+			needed |= holds && &window.keys[b][i] != own; // by its place: the two buckets may be one
 		}
-	return false;
+	return needed;
+}
+
+// Its counters are what comes next.
+static void prefetch_row(uint32_t ref)
+{
+	const uint64_t *row = recording_at(ref);
+	prefetch_write(row);
+	prefetch_write(row + 8);
+}
+
+// False: another thread was faster.
+static NOINLINE bool take(uint64_t *slot, uint64_t key, const struct mlf_live *entry, const void *address, struct live_sample *out)
+{
+	if (!cas_seq_cst(slot, &key, clearing(address)))
+		return false;
+	*out = (struct live_sample){entry->size_bytes, entry->row, entry->weight_x1024, entry->born_cs, entry->thread};
+	prefetch_row(entry->row);
+	if (!bit_needed(address, slot))
+		bitmap_clear(address);
+	store_release(slot, SLOT_FREE); // after the clear: an inserter that sees it free may set the bit
+	return true;
 }
 
 bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out)
 {
 	uint64_t wanted = key_of(address, layer);
 	struct window window;
-	for (unsigned order = 0; window_of(order, address, &window); order++)
+	for (unsigned order = recording_segments(MLF_KIND_LIVE); order-- > 0;) { // the largest first: it holds half of them
+		if (!window_of(order, address, &window))
+			continue;
 		EACH_SLOT(b, i) {
-			uint64_t *slot = &window.keys[b][i];
 			// Acquire: pairs with the release in liveset_insert(); the entry is whole.
-			uint64_t key = load_acquire(slot);
-			if (likely((key & KEY_MATCH_MASK) != wanted) || !cas_seq_cst(slot, &key, clearing(address)))
-				continue;
-			const struct mlf_live *entry = &window.entries[b][i];
-			*out = (struct live_sample){entry->size_bytes, entry->row, entry->weight_x1024,
-						    entry->born_cs, entry->thread};
-			if (!bit_needed(address, slot))
-				bitmap_clear(address);
-			store_release(slot, SLOT_FREE); // after the clear: an inserter that sees it free may set the bit
-			return true;
+			uint64_t key = load_acquire(&window.keys[b][i]);
+			if (unlikely((key & KEY_MATCH_MASK) == wanted) &&
+			    take(&window.keys[b][i], key, &window.entries[b][i], address, out))
+				return true;
 		}
+	}
 	return false;
 }
 

@@ -29,7 +29,7 @@ struct recording recording;
 
 static uint32_t home_bytes; // mapped at recording.base
 
-static struct recording_table tables[MLF_KIND_MARKS + 1][RECORDING_SEGMENTS];
+struct recording_table recording_tables[MLF_KIND_MARKS + 1][RECORDING_SEGMENTS];
 static uint8_t table_claims[MLF_KIND_MARKS + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
 
 // ---- room --------------------------------------------------------------------------------------
@@ -49,21 +49,12 @@ void *recording_take(uint32_t bytes, uint32_t alignment)
 	return NULL; // 64 lost races in a row: give up this sample rather than spin
 }
 
-const struct recording_table *recording_segment(enum mlf_kind kind, unsigned order)
-{
-	if (order >= RECORDING_SEGMENTS)
-		return NULL;
-	const struct recording_table *table = &tables[kind][order];
-	// Acquire: pairs with the release at the end of recording_add_segment().
-	return load_acquire(&table->base) ? table : NULL;
-}
-
 // By another thread, which needs some hundred instructions for it. If it is stopped half-way we drop what does not fit.
 // (Without a look or two more, threads in step lost a sample in one of two hundred runs.)
 static bool built_meanwhile(enum mlf_kind kind, unsigned order)
 {
 	for (int looks = 0; looks < BUILDER_LOOKS; looks++) {
-		if (load_acquire(&tables[kind][order].base)) // pairs with the release below
+		if (load_acquire(&recording_tables[kind][order].base)) // pairs with the release below
 			return true;
 		arch_relax();
 	}
@@ -94,8 +85,8 @@ bool recording_add_segment(enum mlf_kind kind, unsigned order, uint32_t capacity
 	segment->capacity = capacity;
 	segment->record_bytes = bytes_each;
 	store_release(&segment->kind, kind); // pairs with readers of the file: kind last
-	tables[kind][order].capacity = capacity;
-	store_release(&tables[kind][order].base, base);
+	recording_tables[kind][order].capacity = capacity;
+	store_release(&recording_tables[kind][order].base, base);
 	return true;
 }
 
@@ -374,9 +365,9 @@ bool recording_open(const struct recording_options *options, const char **why)
 	fill_identity(header, options, start_ticks);
 	clock_set_start(header->start_monotonic_ns);
 
-	for (unsigned kind = 0; kind < ARRAY_LEN(tables); kind++)
+	for (unsigned kind = 0; kind < ARRAY_LEN(recording_tables); kind++)
 		for (unsigned order = 0; order < RECORDING_SEGMENTS; order++) {
-			tables[kind][order] = (struct recording_table){0};
+			recording_tables[kind][order] = (struct recording_table){0};
 			table_claims[kind][order] = 0;
 		}
 	store_relaxed(&growing, 0); // a forked child may have been cut off from the thread that was at it

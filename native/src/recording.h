@@ -76,7 +76,25 @@ struct recording_table {
 	unsigned char *base; // NULL: none yet; stored last
 	uint32_t capacity;
 };
-const struct recording_table *recording_segment(enum mlf_kind kind, unsigned order);
+extern struct recording_table recording_tables[MLF_KIND_MARKS + 1][RECORDING_SEGMENTS] HIDDEN;
+
+static inline const struct recording_table *recording_segment(enum mlf_kind kind, unsigned order)
+{
+	if (order >= RECORDING_SEGMENTS)
+		return NULL;
+	const struct recording_table *table = &recording_tables[kind][order];
+	// Acquire: pairs with the release at the end of recording_add_segment().
+	return load_acquire(&table->base) ? table : NULL;
+}
+
+// How many there are: the one behind them may be added meanwhile.
+static inline unsigned recording_segments(enum mlf_kind kind)
+{
+	unsigned count = 0;
+	while (recording_segment(kind, count))
+		count++;
+	return count;
+}
 
 // Adds segment `order` of `kind` unless it exists. False: no room, or another thread is at it.
 bool recording_add_segment(enum mlf_kind kind, unsigned order, uint32_t capacity, uint32_t bytes_each);
