@@ -22,7 +22,9 @@
 #include <sys/utsname.h>
 
 #define LEAST_BYTES (512U << 10)
-#define MAPPED_AHEAD_BYTES (512U << 10)
+#define MAPPED_AHEAD_BYTES (256U << 10)
+#define SLACK_BYTES (256U << 10)
+#define BACKED_AT_ONCE_BYTES (128U << 10)
 #define BUILDER_LOOKS 100 // a few microseconds
 
 struct recording recording;
@@ -106,6 +108,40 @@ static bool map_ahead(unsigned char *base, uint64_t used, uint64_t backed)
 	return result != -22; // EINVAL: older than Linux 5.14
 }
 
+// Backs a step of the room and takes it out of the page table again, piece by piece: what is not used is no resident memory of
+// the program's. False: there is no more; what was backed of the step is the next attempt's.
+static bool back_step(unsigned char *step)
+{
+	for (uint64_t at = 0; at < RECORDING_STEP_BYTES; at += BACKED_AT_ONCE_BYTES) {
+		if (sys_madvise(step + at, BACKED_AT_ONCE_BYTES, MADV_POPULATE_WRITE) != 0)
+			return false;
+		sys_madvise(step + at, BACKED_AT_ONCE_BYTES, MADV_DONTNEED); // the page stays the file's; of locked memory: refused
+	}
+	return true;
+}
+
+// What one arena of Python's small blocks may bring, the shortest time between two cold moments: 1 MiB of 24 bytes each, at the
+// gaps that are in force.
+static uint64_t burst_bytes(const struct mlf_header *header)
+{
+	enum { BLOCKS = 43690, LIVE_BYTES = 60 }; // a bucket is full at four fifths
+	uint64_t gaps = load_relaxed(&header->python_effective), twice_mean = (gaps & 0xFFFF) + (gaps >> 16 & 0xFFFF);
+	return BLOCKS * LIVE_BYTES * 2 / (twice_mean ? twice_mean : 2);
+}
+
+// Free room that there should be. Tables double: the largest wants twice its size next. Once it has doubled, samples come fast, and it may
+// want as much as all that is used so far.
+static uint64_t room_to_have(const struct mlf_header *header, uint64_t used)
+{
+	const struct mlf_segment *segments = (const void *)(recording.base + MLF_DIRECTORY_OFFSET), *largest = NULL;
+	uint32_t count = load_relaxed(&header->segment_count);
+	for (uint32_t i = 0; i < count && i < MLF_DIRECTORY_ENTRIES; i++)
+		if (load_acquire(&segments[i].kind) && (!largest || segments[i].bytes > largest->bytes)) // pairs with recording_add_segment()
+			largest = &segments[i];
+	uint64_t next = largest && largest->order == 0 ? 2 * largest->bytes : used;
+	return next + burst_bytes(header) + SLACK_BYTES;
+}
+
 static uint8_t growing; // 1: some thread is in grow()
 static uint64_t allowed; // the room may be backed up to here, when the place was last looked at
 
@@ -123,12 +159,10 @@ static bool grow(bool may_look)
 	uint64_t step = RECORDING_STEP_BYTES;
 	bool grown = false;
 	map_ahead(recording.base, used, backed);
-	// Tables double, so the next segment may want as much as everything used so far.
-	if (backed + step <= header->file_bytes && used + used + step > backed) {
+	if (backed + step <= header->file_bytes && used + room_to_have(header, used) > backed) {
 		if (may_look)
 			look_at_place(header, backed);
-		grown = backed + step <= load_relaxed(&allowed) &&
-			sys_madvise(recording.base + backed, step, MADV_POPULATE_WRITE) == 0;
+		grown = backed + step <= load_relaxed(&allowed) && back_step(recording.base + backed);
 		if (grown) {
 			store_release(&header->room_backed, backed + step); // pairs with recording_take()
 			count(room_grown);
