@@ -44,6 +44,9 @@ def main(usage: str) -> int:
         shutil.rmtree(recordings, ignore_errors=True)
     result["complete"] = whole
     save(result, target)
+    if options.add:
+        save(with_more(json.loads(WHOLE.read_text()), result), WHOLE)
+        target = WHOLE
     for line in goals.lines(goals.goals(result)) if whole or options.quick else ():
         print(line)
     say(f"kept in {target}")
@@ -77,6 +80,21 @@ def measure(options: argparse.Namespace, where: Places, target: Path) -> dict[st
         result["minutes"] = round((time.monotonic() - began) / 60, 1)
         save(result, target)
     return result
+
+
+def with_more(held: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return a result in which what was measured once more, or for the first time, stands for what there was."""
+
+    def key(cell: dict[str, Any]) -> tuple[str, str, str]:
+        return cell["workload"], cell["candidate"], cell["baseline"]
+
+    cells = {**{key(cell): cell for cell in held["cells"]}, **{key(cell): cell for cell in more["cells"]}}
+    names = list(dict.fromkeys([*(cell["workload"] for cell in more["cells"]), *more["parts"]]))
+    note = {"names": names, "machine": more["machine"], "rounds": more["rounds"], "quick": more["quick"]}
+    return {
+        **held, "cells": list(cells.values()), "parts": {**held["parts"], **more["parts"]},
+        "added": [*held.get("added", ()), note],
+    }  # fmt: skip
 
 
 def needs_others(options: argparse.Namespace) -> bool:
@@ -118,8 +136,11 @@ def arguments(usage: str) -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help=f"default: {RESULTS.name}/{WHOLE.name}, or {PARTIAL.name}"
     )
+    parser.add_argument("--add", action="store_true", help=f"put what is measured into {RESULTS.name}/{WHOLE.name}")
     parser.add_argument("--page", type=Path, nargs="?", const=WHOLE, metavar="FILE", help="make docs/performance.md")
     options = parser.parse_args()
+    if options.add and (options.json or not options.workload):
+        parser.error("--add puts what --workload names into the whole result; it goes without --json")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     return options

@@ -58,7 +58,11 @@ def machine(held: dict[str, Any]) -> Iterator[str]:
     yield f"({held.get('minutes', '?')} minutes): {facts['cpu']}, {facts['cores']} cores{virtual},"
     yield f"{facts['memory_mib']:,} MiB; Linux {facts['kernel']}, glibc {facts['glibc']}, Python {facts['python']};"
     yield f"load at the start {load}."
-    if held["quick"] or not held["complete"]:
+    for more in held.get("added", ()):
+        facts = more["machine"]
+        yield ""
+        yield f"Measured on {facts['when']}, commit {facts['commit']}, with {more['rounds']} rounds: {', '.join(more['names'])}."
+    if held["quick"] or not held["complete"] or any(more["quick"] for more in held.get("added", ())):
         yield ""
         yield "**A partial or quick run: these are no figures to cite.**"
 

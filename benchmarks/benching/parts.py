@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import core, errors, instructions, room, scripts
+from . import core, errors, governor, hotspots, instructions, room, scripts
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "instructions": instructions.count,
@@ -15,6 +15,8 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "sample": core.whole_sample,
     "errors": errors.measure,
     "room": room.measure,
+    "governor": governor.measure,
+    "hotspots": hotspots.measure,
     "start": scripts.start,
     "programs": scripts.programs,
 }

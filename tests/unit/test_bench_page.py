@@ -6,7 +6,7 @@ import json
 from xml.etree import ElementTree
 
 import pytest
-from benching import goals, matrix, page, plot, table
+from benching import command, goals, matrix, page, plot, table
 from benching.figures import Spread, spread
 from benching.matrix import NOISE, Cell
 from benching.measuring import MEASURES
@@ -117,6 +117,24 @@ def test_the_page_keeps_what_is_written_by_hand(held):
     assert "partial or quick" not in made
     assert page.made(made, held) == made
     assert "partial or quick" in page.made(TEXT, {**held, "complete": False})
+
+
+def test_what_is_measured_again_stands_for_what_there_was(held):
+    again = cell("flask", "memleak-normal", 1.5).as_json()
+    more = {
+        "machine": {**FACTS, "when": "2026-02-03 04:05 UTC"}, "rounds": 7, "quick": False,
+        "cells": [again, cell("redis", "memleak-normal", 1.25).as_json()], "parts": {"room": {"lines": ["so much"]}},
+    }  # fmt: skip
+    found = command.with_more(held, json.loads(json.dumps(more)))
+    cells = goals.Result(found)
+    assert cells.cell("flask", "memleak-normal").ratios["cpu_s"].median == 1.5
+    assert cells.cell("redis", "memleak-normal").ratios["cpu_s"].median == 1.25
+    assert len(found["cells"]) == len(held["cells"]) + 1 and list(found["parts"]) == ["hook", "errors", "room"]
+    made = page.made(TEXT, found)
+    assert "Measured on 2026-02-03 04:05 UTC, commit abc, with 7 rounds: flask, redis, room." in made
+    assert "* so much" in made and "partial or quick" not in made
+    more["quick"] = True
+    assert "partial or quick" in page.made(TEXT, command.with_more(held, more))
 
 
 def test_the_worst_stands_first(held):

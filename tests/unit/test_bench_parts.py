@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benching import candidates, errors, machine, room, workloads
+from benching import candidates, errors, governor, hotspots, machine, room, workloads
 from benching.candidates import CANDIDATES, COMPARED, Way
 
 TRUTH = {"native_site_0": 100.0, "native_site_1": 200.0, "python_site_0": 1000.0}
@@ -47,6 +47,41 @@ def test_zero_pages_are_the_mapping_that_follows_the_library():
     ]  # fmt: skip
     assert found[2][1] == 16 << 10
     assert room.bitmap(found) == 772
+
+
+REPORT = """# To display the perf.data header info, please use --header/--header-only options.
+# Overhead  Shared Object         Symbol
+    15.30%  libmemleak.so         [.] unwind            -      -
+     6.50%  libpython3.11.so.1.0  [.] unwind            -      -
+     2.25%  libmemleak.so         [.] pyframes_walk     -      -
+     0.50%  libmemleak.so         [.] pycode_ref
+     0.30%  [kernel.kallsyms]     [k] exc_page_fault
+     0.25%  libmemleak.so         [.] no_such_function
+"""
+
+
+def test_a_profile_is_added_up_by_what_the_code_is_for(core_path):
+    """The functions' files are those of the core that is installed."""
+    found = hotspots.by_purpose(REPORT, Path(core_path))
+    assert found == {"native walk": 15.3, "Python walk": 2.75, "the rest": 0.25}
+
+
+def test_every_file_that_a_purpose_names_is_there(core_path):
+    files = set(hotspots.source_files(Path(core_path)).values())
+    assert {file for names in hotspots.PURPOSES.values() for file in names} - files <= {"counter"}  # inlined
+
+
+def test_memory_is_added_up_by_kind():
+    assert dict(hotspots.by_kind(room.resident(SMAPS))) == {
+        "the core itself": 48, "the core's data": 772, "heap, stacks, other memory": 4, "recording": 3072,
+    }  # fmt: skip
+
+
+def test_every_window_of_ten_seconds_has_its_share():
+    """A second of nothing, then ten of 2 %, then one of nothing: the window that is all busy is the worst."""
+    looks = [governor.Look(second, 0.02 * min(max(second - 1, 0), 10), 256) for second in range(13)]
+    assert governor.shares(looks) == pytest.approx([0.018, 0.02, 0.018])
+    assert governor.nearest(looks, 4.4) is looks[4]
 
 
 def test_the_processor_is_read_from_cpuinfo():
