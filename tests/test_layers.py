@@ -114,6 +114,28 @@ def test_every_system_call_is_a_known_one():
     assert named <= SYSTEM_CALLS
 
 
+SYMBOLIZE_LAYERS = [
+    {"bytes", "dwarf", "mlsym"}, {"section"}, {"abbrev"}, {"unit"}, {"ranges", "lines", "names"}, {"functions"}, {"lookup"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted((NATIVE / "symbolize").glob("*.[ch]")), ids=lambda path: path.name)
+def test_reader_of_dwarf_includes_only_lower_layers(path):
+    """It has nothing of the core's."""
+    mine = layer_of(SYMBOLIZE_LAYERS, path.stem)
+    assert mine is not None, f"{path.name} has no layer: add it to SYMBOLIZE_LAYERS"
+    for header in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(), flags=re.MULTILINE):
+        other = layer_of(SYMBOLIZE_LAYERS, Path(header).stem)
+        assert other is not None and (other < mine or Path(header).stem == path.stem), f"{path.name} includes {header}"
+
+
+def test_build_lists_every_c_file_of_the_reader():
+    listed = [Path(name).stem for name in nativebuild.meson_list("symbolize_names")]
+    assert sorted(listed) == sorted(path.stem for path in (NATIVE / "symbolize").glob("*.c"))
+    layers = [layer_of(SYMBOLIZE_LAYERS, name) for name in listed]
+    assert layers == sorted(layers)
+
+
 def test_build_lists_every_c_file():
     """native/meson.build names each C file, in the order of layers, and no file that is not there."""
     listed = [Path(name).stem for name in nativebuild.meson_list("core_names")]
@@ -123,7 +145,7 @@ def test_build_lists_every_c_file():
 
 
 def python_files() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("_ffi_build.py",))
+    return sorted(path for path in PACKAGE.rglob("*.py") if not path.name.endswith("_ffi_build.py"))
 
 
 def entry(path: Path) -> str:
@@ -170,7 +192,7 @@ def test_python_module_imports_only_lower_layers(path):
 
 
 def test_only_native_uses_cffi():
-    """One module touches cffi, and its objects never leave it."""
+    """One module touches the core's cffi, and its objects never leave it; the reader of DWARF is another object's."""
     users = {
         entry(path)
         for path in python_files()

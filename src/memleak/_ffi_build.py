@@ -21,16 +21,13 @@ MODULE = "memleak._memleak_ffi"
 BEGIN, END = "// -- declarations begin --", "// -- declarations end --"
 
 
-def declarations(header: str) -> str:
-    """Return what cffi is to parse: the lines between the two marks of the header, and the ABI number.
-
-    The number's value is left to the C compiler.
-    """
-    _, begin, rest = header.partition(BEGIN)
+def between_marks(header: str) -> str:
+    """Return what cffi is to parse of a header: the lines between its two marks."""
+    _, begin, rest = Path(header).read_text(encoding="utf-8").partition(BEGIN)
     text, end, _ = rest.partition(END)
     if not begin or not end:
-        raise SystemExit(f"memleak.h: expected declarations between {BEGIN!r} and {END!r}")
-    return "#define MEMLEAK_ABI_VERSION ...\n" + text
+        raise SystemExit(f"{header}: expected declarations between {BEGIN!r} and {END!r}")
+    return text
 
 
 def build_id(library: str) -> str:
@@ -47,7 +44,7 @@ def main() -> None:
     """Generate the module named by the command line."""
     header, library, output = sys.argv[1:]
     builder = cffi.FFI()
-    builder.cdef(declarations(Path(header).read_text(encoding="utf-8")))
+    builder.cdef("#define MEMLEAK_ABI_VERSION ...\n" + between_marks(header))  # its value is the C compiler's to know
     builder.cdef("const char *memleak_expected_build_id(void);")
     builder.set_source(
         MODULE,

@@ -84,5 +84,5 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="llvm-symbolizer, addr2line, none"):
+    with pytest.raises(ValueError, match="memleak, llvm-symbolizer, addr2line, none"):
         Symbolizer(engine="gdb")

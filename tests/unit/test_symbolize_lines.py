@@ -116,14 +116,41 @@ def test_a_tool_that_hangs_is_killed(tmp_path, engine_class):
 
 def test_tools_are_chosen_in_order_and_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert choose_engine("auto") is None
+    assert [engine.name for engine in choose_engine("auto")._engines] == ["memleak"]
     script(tmp_path / "addr2line", "")
-    assert choose_engine("auto").name == "addr2line"
+    assert [engine.name for engine in choose_engine("auto")._engines] == ["memleak", "addr2line"]
     assert choose_engine("llvm-symbolizer") is None
     script(tmp_path / "llvm-symbolizer-16", "")
-    assert choose_engine("auto").name == "llvm-symbolizer"
-    assert choose_engine("addr2line").name == "addr2line"
+    assert [engine.name for engine in choose_engine("auto")._engines] == ["memleak", "llvm-symbolizer", "addr2line"]
+    assert choose_engine("addr2line").name == "addr2line" and choose_engine("memleak").name == "memleak"
     assert choose_engine("none") is None
+
+
+class Scripted:
+    """An engine that says what it was told to, or fails."""
+
+    name = "scripted"
+
+    def __init__(self, answer):
+        self.answer, self.closed = answer, 0
+
+    def lookup(self, path, addresses):
+        if isinstance(self.answer, ToolError):
+            raise self.answer
+        return [self.answer] * len(addresses)
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_tool_is_asked_where_the_first_engine_cannot():
+    frames = [SourceFrame("f", "a.c", 1)]
+    engines = [Scripted(ToolError("big-endian")), Scripted(frames), Scripted([])]
+    assert lines.FirstThatCan(engines).lookup("/bin/app", [1, 2]) == [frames, frames]
+    with pytest.raises(ToolError, match="big-endian"):
+        lines.FirstThatCan([engines[0], Scripted(ToolError("no"))]).lookup("/bin/app", [1])
+    lines.FirstThatCan(engines).close()
+    assert [engine.closed for engine in engines] == [1, 1, 1]
 
 
 def test_a_deep_chain_of_inlined_calls_is_cut(tmp_path, monkeypatch):

@@ -114,11 +114,11 @@ def without_symbol_file(block: list[str]) -> list[str]:
     return [re.sub(r" at [^ ]*:(\?|0)$", " at ??:?", line) for line in block]
 
 
-@pytest.mark.parametrize("engine", ["llvm-symbolizer", "addr2line"])
+@pytest.mark.parametrize("engine", ["memleak", "llvm-symbolizer", "addr2line"])
 @pytest.mark.parametrize("suffix", ["c", "cc"])
 @pytest.mark.parametrize("flags", [("-O0",), ("-O2",), ("-O2", "-no-pie"), ("-O2", "-gdwarf-4")], ids=" ".join)
 def test_two_hundred_addresses_read_as_addr2line_prints_them(program, engine, suffix, flags):
-    need(engine, "addr2line")
+    need(*{engine, "addr2line"} - {"memleak"})
     path = program(suffix, *flags)
     addresses = code_addresses(path, 200)
     with Symbolizer(engine=engine) as symbolizer:
@@ -262,14 +262,26 @@ def test_the_vdso_is_named_only_if_it_is_the_running_kernels():
         assert symbolizer.frames("[vdso]", None, address, True)[0].function is None
 
 
-def test_without_any_tool_there_are_function_names_and_a_remedy(program, tmp_path, monkeypatch):
+def test_without_any_tool_there_are_lines(program, tmp_path, monkeypatch):
+    path = program("c", "-O2")
+    addresses = code_addresses(path, 20)
+    with Symbolizer() as symbolizer:
+        expected = symbolizer.resolve([(path, None, address, True) for address in addresses])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Symbolizer() as symbolizer:
+        assert symbolizer.resolve([(path, None, address, True) for address in addresses]) == expected
+        assert any(chain[0].line for chain in expected) and not symbolizer.problems()
+
+
+@pytest.mark.parametrize("engine", ["llvm-symbolizer", "addr2line"])
+def test_without_the_tool_asked_for_there_are_function_names_and_a_remedy(program, tmp_path, monkeypatch, engine):
     path = program("c", "-O2")
     monkeypatch.setenv("PATH", str(tmp_path))
     addresses = code_addresses(path, 20)
-    with Symbolizer() as symbolizer:
+    with Symbolizer(engine=engine) as symbolizer:
         frames = symbolizer.resolve([(path, None, address, True) for address in addresses])
         assert all(chain[0].function and chain[0].file is None for chain in frames)
-        assert "neither llvm-symbolizer (13 or later) nor addr2line is installed" in symbolizer.problems()[path]
+        assert f"{engine} is not installed" in symbolizer.problems()[path]
 
 
 def test_a_tool_that_hangs_costs_the_lines_of_that_binary_once(program, tmp_path, monkeypatch):

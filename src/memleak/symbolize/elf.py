@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ MAX_SEGMENTS = 4_096
 MAX_NOTES_BYTES = 64 << 10  # per section or segment
 MAX_STRUCTURE_BYTES = 16 << 20  # all that pyelftools may read of one file
 MAX_SECTION_BYTES = 512 << 20  # one symbol or string table
+
+PROGRAMS = ("ET_EXEC", "ET_DYN")
 
 _SHF_EXECINSTR = 4
 _NT_GNU_BUILD_ID = 3
@@ -161,10 +163,10 @@ class ElfImage:
         bits, little_endian: class and byte order.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, kinds: Sequence[str] = PROGRAMS) -> None:
         self._source = source
         try:
-            self._read_structure()
+            self._read_structure(kinds)
         except ElfError:
             raise
         except Exception as error:
@@ -183,14 +185,14 @@ class ElfImage:
         """Close the source. What was read stays."""
         self._source.close()
 
-    def _read_structure(self) -> None:
+    def _read_structure(self, kinds: Sequence[str]) -> None:
         # Not at the top: `import memleak.symbolize` must stay cheap, and this costs 50 ms.
         from elftools.elf.elffile import ELFFile
 
         if self._source.pread(4, 0) != b"\x7fELF":
             raise ElfError("not an ELF file")
         elf = ELFFile(cast("IO[bytes]", _Stream(self._source)))
-        if elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
+        if elf["e_type"] not in kinds:
             raise ElfError(f"neither a program nor a library ({elf['e_type']})")
         self.bits: int = elf.elfclass
         self.little_endian: bool = elf.little_endian
@@ -324,6 +326,15 @@ def open_elf(path: str) -> ElfImage:
     return _image(FileSource(path))
 
 
+def open_split(path: str) -> ElfImage:
+    """Open what a compiler put beside an object file: a .dwo, or a .dwp of several.
+
+    Raises:
+        ElfError: missing, unreadable, not a regular file, or of another kind.
+    """
+    return _image(FileSource(path), ("ET_REL", *PROGRAMS))
+
+
 def own_vdso() -> ElfImage:
     """Return this process's vDSO: the kernel's code, in no file.
 
@@ -349,9 +360,9 @@ def elf_from_bytes(image: bytes) -> ElfImage:
     return _image(BytesSource(image))
 
 
-def _image(source: Source) -> ElfImage:
+def _image(source: Source, kinds: Sequence[str] = PROGRAMS) -> ElfImage:
     try:
-        return ElfImage(source)
+        return ElfImage(source, kinds)
     except ElfError:
         source.close()
         raise

@@ -1,14 +1,14 @@
-"""Source lines and inlined calls, by an installed llvm-symbolizer or addr2line.
+"""Source lines and inlined calls: which engine finds them, and the installed tools that can.
 
-Both are asked for mangled names: demangling is ours, so that one spelling reaches the user
-whichever tool is there.
+All are asked for mangled names: demangling is done elsewhere, so that one spelling reaches the user
+whichever engine it was.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from .process import LineServer, ToolError, find_program
@@ -19,7 +19,7 @@ MAX_INLINE_DEPTH = 256
 
 _ADDRESS = re.compile(rb"0x[0-9a-f]{1,16}\Z")
 
-ENGINES = ("auto", "llvm-symbolizer", "addr2line", "none")
+ENGINES = ("auto", "memleak", "llvm-symbolizer", "addr2line", "none")
 
 
 class SourceFrame(NamedTuple):
@@ -31,7 +31,7 @@ class SourceFrame(NamedTuple):
 
 
 class LineEngine(Protocol):
-    """Finds source lines; `name` is the program's."""
+    """Finds source lines; `name` is its own, or the program's."""
 
     name: str
 
@@ -47,16 +47,48 @@ class LineEngine(Protocol):
 
 
 def choose_engine(engine: str, timeout_s: float = TIMEOUT_S) -> LineEngine | None:
-    """Return the tool to use, or None if it is not installed (or engine is "none")."""
+    """Return the engine to use, or None if it is not installed (or engine is "none")."""
+    if engine in ("auto", "memleak"):
+        from .engine import DwarfEngine
+
+        own = DwarfEngine()
+        return own if engine == "memleak" else FirstThatCan([own, *_tools(timeout_s)])
+    return next(_tools(timeout_s, engine), None)
+
+
+def _tools(timeout_s: float, engine: str = "auto") -> Iterator[LineEngine]:
+    """Yield the installed tools, the better first."""
     if engine in ("auto", "llvm-symbolizer"):
         program = _llvm_symbolizer()
         if program is not None:
-            return LlvmSymbolizer(program, timeout_s)
+            yield LlvmSymbolizer(program, timeout_s)
     if engine in ("auto", "addr2line"):
         program = find_program("addr2line")
         if program is not None:
-            return Addr2line(program, timeout_s)
-    return None
+            yield Addr2line(program, timeout_s)
+
+
+class FirstThatCan:
+    """Our own reader, and a tool for the files that it cannot read (big-endian ones, unknown compression)."""
+
+    def __init__(self, engines: Sequence[LineEngine]) -> None:
+        self._engines = engines
+        self.name = engines[0].name
+
+    def lookup(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
+        """See `LineEngine`; the error is the first engine's."""
+        first: ToolError | None = None
+        for engine in self._engines:
+            try:
+                return engine.lookup(path, addresses)
+            except ToolError as error:
+                first = first or error
+        raise first or ToolError("there is no engine")
+
+    def close(self) -> None:
+        """See `LineEngine`."""
+        for engine in self._engines:
+            engine.close()
 
 
 def _llvm_symbolizer() -> str | None:

@@ -82,8 +82,9 @@ class Symbolizer:
         sysroot: root directory of the traced process's files (a container's, /proc/PID/root);
             tried before our own.
         debug_dirs: further directories like /usr/lib/debug, or with copies of the binaries.
-        engine: what finds source lines: "auto" (llvm-symbolizer, else addr2line),
-            "llvm-symbolizer", "addr2line", or "none" for function names only.
+        engine: what finds source lines: "auto" (our own reader; an installed tool for a file
+            that it cannot read), "memleak", "llvm-symbolizer", "addr2line", or "none" for
+            function names only.
 
     Raises:
         ValueError: *engine* is none of these.
@@ -251,10 +252,11 @@ def _outermost_name(module: _Module, address: int, name: str | None) -> str | No
     if name.startswith(("_Z", "_R")):
         return name
     names = module.symbols().names(address)
-    return names[0] if name in names else name
+    # Lambdas, and all of C++ where only lines were asked for, have a bare name in DWARF.
+    if names and (name in names or names[0].startswith(("_Z", "_R"))):
+        return names[0]
+    return name
 
 
 def _not_installed(engine: str) -> str:
-    if engine == "auto":
-        return "neither llvm-symbolizer (13 or later) nor addr2line is installed"
     return f"{engine} is not installed"

@@ -1,0 +1,68 @@
+// mlsym.h -- functions, inlined calls, files and lines of addresses, from DWARF
+//
+// Not the tracer's: an object of its own, which neither hooks nor samples. Any number of handles; one handle is used by one
+// thread at a time. Files may say anything: what cannot be read costs its names, no more.
+#ifndef MEMLEAK_MLSYM_H
+#define MEMLEAK_MLSYM_H
+
+#include <stdint.h>
+
+// -- declarations begin --
+
+// A section of a file: where it stands in the file, or memory that stays valid as long as the handle. size 0: there is none.
+struct mlsym_section {
+	int fd;
+	uint64_t offset, size;
+	const unsigned char *memory;
+};
+
+#define MLSYM_SECTIONS 10 // in this order
+// .debug_abbrev .debug_addr .debug_aranges .debug_info .debug_line .debug_line_str .debug_ranges .debug_rnglists .debug_str
+// .debug_str_offsets
+
+#define MLSYM_INLINED 1	      // the call of this frame's function was inlined into the next frame's
+#define MLSYM_LINKAGE_NAME 2  // the function's name is as linkers spell it
+#define MLSYM_LINE 4	      // file and line are known
+
+struct mlsym_frame {
+	uint32_t address; // the number of the address that was asked for
+	uint32_t flags;
+	uint32_t line, column, discriminator; // 0: not known
+	uint32_t function, file; // offsets in the text; 0: not known
+};
+
+// A unit whose entries stand in another file that is not attached.
+struct mlsym_split {
+	uint64_t unit, id;
+	uint32_t name, directory; // offsets in the text; 0: not known
+};
+
+struct mlsym_result {
+	const struct mlsym_frame *frames;
+	const struct mlsym_split *splits;
+	const char *text; // strings, each with a NUL behind it
+	uint64_t frame_count, split_count, text_bytes;
+	int complete; // 0: more was to be read than `work` allows, or there was no memory
+};
+
+typedef struct mlsym mlsym;
+
+// NULL: no memory. The descriptors are not the handle's to close.
+mlsym *mlsym_open(const struct mlsym_section *sections);
+
+// What dwz took out of this file and others. 0: done.
+int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections);
+
+// The .dwo of a unit, as mlsym_split names it. 0: done; -1: it has no such unit, or no memory.
+int mlsym_attach_split(mlsym *handle, uint64_t unit, const struct mlsym_section *sections);
+
+// Frames of each address, innermost first, in ascending order of address. `addresses` is in ascending order without repetition. At
+// most `work` entries of debug information are read. NULL: no memory.
+struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint32_t count, uint64_t work);
+
+void mlsym_result_free(struct mlsym_result *result);
+void mlsym_close(mlsym *handle);
+
+// -- declarations end --
+
+#endif

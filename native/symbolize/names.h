@@ -1,0 +1,25 @@
+// names.h -- the name of a function's entry
+#ifndef MEMLEAK_SYMBOLIZE_NAMES_H
+#define MEMLEAK_SYMBOLIZE_NAMES_H
+
+#include "unit.h"
+
+struct name {
+	const struct debug_file *file;
+	uint64_t entry;
+	char *text;   // NULL: it has none
+	bool linkage; // as linkers spell it
+};
+
+struct names { // found so far; open addressing, at most half full
+	struct name *slot;
+	uint32_t used, room;
+};
+
+// The name of the entry at an offset of the file's .debug_info; through abstract origins and specifications, into other units and the
+// alternate file. `loaded` is what unit_load() gave for `unit`; both may be empty. NULL: no memory.
+const struct name *names_find(struct names *names, struct debug_file *file, uint64_t entry, struct unit *unit, struct bytes loaded);
+
+void names_free(struct names *names);
+
+#endif

@@ -1,0 +1,161 @@
+"""Source lines and inlined calls by our own reader of DWARF: no process, one call for a batch, the GIL released."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .elf import ElfError, ElfImage, open_elf, open_split
+from .lines import SourceFrame
+from .process import ToolError
+from .sections import NAMES, Place, alternate_link, places
+
+WORK = 2_000_000_000  # entries of debug information that one batch may read
+MAX_SPLIT_FILES = 256  # attached for one batch
+MAX_OPEN = 8  # binaries
+
+
+class DwarfEngine:
+    """See `LineEngine`. Keeps what it learned of a binary until it is closed."""
+
+    name = "memleak"
+
+    def __init__(self) -> None:
+        self._open: dict[str, _OpenFile] = {}
+
+    def lookup(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
+        """See `LineEngine`."""
+        try:
+            found = self._open.get(path)
+            if found is None:
+                while len(self._open) >= MAX_OPEN:
+                    self._open.pop(next(iter(self._open))).close()
+                found = self._open[path] = _OpenFile(path)
+            return found.lookup(addresses)
+        except (ElfError, ImportError, OSError) as error:
+            raise ToolError(str(error)) from error
+
+    def close(self) -> None:
+        """See `LineEngine`."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class _OpenFile:
+    """One binary in the engine's hands."""
+
+    def __init__(self, path: str) -> None:
+        from . import _dwarf  # type: ignore[attr-defined]
+
+        self._ffi, self._lib = _dwarf.ffi, _dwarf.lib
+        self._path = path
+        self._fds: list[int] = []
+        self._kept: list[Any] = []  # memory that the handle points into
+        self._attached: set[int] = set()
+        self._handle = self._ffi.NULL
+        try:
+            with open_elf(path) as image:
+                self._handle = self._lib.mlsym_open(self._sections(path, image))
+                if self._handle == self._ffi.NULL:
+                    raise ElfError("out of memory")
+                self._attach_alternate(image)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._handle != self._ffi.NULL:
+            self._lib.mlsym_close(self._handle)
+            self._handle = self._ffi.NULL
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def _sections(self, path: str, image: ElfImage, *, split: bool = False) -> Any:
+        if not image.little_endian:
+            raise ElfError("its bytes are in big-endian order")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        self._fds.append(fd)
+        return self._as_array(fd, places(image, split=split))
+
+    def _as_array(self, fd: int, found: Sequence[Place]) -> Any:
+        array = self._ffi.new("struct mlsym_section[]", len(NAMES))
+        for section, place in zip(array, found):
+            memory = self._ffi.NULL
+            if place.memory is not None:
+                memory = self._ffi.from_buffer("unsigned char[]", place.memory)
+                self._kept.append(memory)
+            section.fd = fd if place.memory is None and place.size else -1
+            section.offset, section.size, section.memory = place.offset, place.size, memory
+        return array
+
+    def _attach_alternate(self, image: ElfImage) -> None:
+        name = alternate_link(image)
+        if name is None:
+            return
+        for path in (os.path.join(os.path.dirname(os.path.realpath(self._path)), name), name):
+            try:
+                with open_elf(path) as alternate:
+                    self._lib.mlsym_attach_alternate(self._handle, self._sections(path, alternate))
+                    return
+            except (ElfError, OSError):
+                continue  # names that stand there are missing
+
+    def lookup(self, addresses: Sequence[int]) -> list[list[SourceFrame]]:
+        wanted = sorted(set(addresses))
+        asked = self._ffi.new("uint64_t[]", wanted)
+        frames, splits = self._ask(asked, len(wanted))
+        if splits and self._attach(splits):
+            frames, _ = self._ask(asked, len(wanted))
+        known = {address: chain for address, chain in zip(wanted, frames) if any(frame.line for frame in chain)}
+        return [known.get(address, []) for address in addresses]
+
+    def _ask(self, asked: Any, count: int) -> tuple[list[list[SourceFrame]], list[tuple[int, int, str, str]]]:
+        ffi, lib = self._ffi, self._lib
+        result = lib.mlsym_lookup(self._handle, asked, count, WORK)
+        if result == ffi.NULL:
+            raise ElfError("out of memory")
+        try:
+            text: dict[int, str | None] = {0: None}
+
+            def text_at(offset: int) -> str | None:
+                if offset not in text:
+                    text[offset] = os.fsdecode(ffi.string(result.text + offset))
+                return text[offset]
+
+            found: list[list[SourceFrame]] = [[] for _ in range(count)]
+            for frame in ffi.unpack(result.frames, result.frame_count) if result.frame_count else ():
+                found[frame.address].append(
+                    SourceFrame(text_at(frame.function), text_at(frame.file), frame.line or None)
+                )
+            splits = [
+                (split.unit, split.id, text_at(split.name) or "", text_at(split.directory) or "")
+                for split in (ffi.unpack(result.splits, result.split_count) if result.split_count else ())
+            ]
+        finally:
+            lib.mlsym_result_free(result)
+        return found, splits
+
+    def _attach(self, splits: Sequence[tuple[int, int, str, str]]) -> bool:
+        """Attach the files that hold the rest of units; tell whether there is any."""
+        any_new = False
+        for unit, _, name, directory in splits[:MAX_SPLIT_FILES]:
+            if unit in self._attached:
+                continue
+            self._attached.add(unit)
+            for path in self._split_places(name, directory):
+                try:
+                    with open_split(path) as image:
+                        sections = self._sections(path, image, split=True)
+                except (ElfError, OSError):
+                    continue
+                if self._lib.mlsym_attach_split(self._handle, unit, sections) == 0:
+                    any_new = True
+                    break
+        return any_new
+
+    def _split_places(self, name: str, directory: str) -> Iterator[str]:
+        yield os.path.join(directory, name)
+        home = os.path.dirname(self._path)
+        yield os.path.join(home, name)
+        yield os.path.join(home, os.path.basename(name))
