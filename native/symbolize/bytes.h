@@ -14,6 +14,20 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+// The number of the first that is not below a value, of many in ascending order.
+static inline uint32_t first_not_below(const uint64_t *sorted, uint32_t count, uint64_t value)
+{
+	uint32_t low = 0, high = count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (sorted[middle] < value)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 struct bytes {
 	const uint8_t *at, *end;
 	bool bad;

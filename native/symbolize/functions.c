@@ -37,23 +37,10 @@ static uint64_t offset_of(const struct walk *w, const uint8_t *at) { return w->u
 
 // ---- addresses -----------------------------------------------------------------------------------
 
-static uint32_t first_address(const struct function_search *s, uint64_t address)
-{
-	uint32_t low = 0, high = s->count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (s->address[middle] < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
 // What to do with the addresses that an entry covers.
 struct cover {
 	struct function_search *search;
-	uint32_t scope, depth;
+	uint32_t scope;
 	uint64_t function; // inlined calls concern the addresses of this function only; 0: of any
 	bool only_new;	   // addresses that have been found before are left alone
 	bool any;
@@ -70,7 +57,7 @@ static bool covers(void *context, uint64_t low, uint64_t high)
 {
 	struct cover *cover = context;
 	struct function_search *s = cover->search;
-	for (uint32_t i = first_address(s, low); i < s->count && s->address[i] < high; i++) {
+	for (uint32_t i = first_not_below(s->address, s->count, low); i < s->count && s->address[i] < high; i++) {
 		uint32_t within = s->innermost[i];
 		if (cover->function ? function_of(s, within) != cover->function : cover->only_new && within != NO_SCOPE)
 			continue;
@@ -136,7 +123,7 @@ static bool jump(struct walk *w, const struct entry *e)
 	return true;
 }
 
-static bool new_scope(struct function_search *s, const struct entry *e, uint32_t outer, uint32_t depth)
+static bool new_scope(struct function_search *s, const struct entry *e, uint32_t outer)
 {
 	if (s->scopes == s->scopes_room) {
 		uint32_t wanted = s->scopes_room ? s->scopes_room * 2 : 256;
@@ -146,7 +133,7 @@ static bool new_scope(struct function_search *s, const struct entry *e, uint32_t
 		s->scope = grown;
 		s->scopes_room = wanted;
 	}
-	s->scope[s->scopes++] = (struct scope){e->offset, outer, depth, e->call_file, e->call_line, e->call_column, e->call_discriminator};
+	s->scope[s->scopes++] = (struct scope){e->offset, outer, e->call_file, e->call_line, e->call_column, e->call_discriminator};
 	return true;
 }
 
@@ -170,6 +157,21 @@ static bool mark(struct walk *w, const struct entry *e, struct cover *cover)
 	else if (e->has_low_pc && e->has_high_pc && e->low_pc < e->high_pc)
 		covers(cover, e->low_pc, e->high_pc);
 	return cover->any;
+}
+
+// A scope for an entry that covers addresses, which become its. False: it covers none, or there is no memory.
+static bool open_scope(struct walk *w, const struct entry *e, uint32_t outer, struct cover *cover, bool *good)
+{
+	struct function_search *s = w->search;
+	cover->search = s;
+	cover->scope = s->scopes;
+	*good = new_scope(s, e, outer);
+	if (!*good)
+		return false;
+	if (mark(w, e, cover))
+		return true;
+	s->scopes--;
+	return false;
 }
 
 static bool next_entry(struct walk *w, struct entry *e, bool *end_of_children)
@@ -224,17 +226,10 @@ static bool holds_code(uint16_t tag)
 // An inlined call. True: what is below it must be looked at.
 static bool inlined_call(struct walk *w, struct entry *e, struct nest *nest, uint32_t depth, bool *good)
 {
-	struct function_search *s = w->search;
 	read_entry(w, e);
-	struct cover cover = {.search = s, .scope = s->scopes, .depth = depth};
-	cover.function = s->scope[nest->scope[0]].entry;
-	*good = new_scope(s, e, nest->scope[nest->open - 1], depth);
-	if (!*good)
+	struct cover cover = {.function = w->search->scope[nest->scope[0]].entry};
+	if (!open_scope(w, e, nest->scope[nest->open - 1], &cover, good))
 		return false;
-	if (!mark(w, e, &cover)) {
-		s->scopes--;
-		return false;
-	}
 	if (e->abbrev->flags & ABBREV_CHILDREN)
 		*good = nest_open(nest, cover.scope, depth);
 	return true;
@@ -279,16 +274,10 @@ static bool walk_function(struct walk *w, uint32_t function_scope)
 // A function with code. True: it covers addresses, and its children have been read.
 static bool function(struct walk *w, struct entry *e, bool *good)
 {
-	struct function_search *s = w->search;
 	read_entry(w, e);
-	struct cover cover = {.search = s, .scope = s->scopes, .only_new = w->full};
-	*good = new_scope(s, e, NO_SCOPE, 0);
-	if (!*good)
+	struct cover cover = {.only_new = w->full};
+	if (!open_scope(w, e, NO_SCOPE, &cover, good))
 		return false;
-	if (!mark(w, e, &cover)) {
-		s->scopes--;
-		return false;
-	}
 	if (e->abbrev->flags & ABBREV_CHILDREN)
 		*good = walk_function(w, cover.scope);
 	return true;

@@ -8,8 +8,8 @@
 
 // A function, or a call that was inlined.
 struct scope {
-	uint64_t entry;	       // its offset in .debug_info
-	uint32_t outer, depth; // the scope that it was inlined into; NO_SCOPE: it is a function
+	uint64_t entry; // its offset in .debug_info
+	uint32_t outer; // the scope that it was inlined into; NO_SCOPE: it is a function
 	uint32_t call_file, call_line, call_column, call_discriminator;
 };
 

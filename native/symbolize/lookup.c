@@ -86,17 +86,9 @@ static bool claim_range(void *context, uint64_t low, uint64_t high)
 {
 	const struct claim *claim = context;
 	struct batch *batch = claim->batch;
-	uint32_t from = 0, to = batch->count;
-	while (from < to) {
-		uint32_t middle = from + (to - from) / 2;
-		if (batch->address[middle] < low)
-			from = middle + 1;
-		else
-			to = middle;
-	}
-	for (; from < batch->count && batch->address[from] < high; from++)
-		if (batch->owner[from] == NO_UNIT)
-			batch->owner[from] = claim->unit;
+	for (uint32_t i = first_not_below(batch->address, batch->count, low); i < batch->count && batch->address[i] < high; i++)
+		if (batch->owner[i] == NO_UNIT)
+			batch->owner[i] = claim->unit;
 	return true;
 }
 
