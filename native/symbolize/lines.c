@@ -57,33 +57,31 @@ static bool add_file(struct line_table *t, const struct value *name, uint64_t di
 	return true;
 }
 
+// False: that was the end marker, or nothing more can be read.
+static bool next_name(struct bytes *b, struct value *name)
+{
+	*name = (struct value){.form = DW_FORM_string, .text = bytes_string(b)};
+	return !b->bad && *name->text;
+}
+
 // Before DWARF 5: directory 0 is the unit's, file 0 is none.
 static bool old_tables(struct line_table *t, struct bytes *b)
 {
 	struct value none = {0};
 	if (!add_directory(t, &none) || !add_file(t, &none, 0))
 		return false;
-	for (;;) {
-		struct value name = {.form = DW_FORM_string, .text = bytes_string(b)};
-		if (b->bad)
-			return false;
-		if (!*name.text)
-			break;
+	struct value name;
+	while (next_name(b, &name))
 		if (!add_directory(t, &name))
 			return false;
-	}
-	for (;;) {
-		struct value name = {.form = DW_FORM_string, .text = bytes_string(b)};
-		if (b->bad)
-			return false;
-		if (!*name.text)
-			return true;
+	while (next_name(b, &name)) {
 		uint64_t directory = bytes_uleb(b);
 		bytes_skip_leb(b); // when it was changed
 		bytes_skip_leb(b); // its length
 		if (b->bad || !add_file(t, &name, directory))
 			return false;
 	}
+	return !b->bad;
 }
 
 static bool new_table(struct line_table *t, struct bytes *b, bool files)
