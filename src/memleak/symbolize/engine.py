@@ -126,7 +126,9 @@ class _OpenFile:
             found: list[list[SourceFrame]] = [[] for _ in range(count)]
             for frame in ffi.unpack(result.frames, result.frame_count) if result.frame_count else ():
                 found[frame.address].append(
-                    SourceFrame(text_at(frame.function), text_at(frame.file), frame.line or None)
+                    SourceFrame(
+                        text_at(frame.function), text_at(frame.file), frame.line or None, frame.discriminator
+                    )
                 )
             splits = [
                 (split.unit, split.id, text_at(split.name) or "", text_at(split.directory) or "")

@@ -23,6 +23,7 @@ class Frame(NamedTuple):
         inlined: True if the compiler inlined this function into the next frame of the chain.
         module: path of the binary as recorded, without " (deleted)".
         offset: the address asked for, as in the binary's program headers.
+        discriminator: which of several blocks of code of one line, as the compiler numbers them; 0 if it does not.
     """
 
     function: str | None
@@ -31,6 +32,7 @@ class Frame(NamedTuple):
     inlined: bool
     module: str
     offset: int
+    discriminator: int = 0
 
 
 def is_plumbing(function: str | None) -> bool:

@@ -28,6 +28,7 @@ class SourceFrame(NamedTuple):
     function: str | None
     file: str | None
     line: int | None
+    discriminator: int = 0  # which of several blocks of one line; 0: the only one, or not known
 
 
 class LineEngine(Protocol):
@@ -133,6 +134,7 @@ class LlvmSymbolizer:
                     symbol["FunctionName"] or None,
                     symbol["FileName"] or None,
                     int(symbol["Line"]) or None,
+                    int(symbol.get("Discriminator", 0)),
                 )
                 for symbol in symbols
             ]
@@ -198,9 +200,11 @@ def _is_address(line: bytes) -> bool:
 def _addr2line_frame(function: bytes, place: bytes) -> SourceFrame:
     name = function.decode("utf-8", "backslashreplace")
     text = os.fsdecode(place)
-    discriminator = text.find(" (discriminator ")
-    if discriminator >= 0:
-        text = text[:discriminator]
+    text, _, rest = text.partition(" (discriminator ")
+    digits = rest.rstrip(")")
+    discriminator = int(digits) if digits.isdigit() and len(digits) < 10 else 0
     file, _, number = text.rpartition(":")
     line = int(number) if number.isdigit() and len(number) < 10 else 0
-    return SourceFrame(None if name == "??" else name, None if file in ("", "??") else file, line or None)
+    return SourceFrame(
+        None if name == "??" else name, None if file in ("", "??") else file, line or None, discriminator
+    )

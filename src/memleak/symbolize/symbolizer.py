@@ -39,6 +39,7 @@ class _Draft(NamedTuple):
     file: str | None
     line: int | None
     inlined: bool
+    discriminator: int = 0
 
 
 class _Module:
@@ -168,6 +169,7 @@ class Symbolizer:
                     draft.inlined,
                     path,
                     offset,
+                    draft.discriminator,
                 )
                 for draft in found
             )
@@ -217,7 +219,7 @@ class Symbolizer:
                     name = _outermost_name(module, address, name)
                 if name is not None and len(name) <= MAX_CLONE_CHARS:
                     name = _CLONE.sub("", name) or name
-                found.append(_Draft(name, frame.file, frame.line, depth < last))
+                found.append(_Draft(name, frame.file, frame.line, depth < last, frame.discriminator))
             results.append(found)
         return results
 
