@@ -88,7 +88,7 @@ def test_addr2line_frames_are_read(tmp_path):
     text = "\n_Z3geti\n/src/a.h:3 (discriminator 7)\nmain\n/odd:name/a.c:9\n??\n??:0\nf\na.c:?"
     engine = addr2line_printing(tmp_path, text)
     expected = [
-        SourceFrame("_Z3geti", "/src/a.h", 3),
+        SourceFrame("_Z3geti", "/src/a.h", 3, 7),
         SourceFrame("main", "/odd:name/a.c", 9),
         SourceFrame(None, None, None),
         SourceFrame("f", "a.c", None),
