@@ -63,6 +63,44 @@ struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint
 void mlsym_result_free(struct mlsym_result *result);
 void mlsym_close(mlsym *handle);
 
+// ---- symbol tables -------------------------------------------------------------------------------
+
+// A symbol table of an ELF file, little-endian.
+struct mlsym_symbol_table {
+	struct mlsym_section symbols, strings;
+	struct mlsym_section versions; // of dynamic symbols: two bytes each
+	const uint64_t *limit;	       // of each section by its number: the address where its code ends; 0: it holds none
+	uint32_t limits;
+	int narrow; // its entries are those of 32-bit programs
+};
+
+struct mlsym_symbol {
+	uint32_t address;    // the number of the address that was asked for
+	uint32_t name, file; // offsets in the text; file 0: not known
+};
+
+struct mlsym_names {
+	struct mlsym_symbol *symbols;
+	char *text; // strings, each with a NUL behind it
+	uint64_t count, text_bytes;
+};
+
+typedef struct mlsym_symbols mlsym_symbols;
+
+mlsym_symbols *mlsym_symbols_open(void); // NULL: no memory
+
+// Reads a table, but for its strings: what is in memory must stay valid. 0: done; -1: there are too many, or no memory.
+int mlsym_symbols_add(mlsym_symbols *handle, const struct mlsym_symbol_table *table);
+
+uint64_t mlsym_symbols_count(const mlsym_symbols *handle);
+
+// The names of the function at each address, best first, in the order of the addresses. `descriptors` has a file for the strings of each
+// table that was read, -1 for what is in memory or cannot be opened again. NULL: no memory.
+struct mlsym_names *mlsym_symbols_lookup(mlsym_symbols *handle, const int *descriptors, const uint64_t *addresses, uint32_t count);
+
+void mlsym_names_free(struct mlsym_names *names);
+void mlsym_symbols_close(mlsym_symbols *handle);
+
 // -- declarations end --
 
 #endif

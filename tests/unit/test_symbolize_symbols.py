@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import lzma
+import random
 import time
 
 import pytest
 from elfwriter import ElfSymbol, write_elf
 
-from memleak.symbolize import symbols as symbols_module
-from memleak.symbolize.elf import elf_from_bytes
+from memleak.symbolize import symboltables
+from memleak.symbolize.elf import elf_from_bytes, open_elf
+from memleak.symbolize.nativesymbols import NativeSymbolTable, symbol_table
 from memleak.symbolize.symbols import SymbolTable, split_version
 
 
-def table_of(*symbols: ElfSymbol, dynamic: tuple[ElfSymbol, ...] = (), **options) -> SymbolTable:
-    return SymbolTable([elf_from_bytes(write_elf(symbols=symbols, dynamic_symbols=dynamic, **options))])
+class Both:
+    """The table in Python and that in C, which must not differ."""
+
+    def __init__(self, image: bytes) -> None:
+        self.tables = [kind([elf_from_bytes(image)]) for kind in (SymbolTable, NativeSymbolTable)]
+
+    def names(self, address: int) -> list[str]:
+        one, other = (table.names(address) for table in self.tables)
+        assert one == other
+        return one
+
+    def find(self, address: int) -> str | None:
+        found = self.names(address)
+        assert [table.find(address) for table in self.tables] == [found[0] if found else None] * 2
+        return found[0] if found else None
+
+
+def table_of(*symbols: ElfSymbol, dynamic: tuple[ElfSymbol, ...] = (), **options) -> Both:
+    return Both(write_elf(symbols=symbols, dynamic_symbols=dynamic, **options))
 
 
 def test_a_symbol_covers_its_size_and_no_more():
@@ -102,7 +121,7 @@ def test_broken_gnu_debugdata_costs_only_itself(content):
 
 
 def test_gnu_debugdata_is_unpacked_to_a_limit(monkeypatch):
-    monkeypatch.setattr(symbols_module, "MAX_DEBUGDATA_BYTES", 1 << 20)
+    monkeypatch.setattr(symboltables, "MAX_DEBUGDATA_BYTES", 1 << 20)
     bomb = lzma.compress(bytes(64 << 20))
     table = table_of(dynamic=(ElfSymbol("exported", 0x1000),), sections={".gnu_debugdata": bomb})
     assert table.find(0x1000) == "exported"
@@ -118,10 +137,76 @@ def test_a_table_made_to_be_slow_is_not():
     nested = [ElfSymbol(f"f{i}", 0x1000 + i, 0x8000 - 2 * i) for i in range(10_000)]
     aliases = [ElfSymbol("$", 0x5000, 0x100, kind="notype") for _ in range(10_000)]
     table = table_of(*nested, *aliases, text=bytes(0x8000))
-    began = time.process_time()
-    for address in range(0x5001, 0x5041):
-        table.find(address)
-    assert time.process_time() - began < 2
+    for one in table.tables:
+        began = time.process_time()
+        for address in range(0x5001, 0x5041):
+            one.find(address)
+        assert time.process_time() - began < 2
+
+
+def test_both_tables_agree_on_random_symbols():
+    """Starts, sizes and names that meet often."""
+    chance = random.Random(5)
+    for _ in range(150):
+        symbols = [
+            ElfSymbol(
+                chance.choice(("a", "_a", "__b", "_Zc", "c@@V1", "c@V0", "$d", ".L1", "", "e" * 300)) + chance.choice("xyz "),
+                0x1000 + chance.randrange(64),
+                chance.choice((0, 0, 1, 8, 40, 2**64 - 1)),
+                old_version=chance.random() < 0.3,
+                kind=chance.choice(("func", "func", "notype", "object", "file", "ifunc")),
+                bind=chance.choice(("local", "global", "weak")),
+                section=chance.choice((".text", ".text", ".data", "abs", "undef")),
+            )
+            for _ in range(chance.randrange(1, 40))
+        ]
+        if chance.random() < 0.3:
+            table = table_of(dynamic=tuple(symbol for symbol in symbols if symbol.bind != "local"))
+        else:
+            table = table_of(*symbols)
+        for address in range(0xFFE, 0x1080):
+            table.names(address)
+
+
+@pytest.mark.parametrize("library", ["/libc", "/ld-linux"])
+def test_both_tables_agree_on_real_libraries(library):
+    with open("/proc/self/maps") as maps:
+        path = next(line.split()[5] for line in maps if library in line)
+    with open_elf(path) as image:
+        python, native = SymbolTable([image]), NativeSymbolTable([image])
+        text = image.section(".text")
+    assert len(python) == len(native) > 20
+    addresses = [text.address + text.size * i // 3000 for i in range(-5, 3005)]
+    assert python.names_of(addresses) == native.names_of(addresses)
+
+
+def test_a_file_that_was_replaced_gives_no_names(tmp_path):
+    path = tmp_path / "program"
+    path.write_bytes(write_elf(symbols=[ElfSymbol("right", 0x1000)]))
+    with open_elf(str(path)) as image:
+        table = symbol_table([image])
+    assert table.find(0x1000) == "right"
+    path.write_bytes(write_elf(symbols=[ElfSymbol("wrong", 0x1000), ElfSymbol("longer", 0x1010)]))
+    assert table.find(0x1000) is None
+    path.unlink()
+    assert table.find(0x1000) is None
+
+
+def test_a_big_endian_file_is_read_in_python():
+    image = elf_from_bytes(write_elf(symbols=[ElfSymbol("here", 0x1000)], little_endian=False))
+    table = symbol_table([image])
+    assert isinstance(table, SymbolTable) and table.find(0x1000) == "here"
+
+
+def test_files_of_local_functions_are_known_and_those_of_global_ones_only_if_there_is_one_group():
+    def file(name):
+        return ElfSymbol(name, 0, 0, kind="file", bind="local", section="abs")
+
+    one = [file("a.c"), ElfSymbol("mine", 0x1000, bind="local"), ElfSymbol("everybodys", 0x1010)]
+    two = [file("a.c"), ElfSymbol("mine", 0x1000, bind="local"), file("b.c"), ElfSymbol("everybodys", 0x1010)]
+    for symbols, expected in ((one, ["a.c", "a.c"]), (two, ["a.c", None])):
+        table = NativeSymbolTable([elf_from_bytes(write_elf(symbols=symbols))])
+        assert [table.file_of(address) for address in (0x1000, 0x1010)] == expected
 
 
 def test_versions_are_split_from_names():

@@ -53,9 +53,10 @@ class Section(NamedTuple):
 
 
 class Source(Protocol):
-    """Bytes at an offset: a file, or an image in memory."""
+    """Bytes at an offset: a file, or an image in memory (`file` None)."""
 
     size: int
+    file: FileIdentity | None
 
     def pread(self, count: int, offset: int) -> bytes:
         """Return up to *count* bytes; fewer at the end."""
@@ -64,23 +65,53 @@ class Source(Protocol):
         """Let go of the file."""
 
 
+class FileIdentity(NamedTuple):
+    """A regular file as it was, to be opened again."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    def reopen(self) -> int:
+        """Return a descriptor.
+
+        Raises:
+            ElfError: it is gone, or another file, or was changed.
+        """
+        fd, now = open_regular(self.path)
+        if now != self:
+            os.close(fd)
+            raise ElfError("it was changed while it was read")
+        return fd
+
+
+def open_regular(path: str) -> tuple[int, FileIdentity]:
+    """Return a descriptor. Refuses all but regular files: opening a FIFO or a device must not block or act.
+
+    Raises:
+        ElfError: missing, unreadable, or not a regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise ElfError(error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL in the path
+        raise ElfError(str(error)) from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise ElfError("not a regular file")
+    return fd, FileIdentity(os.path.abspath(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 class FileSource:
-    """A regular file. Refuses the rest: opening a FIFO or a device must not block or act."""
+    """A regular file."""
 
     def __init__(self, path: str) -> None:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError as error:
-            raise ElfError(error.strerror or str(error)) from error
-        except ValueError as error:  # a NUL in the path
-            raise ElfError(str(error)) from error
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            raise ElfError("not a regular file")
-        self._fd = fd
-        self.size = status.st_size
-        self.identity = (status.st_dev, status.st_ino)
+        self._fd, self.file = open_regular(path)
+        self.size = self.file.size
 
     def pread(self, count: int, offset: int) -> bytes:
         """Return up to *count* bytes; fewer at the end.
@@ -109,6 +140,8 @@ class FileSource:
 
 class BytesSource:
     """An image in memory."""
+
+    file = None
 
     def __init__(self, image: bytes) -> None:
         self._image = image
@@ -161,10 +194,12 @@ class ElfImage:
         build_id: as hex, "" if there is none.
         sections: empty if the table is missing or broken.
         bits, little_endian: class and byte order.
+        file: what it was read from, None for memory.
     """
 
     def __init__(self, source: Source, kinds: Sequence[str] = PROGRAMS) -> None:
         self._source = source
+        self.file = source.file
         try:
             self._read_structure(kinds)
         except ElfError:

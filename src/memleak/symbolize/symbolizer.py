@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from .debugfiles import Binary, build_id_hex, find_binary, recorded_path, same_build
 from .demangle import Demangler
 from .elf import ElfError, ElfImage, open_elf, own_vdso
 from .frames import Frame
 from .lines import ENGINES, TIMEOUT_S, LineEngine, SourceFrame, choose_engine
+from .nativesymbols import symbol_table
 from .process import ToolError
-from .symbols import SymbolTable, split_version
+from .symbols import split_version
+
+if TYPE_CHECKING:
+    from .nativesymbols import AnySymbolTable
 
 BuildId = Union[str, bytes, None]
 Request = tuple[str, BuildId, int, bool]  # path, build-id, address, exact
@@ -50,9 +54,9 @@ class _Module:
         self.build_id = build_id
         self.binary = binary
         self.lines_failed = False
-        self._symbols: SymbolTable | None = None
+        self._symbols: AnySymbolTable | None = None
 
-    def symbols(self) -> SymbolTable:
+    def symbols(self) -> AnySymbolTable:
         if self._symbols is None:
             images = []
             try:
@@ -63,7 +67,7 @@ class _Module:
                         continue  # gone since it was found
                     images.append(image)
                 # Replaced since it was found: no name rather than a wrong one.
-                self._symbols = SymbolTable(i for i in images if self._is_ours(i))
+                self._symbols = symbol_table([image for image in images if self._is_ours(image)])
             finally:
                 for image in images:
                     image.close()
@@ -73,7 +77,7 @@ class _Module:
         return not self.build_id or same_build(image.build_id, self.build_id)
 
     def take_symbols(self, image: ElfImage) -> None:
-        self._symbols = SymbolTable([image])
+        self._symbols = symbol_table([image])
 
 
 class Symbolizer:
@@ -206,17 +210,20 @@ class Symbolizer:
     def _drafts(self, module: _Module, lookups: Sequence[int]) -> list[list[_Draft]]:
         """Return the frames of each address of one binary, with mangled names."""
         with_lines = self._source_frames(module, lookups)
+        asked = [a for a, source in zip(lookups, with_lines) if not source or _symbol_counts(source[-1].function)]
+        symbols = module.symbols().names_of(asked) if asked else {}
         results = []
         for address, source in zip(lookups, with_lines):
+            names = symbols.get(address, [])
             if not source:
-                results.append([_Draft(module.symbols().find(address), None, None, False)])
+                results.append([_Draft(names[0] if names else None, None, None, False)])
                 continue
             last = len(source) - 1
             found = []
             for depth, frame in enumerate(source):
                 name = frame.function
                 if depth == last:
-                    name = _outermost_name(module, address, name)
+                    name = _outermost_name(name, names)
                 if name is not None and len(name) <= MAX_CLONE_CHARS:
                     name = _CLONE.sub("", name) or name
                 found.append(_Draft(name, frame.file, frame.line, depth < last, frame.discriminator))
@@ -242,21 +249,27 @@ class Symbolizer:
             return nothing
 
 
-def _outermost_name(module: _Module, address: int, name: str | None) -> str | None:
+def _symbol_counts(name: str | None) -> bool:
+    """Tell whether the symbol table may know a better name for a function that was not inlined.
+
+    C names only: C++ aliases read alike, and their programs have the tables that take long.
+    """
+    return name is None or not name.startswith(("_Z", "_R"))
+
+
+def _outermost_name(name: str | None, symbols: Sequence[str]) -> str | None:
     """Return the name of the function that was not inlined, as the symbol table prefers it.
 
-    In glibc one tool says cfree@GLIBC_2.2.5, another __GI___libc_free, and users know free. C
-    names only: C++ aliases read alike, and their programs have the tables that take long.
+    In glibc one tool says cfree@GLIBC_2.2.5, another __GI___libc_free, and users know free.
     """
     if name is None:
-        return module.symbols().find(address)
+        return symbols[0] if symbols else None
     name = split_version(name)[0]
-    if name.startswith(("_Z", "_R")):
+    if not _symbol_counts(name):
         return name
-    names = module.symbols().names(address)
     # Lambdas, and all of C++ where only lines were asked for, have a bare name in DWARF.
-    if names and (name in names or names[0].startswith(("_Z", "_R"))):
-        return names[0]
+    if symbols and (name in symbols or symbols[0].startswith(("_Z", "_R"))):
+        return symbols[0]
     return name
 
 

@@ -1,7 +1,8 @@
-"""Which function holds an address, by the ELF symbol tables alone.
+"""Which function holds an address, by the ELF symbol tables alone, in Python.
 
-Tables of a large program have 10^6 entries: they are decoded with struct into arrays, and a
-name is read only when its symbol was hit. (pyelftools' own iterator takes 20 us an entry.)
+For where `_dwarf` cannot be loaded or the file is big-endian; else see `nativesymbols.py`. Tables of a large program have
+10^6 entries: they are decoded with struct into arrays, and a name is read only when its symbol was hit. (pyelftools' own
+iterator takes 20 us an entry.)
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from .elf import ElfError, ElfImage, elf_from_bytes, string_at
+from .elf import ElfError, ElfImage, string_at
+from .symboltables import MAX_TABLES, tables
 
 MAX_SYMBOLS = 4_000_000  # per table
 MAX_NAME_BYTES = 16 << 10
-MAX_DEBUGDATA_BYTES = 64 << 20  # .gnu_debugdata, unpacked
 
 _STT_NOTYPE = 0
 _CODE_TYPES = (_STT_NOTYPE, 2, 10)  # also STT_FUNC, STT_GNU_IFUNC
@@ -45,22 +45,26 @@ class SymbolTable:
     def __init__(self, images: Iterable[ElfImage]) -> None:
         self._strings: list[bytes] = []
         starts, ends = array("Q"), array("Q")
-        tables, names, flags = array("B"), array("I"), array("B")
+        numbers, names, flags = array("B"), array("I"), array("B")
         for image in images:
-            for symbols, strings, versions in _tables(image):
-                if len(self._strings) == 255:
+            for table in tables(image):
+                if len(self._strings) == MAX_TABLES:
                     break
-                for start, end, name, flag in _functions(image, symbols, versions):
+                try:
+                    symbols, strings, versions = table.read()
+                except ElfError:
+                    continue
+                for start, end, name, flag in _functions(table.image, symbols, versions):
                     starts.append(start)
                     ends.append(end)
                     names.append(name)
                     flags.append(flag)
-                tables.extend([len(self._strings)] * (len(starts) - len(tables)))
+                numbers.extend([len(self._strings)] * (len(starts) - len(numbers)))
                 self._strings.append(strings)
         order = sorted(range(len(starts)), key=starts.__getitem__)
         self._starts = array("Q", (starts[i] for i in order))
         self._ends = array("Q", (ends[i] for i in order))
-        self._tables = array("B", (tables[i] for i in order))
+        self._tables = array("B", (numbers[i] for i in order))
         self._names = array("I", (names[i] for i in order))
         self._flags = array("B", (flags[i] for i in order))
         # The highest end of a sized symbol up to here: where a walk back for an enclosing
@@ -74,6 +78,10 @@ class SymbolTable:
 
     def __len__(self) -> int:
         return len(self._starts)
+
+    def names_of(self, addresses: Iterable[int]) -> dict[int, list[str]]:
+        """Return the `names` of each address."""
+        return {address: self.names(address) for address in addresses}
 
     def find(self, address: int) -> str | None:
         """Return the best name of the function at *address*, or None. See `names`."""
@@ -137,57 +145,6 @@ def split_version(name: str) -> tuple[str, str]:
     if at < 0:
         return name, ""
     return name[:at], "@@" if name.startswith("@@", at) else "@"
-
-
-class _Table(NamedTuple):
-    symbols: bytes
-    strings: bytes
-    versions: bytes  # of .dynsym, 2 bytes each; else empty
-
-
-def _tables(image: ElfImage) -> Iterable[_Table]:
-    """Yield each table of *image* that may name functions."""
-    full = _table(image, ".symtab")
-    if full is not None:
-        yield full
-    # .symtab repeats .dynsym, so the latter is only read where the former was stripped.
-    if full is None or not full.symbols:
-        dynamic = _table(image, ".dynsym")
-        if dynamic is not None:
-            yield dynamic
-        embedded = _debugdata(image)
-        if embedded is not None:
-            table = _table(embedded, ".symtab")
-            if table is not None:
-                yield table
-
-
-def _table(image: ElfImage, name: str) -> _Table | None:
-    section = image.section(name)
-    if section is None or not 0 < section.link < len(image.sections):
-        return None
-    strings = image.sections[section.link]
-    if strings.type != "SHT_STRTAB":
-        return None
-    try:
-        versions = image.section(".gnu.version") if name == ".dynsym" else None
-        return _Table(image.data(section), image.data(strings), image.data(versions) if versions else b"")
-    except ElfError:
-        return None
-
-
-def _debugdata(image: ElfImage) -> ElfImage | None:
-    """Unpack .gnu_debugdata: Fedora's small ELF image of the local functions, xz inside."""
-    section = image.section(".gnu_debugdata")
-    if section is None:
-        return None
-    import lzma
-
-    try:
-        unpacked = lzma.LZMADecompressor(memlimit=256 << 20).decompress(image.data(section), MAX_DEBUGDATA_BYTES)
-        return elf_from_bytes(unpacked)
-    except (ElfError, lzma.LZMAError, EOFError, MemoryError):
-        return None
 
 
 def _functions(image: ElfImage, symbols: bytes, versions: bytes) -> Iterable[tuple[int, int, int, int]]:
