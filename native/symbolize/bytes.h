@@ -48,7 +48,11 @@ static inline uint64_t bytes_fixed(struct bytes *b, unsigned size)
 		bytes_fail(b);
 		return 0;
 	}
-	memcpy(&value, b->at, size);
+	switch (size) { // of a constant length it is one load
+	case 8: memcpy(&value, b->at, 8); break;
+	case 4: memcpy(&value, b->at, 4); break;
+	default: memcpy(&value, b->at, size);
+	}
 	b->at += size;
 	return value;
 }

@@ -8,6 +8,7 @@
 #include "functions.h"
 
 #include "dwarf.h"
+#include "index.h"
 #include "ranges.h"
 
 #include <stdlib.h>
@@ -19,8 +20,10 @@ struct walk {
 	struct unit *unit;
 	struct abbrevs *abbrevs;
 	struct bytes b;
-	const uint8_t *start; // of the unit's entries
-	bool full, jumped;   // all that may hold a function is entered; something of it was not
+	const uint8_t *start; // of the entries that are loaded
+	uint64_t base;	      // where they stand in the unit's file
+	bool full, jumped;    // all that may hold a function is entered; something of it was not
+	struct index_recording recording;
 };
 
 struct entry {
@@ -33,7 +36,7 @@ struct entry {
 	uint32_t call_file, call_line, call_column, call_discriminator;
 };
 
-static uint64_t offset_of(const struct walk *w, const uint8_t *at) { return w->unit->dies + (uint64_t)(at - w->start); }
+static uint64_t offset_of(const struct walk *w, const uint8_t *at) { return w->base + (uint64_t)(at - w->start); }
 
 // ---- addresses -----------------------------------------------------------------------------------
 
@@ -44,6 +47,8 @@ struct cover {
 	uint64_t function; // inlined calls concern the addresses of this function only; 0: of any
 	bool only_new;	   // addresses that have been found before are left alone
 	bool any;
+	struct index_recording *recording; // NULL: of an inlined call
+	struct indexed_range range;	   // what is recorded, but for the addresses
 };
 
 static uint64_t function_of(const struct function_search *s, uint32_t scope)
@@ -57,6 +62,11 @@ static bool covers(void *context, uint64_t low, uint64_t high)
 {
 	struct cover *cover = context;
 	struct function_search *s = cover->search;
+	if (cover->recording && low < high) {
+		cover->range.low = low;
+		cover->range.high = high;
+		index_record(cover->recording, &cover->range);
+	}
 	for (uint32_t i = first_not_below(s->address, s->count, low); i < s->count && s->address[i] < high; i++) {
 		uint32_t within = s->innermost[i];
 		if (cover->function ? function_of(s, within) != cover->function : cover->only_new && within != NO_SCOPE)
@@ -117,9 +127,9 @@ static void pass_entry(struct walk *w, struct entry *e)
 // False: the sibling is not known, or would be behind.
 static bool jump(struct walk *w, const struct entry *e)
 {
-	if (e->sibling < offset_of(w, w->b.at) || e->sibling > w->unit->dies + (uint64_t)(w->b.end - w->start))
+	if (e->sibling < offset_of(w, w->b.at) || e->sibling > offset_of(w, w->b.end))
 		return false;
-	w->b.at = w->start + (e->sibling - w->unit->dies);
+	w->b.at = w->start + (e->sibling - w->base);
 	return true;
 }
 
@@ -275,7 +285,10 @@ static bool walk_function(struct walk *w, uint32_t function_scope)
 static bool function(struct walk *w, struct entry *e, bool *good)
 {
 	read_entry(w, e);
-	struct cover cover = {.only_new = w->full};
+	struct cover cover = {.only_new = w->full, .recording = w->recording.index ? &w->recording : NULL};
+	cover.range.entry = (uint32_t)(e->offset - w->unit->dies);
+	if (e->sibling > e->offset && e->sibling <= w->unit->end)
+		cover.range.end = (uint32_t)(e->sibling - w->unit->dies);
 	if (!open_scope(w, e, NO_SCOPE, &cover, good))
 		return false;
 	if (e->abbrev->flags & ABBREV_CHILDREN)
@@ -320,22 +333,88 @@ static bool all_found(const struct function_search *s)
 	return true;
 }
 
+static bool load_unit(struct walk *w)
+{
+	struct function_search *s = w->search;
+	if (!bytes_left(&s->loaded))
+		s->loaded = unit_load(s->file, w->unit);
+	w->b = s->loaded;
+	w->start = w->b.at;
+	w->base = w->unit->dies;
+	return bytes_left(&w->b) > 0;
+}
+
+static bool walk_recorded(struct walk *w, bool second)
+{
+	index_begin(&w->recording, w->unit, second);
+	w->full = second;
+	bool good = load_unit(w) && walk_unit(w);
+	if (good && !w->b.bad)
+		index_keep(&w->recording, w->unit, w->jumped);
+	else
+		index_drop(&w->recording, w->unit);
+	return good;
+}
+
+// ---- by index ------------------------------------------------------------------------------------
+
+static bool wants(const struct function_search *s, const struct indexed_range *range, bool only_new)
+{
+	for (uint32_t i = first_not_below(s->address, s->count, range->low); i < s->count && s->address[i] < range->high; i++)
+		if (!only_new || s->innermost[i] == NO_SCOPE)
+			return true;
+	return false;
+}
+
+// Only the entry and what is below it, if it is known where that ends and the unit is not in memory anyway.
+static bool load_function(struct walk *w, const struct indexed_range *range)
+{
+	struct function_search *s = w->search;
+	if (!range->end || s->file->section[SECTION_INFO].memory || bytes_left(&s->loaded)) {
+		if (!load_unit(w))
+			return false;
+		bytes_skip(&w->b, range->entry);
+		return !w->b.bad;
+	}
+	w->base = w->unit->dies + range->entry;
+	w->b = unit_load_part(s->file, w->base, range->end - range->entry);
+	w->start = w->b.at;
+	return bytes_left(&w->b) > 0;
+}
+
+// As the walk that recorded it went, but from one wanted function to the next.
+static bool walk_indexed(struct walk *w, uint32_t from, uint32_t to)
+{
+	bool good = true;
+	uint64_t passed = 0;
+	for (uint32_t i = from; good && i < to; i++) {
+		const struct indexed_range *range = &w->unit->functions->range[i];
+		uint64_t offset = w->unit->dies + range->entry;
+		if (offset < passed || !wants(w->search, range, w->full))
+			continue;
+		struct entry e;
+		bool end;
+		if (!load_function(w, range) || !next_entry(w, &e, &end) || end || e.abbrev->tag != DW_TAG_subprogram)
+			continue;
+		function(w, &e, &good);
+		passed = offset_of(w, w->b.at);
+	}
+	return good;
+}
+
 bool functions_find(struct function_search *s)
 {
 	struct unit *unit = s->unit;
 	struct debug_file *file = s->file;
 	if (!unit->usable || !abbrevs_load(&file->abbrevs, &file->section[SECTION_ABBREV], unit->abbrev_offset, unit->encoding))
 		return false;
-	struct bytes b = unit_load(file, unit);
-	if (!bytes_left(&b))
+	struct walk w = {.search = s, .unit = unit, .abbrevs = &file->abbrevs};
+	const struct function_index *index = unit->functions;
+	if (!(index ? walk_indexed(&w, 0, index->first_count) : walk_recorded(&w, false)))
 		return false;
-	s->loaded = b;
-	struct walk w = {.search = s, .unit = unit, .abbrevs = &file->abbrevs, .b = b, .start = b.at};
-	if (!walk_unit(&w))
-		return false;
-	if (!w.jumped || all_found(s))
+	index = unit->functions;
+	if (!(index ? index->jumped : w.jumped) || all_found(s))
 		return true;
-	w.b = b;
 	w.full = true;
-	return walk_unit(&w);
+	return index && index->full ? walk_indexed(&w, index->first_count, index->count) : walk_recorded(&w, true);
 }

@@ -1,32 +1,35 @@
 // lines.c -- line programs of DWARF 2 to 5
 //
-// Invariant: a program is read once, front to end; each opcode takes at least a byte. Rows of one sequence are kept until it ends, for only
-//            then is it known what it covers.
-// Why:       tables of all rows are not built: of a unit's ten thousand rows a batch wants a few.
+// Invariant: a program is read once, front to end; each opcode takes at least a byte.
+// Why:       no table of rows is built: of a unit's ten thousand rows a batch wants a few. A row is compared with the next address that is
+//            wanted, and forgotten.
 // Proof:     tests/unit/test_symbolize_engine.py
 #include "lines.h"
 
 #include "dwarf.h"
+#include "index.h"
 
 #include <stdlib.h>
 
 #define TABLE_MOST (1U << 20) // files, and directories
-#define ROWS_MOST (1U << 24)  // of one sequence
 #define PROGRAM_MOST (1ULL << 30)
-
-struct row {
-	uint64_t address;
-	uint32_t file, line, column, discriminator;
-};
+#define PART_BYTES 256U // of a program, after which the next row begins a part of its own
 
 struct program {
-	struct row *row; // of the sequence
-	uint32_t rows, room;
 	struct place *places;
-	uint32_t count;
+	uint32_t count, next; // the first place that no row of the sequence has passed
+	uint64_t wanted;      // its address; the highest there is if there is none
 	uint8_t minimum, line_range, opcode_base, operands[256];
 	int8_t line_base;
-	struct row now;
+	struct row now, last; // the registers; the row before
+	bool begun;	      // the sequence has a row
+	uint16_t advance[256]; // what a special opcode adds to the address, and to the line
+	int16_t step[256];
+	const uint8_t *start; // the first opcode
+	uint64_t end;	      // of the part that is read; the highest there is if its sequence's end is not known
+	struct indexed_sequence part; // that is recorded
+	struct sequence_index *recorded;
+	bool recording, defines_files;
 };
 
 // ---- the header ----------------------------------------------------------------------------------
@@ -148,21 +151,6 @@ static bool read_header(struct line_table *t, struct program *p, struct bytes *b
 
 // ---- the program ---------------------------------------------------------------------------------
 
-static bool keep_row(struct program *p)
-{
-	if (p->rows == p->room) {
-		uint32_t wanted = p->room ? p->room * 2 : 1024;
-		struct row *grown = p->rows < ROWS_MOST ? realloc(p->row, wanted * sizeof(*grown)) : NULL;
-		if (!grown)
-			return false;
-		p->row = grown;
-		p->room = wanted;
-	}
-	p->row[p->rows++] = p->now;
-	p->now.discriminator = 0;
-	return true;
-}
-
 // The first whose address is not below.
 static uint32_t first_place(const struct program *p, uint64_t address)
 {
@@ -177,31 +165,73 @@ static uint32_t first_place(const struct program *p, uint64_t address)
 	return low;
 }
 
-// A sequence ends before p->now.address. Of rows with one address the last counts.
-static void end_sequence(struct program *p)
+static void want(struct program *p, uint32_t next)
 {
-	uint32_t rows = p->rows;
-	p->rows = 0;
-	if (!rows)
-		return;
-	for (uint32_t i = first_place(p, p->row[0].address); i < p->count && p->places[i].address < p->now.address; i++) {
-		struct place *place = &p->places[i];
-		uint32_t low = 0, high = rows;
-		while (high - low > 1) {
-			uint32_t middle = low + (high - low) / 2;
-			if (p->row[middle].address <= place->address)
-				low = middle;
-			else
-				high = middle;
-		}
-		if (place->found)
-			continue;
-		const struct row *row = &p->row[low];
-		*place = (struct place){place->address, row->file, row->line, row->column, row->discriminator, true};
-	}
+	p->next = next;
+	p->wanted = next < p->count ? p->places[next].address : UINT64_MAX;
 }
 
-static void begin_sequence(struct program *p) { p->now = (struct row){.file = 1, .line = 1}; }
+// The last row covers what lies before the next one. An earlier sequence that covers a place has it.
+static void __attribute__((noinline)) give_places(struct program *p)
+{
+	uint32_t i = p->next;
+	for (; i < p->count && p->places[i].address < p->now.address; i++) {
+		struct place *place = &p->places[i];
+		if (!place->found)
+			*place = (struct place){place->address, p->last.file, p->last.line, p->last.column, p->last.discriminator, true};
+	}
+	want(p, i);
+}
+
+static void end_part(struct program *p)
+{
+	p->part.high = p->now.address;
+	if (p->recording && p->part.row.address < p->part.high)
+		p->recording = sequences_record(&p->recorded, &p->part);
+}
+
+// The row is p->last, and `at` is what follows it.
+static void begin_part(struct program *p, const uint8_t *at)
+{
+	p->part.row = p->last;
+	p->part.offset = (uint32_t)(at - p->start);
+}
+
+// A row's address may not be below the one before; where it is, what lies between is covered anew, unless it has been given.
+static inline void new_row(struct program *p, const uint8_t *at)
+{
+	bool begins = !p->begun || p->now.address < p->last.address;
+	if (unlikely(begins)) {
+		if (p->begun) // it cannot be told which addresses a part covers
+			p->recording = false;
+		p->begun = true;
+		want(p, first_place(p, p->now.address));
+	} else if (unlikely(p->wanted < p->now.address)) {
+		give_places(p);
+	}
+	bool grown = p->recording && at - p->start - p->part.offset > PART_BYTES && p->last.address < p->now.address;
+	if (unlikely(grown))
+		end_part(p);
+	p->last = p->now;
+	p->now.discriminator = 0;
+	if (unlikely(begins || grown))
+		begin_part(p, at);
+}
+
+static void end_sequence(struct program *p)
+{
+	if (!p->begun)
+		return;
+	if (p->wanted < p->now.address)
+		give_places(p);
+	end_part(p);
+}
+
+static void begin_sequence(struct program *p)
+{
+	p->now = (struct row){.file = 1, .line = 1};
+	p->begun = false;
+}
 
 static bool extended(struct line_table *t, struct program *p, struct bytes *b)
 {
@@ -214,13 +244,14 @@ static bool extended(struct line_table *t, struct program *p, struct bytes *b)
 	case DW_LNE_end_sequence:
 		end_sequence(p);
 		begin_sequence(p);
-		return true;
+		return p->end == UINT64_MAX;
 	case DW_LNE_set_address:
 		p->now.address = length - 1 <= 8 ? bytes_fixed(&operand, (unsigned)(length - 1)) : 0;
 		return true;
 	case DW_LNE_define_file: {
 		struct value name = {.form = DW_FORM_string, .text = bytes_string(&operand)};
 		uint64_t directory = bytes_uleb(&operand);
+		p->defines_files = true;
 		return operand.bad || add_file(t, &name, directory);
 	}
 	case DW_LNE_set_discriminator:
@@ -233,12 +264,12 @@ static bool extended(struct line_table *t, struct program *p, struct bytes *b)
 static bool standard(struct program *p, uint8_t opcode, struct bytes *b)
 {
 	switch (opcode) {
-	case DW_LNS_copy: return keep_row(p);
+	case DW_LNS_copy: new_row(p, b->at); return true;
 	case DW_LNS_advance_pc: p->now.address += bytes_uleb(b) * p->minimum; return true;
 	case DW_LNS_advance_line: p->now.line += (uint32_t)bytes_sleb(b); return true;
 	case DW_LNS_set_file: p->now.file = (uint32_t)bytes_uleb(b); return true;
 	case DW_LNS_set_column: p->now.column = (uint32_t)bytes_uleb(b); return true;
-	case DW_LNS_const_add_pc: p->now.address += (255u - p->opcode_base) / p->line_range * p->minimum; return true;
+	case DW_LNS_const_add_pc: p->now.address += p->advance[255]; return true;
 	case DW_LNS_fixed_advance_pc: p->now.address += bytes_u16(b); return true;
 	}
 	for (unsigned i = 0; i < p->operands[opcode]; i++)
@@ -246,30 +277,91 @@ static bool standard(struct program *p, uint8_t opcode, struct bytes *b)
 	return true;
 }
 
+// Special opcodes are nine of ten, and most follow one another: of the registers only address and line change.
+static void special_rows(struct program *p, struct bytes *b)
+{
+	const uint8_t *at = b->at, *end = b->end, base = p->opcode_base;
+	uint64_t address = p->now.address, wanted = p->wanted;
+	uint32_t line = p->now.line;
+	for (bool more = p->begun && address >= p->last.address; more; more = at < end && *at >= base) {
+		// Those that follow the last row, and reach no address that is wanted.
+		uint64_t next = address + p->advance[*at];
+		if (unlikely(next > wanted))
+			break;
+		address = next;
+		line += (uint32_t)(int32_t)p->step[*at++];
+	}
+	if (at > b->at) { // the last of them
+		p->last = (struct row){address, p->now.file, line, p->now.column, at > b->at + 1 ? 0 : p->now.discriminator};
+		p->now.discriminator = 0;
+	}
+	p->now.address = address;
+	p->now.line = line;
+	b->at = at;
+	if (at == end || *at < base)
+		return;
+	p->now.address += p->advance[*at];
+	p->now.line += (uint32_t)(int32_t)p->step[*at];
+	b->at++;
+	new_row(p, b->at);
+}
+
 static void run(struct line_table *t, struct program *p, struct bytes *b)
 {
-	begin_sequence(p);
-	while (b->at < b->end && !b->bad) {
-		uint8_t opcode = *b->at++;
-		bool goes_on = true;
-		if (likely(opcode >= p->opcode_base)) {
-			unsigned adjusted = opcode - p->opcode_base;
-			p->now.address += adjusted / p->line_range * p->minimum;
-			p->now.line += (uint32_t)(p->line_base + (int)(adjusted % p->line_range));
-			goes_on = keep_row(p);
-		} else if (opcode == 0) {
-			goes_on = extended(t, p, b);
-		} else {
-			goes_on = standard(p, opcode, b);
+	while (b->at < b->end && !b->bad && (!p->begun || p->last.address < p->end)) {
+		if (likely(*b->at >= p->opcode_base)) {
+			special_rows(p, b);
+			continue;
 		}
-		if (!goes_on)
+		uint8_t opcode = *b->at++;
+		if (!(opcode ? standard(p, opcode, b) : extended(t, p, b)))
 			return;
+	}
+}
+
+static void prepare(struct program *p, const struct bytes *b)
+{
+	for (unsigned opcode = p->opcode_base; opcode < 256; opcode++) {
+		p->advance[opcode] = (uint16_t)((opcode - p->opcode_base) / p->line_range * p->minimum);
+		p->step[opcode] = (int16_t)(p->line_base + (int)((opcode - p->opcode_base) % p->line_range));
+	}
+	p->start = b->at;
+}
+
+static void run_whole(struct line_table *t, struct program *p, struct bytes *b, struct unit *unit)
+{
+	p->recording = true;
+	p->end = UINT64_MAX;
+	begin_sequence(p);
+	run(t, p, b);
+	// A part may use files that are defined before it: without those there is no reading it by itself.
+	if (p->recording && !b->bad && !p->defines_files)
+		unit->sequences = p->recorded;
+	else
+		free(p->recorded);
+}
+
+static void run_indexed(struct line_table *t, struct program *p, const struct bytes *b, const struct sequence_index *index)
+{
+	for (uint32_t i = 0; i < index->count; i++) {
+		const struct indexed_sequence *part = &index->sequence[i];
+		uint32_t place = first_place(p, part->row.address);
+		if (place == p->count || p->places[place].address >= part->high)
+			continue;
+		struct bytes at = *b;
+		bytes_skip(&at, part->offset);
+		p->now = p->last = part->row;
+		p->now.discriminator = 0;
+		p->begun = true;
+		p->end = part->high;
+		want(p, place);
+		run(t, p, &at);
 	}
 }
 
 // ---- from outside --------------------------------------------------------------------------------
 
-bool lines_run(struct debug_file *file, const struct unit *unit, struct place *places, uint32_t count, struct line_table *table)
+bool lines_run(struct debug_file *file, struct unit *unit, struct place *places, uint32_t count, struct line_table *table)
 {
 	*table = (struct line_table){.file = file, .unit = unit};
 	const struct section *section = &file->section[SECTION_LINE];
@@ -286,9 +378,13 @@ bool lines_run(struct debug_file *file, const struct unit *unit, struct place *p
 	b = section_part(section, unit->lines, (size_t)length, table->bytes);
 	struct program p = {.places = places, .count = count};
 	bool good = read_header(table, &p, &b);
-	if (good)
-		run(table, &p, &b);
-	free(p.row);
+	if (good) {
+		prepare(&p, &b);
+		if (unit->sequences)
+			run_indexed(table, &p, &b, unit->sequences);
+		else
+			run_whole(table, &p, &b, unit);
+	}
 	return good;
 }
 

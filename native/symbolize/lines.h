@@ -27,7 +27,7 @@ struct line_table {
 
 // Runs the unit's program. `places` is in ascending order of address; what no row covers stays not found. False: there is no
 // program that can be read. The table is to be freed either way.
-bool lines_run(struct debug_file *file, const struct unit *unit, struct place *places, uint32_t count, struct line_table *table);
+bool lines_run(struct debug_file *file, struct unit *unit, struct place *places, uint32_t count, struct line_table *table);
 
 // The path of a file by its number in the program, malloc()ed: with its directory and the unit's unless absolute. NULL: no such file.
 char *lines_path(const struct line_table *table, uint64_t number);

@@ -6,6 +6,7 @@
 
 #include "dwarf.h"
 #include "functions.h"
+#include "index.h"
 #include "lines.h"
 #include "names.h"
 #include "ranges.h"
@@ -18,7 +19,7 @@
 struct mlsym {
 	struct debug_file main, alternate;
 	struct debug_file **split;
-	uint32_t splits;
+	uint32_t splits, batches;
 	struct names names;
 };
 
@@ -28,7 +29,8 @@ struct batch {
 	struct mlsym *handle;
 	const uint64_t *address;
 	uint32_t count;
-	uint32_t *owner; // of each address: the number of its unit
+	uint32_t *owner;  // of each address: the number of its unit
+	uint32_t unowned; // addresses without
 	struct mlsym_frame *frame;
 	struct mlsym_split *split;
 	char *text;
@@ -87,9 +89,11 @@ static bool claim_range(void *context, uint64_t low, uint64_t high)
 	const struct claim *claim = context;
 	struct batch *batch = claim->batch;
 	for (uint32_t i = first_not_below(batch->address, batch->count, low); i < batch->count && batch->address[i] < high; i++)
-		if (batch->owner[i] == NO_UNIT)
+		if (batch->owner[i] == NO_UNIT) {
 			batch->owner[i] = claim->unit;
-	return true;
+			batch->unowned--;
+		}
+	return batch->unowned > 0;
 }
 
 static void read_aranges_set(struct batch *batch, struct bytes *b)
@@ -119,14 +123,6 @@ static void read_aranges_set(struct batch *batch, struct bytes *b)
 	}
 }
 
-static bool any_without(const struct batch *batch)
-{
-	for (uint32_t i = 0; i < batch->count; i++)
-		if (batch->owner[i] == NO_UNIT)
-			return true;
-	return false;
-}
-
 // By .debug_aranges; for what they do not say (clang writes none), by the units' first entries.
 static void find_units(struct batch *batch)
 {
@@ -141,7 +137,7 @@ static void find_units(struct batch *batch)
 			break;
 		all.at = head.end;
 	}
-	for (uint32_t i = 0; i < file->units && any_without(batch); i++) {
+	for (uint32_t i = 0; i < file->units && batch->unowned > 0; i++) {
 		struct unit *unit = &file->unit[i];
 		bool has_code = unit->type == DW_UT_compile || unit->type == DW_UT_skeleton;
 		if (unit->usable && has_code && unit_read_root(file, unit)) {
@@ -179,14 +175,18 @@ static uint32_t path_of(struct unit_batch *u, uint64_t number)
 
 static void name_frame(struct unit_batch *u, struct mlsym_frame *frame, uint64_t entry)
 {
-	const struct name *name = names_find(&u->batch->handle->names, u->found.file, entry, u->found.unit, u->found.loaded);
+	struct name *name = names_find(&u->batch->handle->names, u->found.file, entry, u->found.unit, u->found.loaded);
 	if (!name || !name->text)
 		return;
-	frame->function = keep_text(u->batch, name->text);
+	if (name->batch != u->batch->handle->batches) {
+		name->batch = u->batch->handle->batches;
+		name->kept = keep_text(u->batch, name->text);
+	}
+	frame->function = name->kept;
 	frame->flags |= name->linkage ? MLSYM_LINKAGE_NAME : 0;
 }
 
-static void frames_of(struct unit_batch *u, uint32_t i)
+static void chain_of(struct unit_batch *u, uint32_t i)
 {
 	const struct place *place = &u->place[i];
 	uint32_t scope = u->found.innermost ? u->found.innermost[i] : NO_SCOPE;
@@ -215,6 +215,18 @@ static void frames_of(struct unit_batch *u, uint32_t i)
 					    .discriminator = at->call_discriminator, .file = path_of(u, at->call_file)};
 		next.flags = at->call_line || next.file ? MLSYM_LINE : 0;
 	}
+}
+
+// Functions of which no line is known are not told: what symbol tables say of them is as good.
+static void frames_of(struct unit_batch *u, uint32_t i)
+{
+	struct batch *batch = u->batch;
+	uint64_t first = batch->frames;
+	chain_of(u, i);
+	for (uint64_t k = first; k < batch->frames; k++)
+		if (batch->frame[k].line)
+			return;
+	batch->frames = first;
 }
 
 static void note_split(struct batch *batch, uint32_t number, const struct unit *unit)
@@ -332,7 +344,7 @@ static void look_up(struct batch *batch)
 
 struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint32_t count, uint64_t work)
 {
-	struct batch batch = {.handle = handle, .address = addresses, .count = count, .work_left = work};
+	struct batch batch = {.handle = handle, .address = addresses, .count = count, .unowned = count, .work_left = work};
 	struct mlsym_result *result = malloc(sizeof(*result));
 	batch.owner = malloc(((size_t)count + 1) * sizeof(*batch.owner));
 	if (!result || !batch.owner) {
@@ -342,6 +354,7 @@ struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint
 	}
 	for (uint32_t i = 0; i < count; i++)
 		batch.owner[i] = NO_UNIT;
+	handle->batches++;
 	keep_text(&batch, ""); // 0 is no text
 	look_up(&batch);
 	sort_frames(&batch);
@@ -417,6 +430,15 @@ int mlsym_attach_split(mlsym *handle, uint64_t number, const struct mlsym_sectio
 		skeleton->split = file;
 	return found ? 0 : -1;
 }
+
+unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes) { return index_export(&handle->main, bytes); }
+
+void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count)
+{
+	index_import(&handle->main, (struct bytes){bytes, bytes + count, false});
+}
+
+void mlsym_free(unsigned char *exported) { free(exported); }
 
 void mlsym_close(mlsym *handle)
 {

@@ -56,9 +56,15 @@ int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections);
 // The .dwo of a unit, as mlsym_split names it. 0: done; -1: it has no such unit, or no memory.
 int mlsym_attach_split(mlsym *handle, uint64_t unit, const struct mlsym_section *sections);
 
-// Frames of each address, innermost first, in ascending order of address. `addresses` is in ascending order without repetition. At
+// Frames of each address of which a line is known, innermost first, in ascending order of address. `addresses` is in ascending order without repetition. At
 // most `work` entries of debug information are read. NULL: no memory.
 struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint32_t count, uint64_t work);
+
+// What was learned of the units that were touched, to be given to a later handle of the same file: memory to be freed by mlsym_free().
+// NULL: nothing, or no memory. Given bytes that are not so, a handle learns less, or looks in vain.
+unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes);
+void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count);
+void mlsym_free(unsigned char *exported);
 
 void mlsym_result_free(struct mlsym_result *result);
 void mlsym_close(mlsym *handle);

@@ -141,7 +141,7 @@ static char *take(char **from)
 	return text;
 }
 
-const struct name *names_find(struct names *n, struct debug_file *file, uint64_t entry, struct unit *unit, struct bytes loaded)
+struct name *names_find(struct names *n, struct debug_file *file, uint64_t entry, struct unit *unit, struct bytes loaded)
 {
 	if (!make_room(n))
 		return NULL;

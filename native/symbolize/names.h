@@ -9,6 +9,7 @@ struct name {
 	uint64_t entry;
 	char *text;   // NULL: it has none
 	bool linkage; // as linkers spell it
+	uint32_t batch, kept; // the last batch that gave it out, and where in its text
 };
 
 struct names { // found so far; open addressing, at most half full
@@ -18,7 +19,7 @@ struct names { // found so far; open addressing, at most half full
 
 // The name of the entry at an offset of the file's .debug_info; through abstract origins and specifications, into other units and the
 // alternate file. `loaded` is what unit_load() gave for `unit`; both may be empty. NULL: no memory.
-const struct name *names_find(struct names *names, struct debug_file *file, uint64_t entry, struct unit *unit, struct bytes loaded);
+struct name *names_find(struct names *names, struct debug_file *file, uint64_t entry, struct unit *unit, struct bytes loaded);
 
 void names_free(struct names *names);
 

@@ -149,9 +149,8 @@ struct unit *units_with_header(struct debug_file *file, uint64_t offset)
 	return unit && offset == unit->offset ? unit : NULL;
 }
 
-struct bytes unit_load(struct debug_file *file, struct unit *unit)
+struct bytes unit_load_part(struct debug_file *file, uint64_t offset, uint64_t size)
 {
-	uint64_t size = unit->end - unit->dies;
 	const struct section *info = &file->section[SECTION_INFO];
 	if (size > UNIT_BYTES_MOST)
 		return (struct bytes){0};
@@ -162,8 +161,10 @@ struct bytes unit_load(struct debug_file *file, struct unit *unit)
 		file->buffer = grown;
 		file->buffer_room = (size_t)size;
 	}
-	return section_part(info, unit->dies, (size_t)size, file->buffer);
+	return section_part(info, offset, (size_t)size, file->buffer);
 }
+
+struct bytes unit_load(struct debug_file *file, struct unit *unit) { return unit_load_part(file, unit->dies, unit->end - unit->dies); }
 
 // ---- strings and addresses -----------------------------------------------------------------------
 
@@ -328,6 +329,8 @@ void debug_file_close(struct debug_file *file)
 		free(file->unit[i].name);
 		free(file->unit[i].comp_dir);
 		free(file->unit[i].dwo_name);
+		free(file->unit[i].functions);
+		free(file->unit[i].sequences);
 	}
 	for (unsigned i = 0; i < SECTION_COUNT; i++)
 		section_close(&file->section[i]);

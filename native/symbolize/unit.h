@@ -8,6 +8,8 @@
 #include "abbrev.h"
 
 struct debug_file;
+struct function_index;
+struct sequence_index;
 
 struct unit {
 	uint64_t offset, dies, end; // in .debug_info: its header, its first entry, what follows it
@@ -21,6 +23,8 @@ struct unit {
 	char *name, *comp_dir, *dwo_name;
 	struct debug_file *split; // where the rest of a skeleton is; NULL: not attached
 	struct unit *skeleton;	  // of a unit in a .dwo: the one that stands for it
+	struct function_index *functions; // once they were looked for; one allocation
+	struct sequence_index *sequences; // the same
 };
 
 struct debug_file {
@@ -56,6 +60,7 @@ bool unit_read_root(struct debug_file *file, struct unit *unit);
 
 // All bytes of a unit's entries, until the next one is loaded; empty if they cannot be read.
 struct bytes unit_load(struct debug_file *file, struct unit *unit);
+struct bytes unit_load_part(struct debug_file *file, uint64_t offset, uint64_t size);
 
 // What an attribute of the unit says: the address, and the string, malloc()ed; NULL and false if it is not there.
 bool unit_address(struct debug_file *file, const struct unit *unit, const struct value *value, uint64_t *out);
