@@ -32,7 +32,7 @@ struct entry {
 	uint64_t sibling; // 0: not known
 	bool has_low_pc, has_high_pc;
 	uint64_t low_pc, high_pc;
-	struct value ranges;
+	struct value ranges, origin;
 	uint32_t call_file, call_line, call_column, call_discriminator;
 };
 
@@ -90,6 +90,7 @@ static void read_attribute(struct walk *w, struct entry *e, uint16_t name, const
 			e->high_pc = value->number | 1ULL << 63; // a length: see below
 		break;
 	case DW_AT_ranges: e->ranges = *value; break;
+	case DW_AT_abstract_origin: e->origin = *value; break;
 	case DW_AT_call_file: e->call_file = (uint32_t)value->number; break;
 	case DW_AT_call_line: e->call_line = (uint32_t)value->number; break;
 	case DW_AT_call_column: e->call_column = (uint32_t)value->number; break;
@@ -143,7 +144,10 @@ static bool new_scope(struct function_search *s, const struct entry *e, uint32_t
 		s->scope = grown;
 		s->scopes_room = wanted;
 	}
-	s->scope[s->scopes++] = (struct scope){e->offset, outer, e->call_file, e->call_line, e->call_column, e->call_discriminator};
+	struct scope *scope = &s->scope[s->scopes++];
+	*scope = (struct scope){e->offset, outer, e->call_file, e->call_line, e->call_column, e->call_discriminator};
+	if (outer != NO_SCOPE) // a function's own entry may have a name of its own
+		scope->origin = e->origin;
 	return true;
 }
 

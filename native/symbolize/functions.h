@@ -11,6 +11,7 @@ struct scope {
 	uint64_t entry; // its offset in .debug_info
 	uint32_t outer; // the scope that it was inlined into; NO_SCOPE: it is a function
 	uint32_t call_file, call_line, call_column, call_discriminator;
+	struct value origin; // of a call: what has its function's name
 };
 
 struct function_search {

@@ -173,9 +173,12 @@ static uint32_t path_of(struct unit_batch *u, uint64_t number)
 	return u->path[number];
 }
 
-static void name_frame(struct unit_batch *u, struct mlsym_frame *frame, uint64_t entry)
+static void name_frame(struct unit_batch *u, struct mlsym_frame *frame, const struct scope *scope)
 {
-	struct name *name = names_find(&u->batch->handle->names, u->found.file, entry, u->found.unit, u->found.loaded);
+	struct names *names = &u->batch->handle->names;
+	struct name *name = names_of_origin(names, u->found.file, &scope->origin, u->found.unit, u->found.loaded);
+	if (!name)
+		name = names_find(names, u->found.file, scope->entry, u->found.unit, u->found.loaded);
 	if (!name || !name->text)
 		return;
 	if (name->batch != u->batch->handle->batches) {
@@ -186,7 +189,7 @@ static void name_frame(struct unit_batch *u, struct mlsym_frame *frame, uint64_t
 	frame->flags |= name->linkage ? MLSYM_LINKAGE_NAME : 0;
 }
 
-static void chain_of(struct unit_batch *u, uint32_t i)
+static void frames_of(struct unit_batch *u, uint32_t i)
 {
 	const struct place *place = &u->place[i];
 	uint32_t scope = u->found.innermost ? u->found.innermost[i] : NO_SCOPE;
@@ -206,7 +209,7 @@ static void chain_of(struct unit_batch *u, uint32_t i)
 		frame->flags |= at->outer != NO_SCOPE ? MLSYM_INLINED : 0;
 		uint64_t number = u->batch->frames - 1;
 		struct mlsym_frame named = *frame;
-		name_frame(u, &named, at->entry);
+		name_frame(u, &named, at);
 		u->batch->frame[number] = named;
 		scope = at->outer;
 		if (scope == NO_SCOPE)
@@ -215,18 +218,6 @@ static void chain_of(struct unit_batch *u, uint32_t i)
 					    .discriminator = at->call_discriminator, .file = path_of(u, at->call_file)};
 		next.flags = at->call_line || next.file ? MLSYM_LINE : 0;
 	}
-}
-
-// Functions of which no line is known are not told: what symbol tables say of them is as good.
-static void frames_of(struct unit_batch *u, uint32_t i)
-{
-	struct batch *batch = u->batch;
-	uint64_t first = batch->frames;
-	chain_of(u, i);
-	for (uint64_t k = first; k < batch->frames; k++)
-		if (batch->frame[k].line)
-			return;
-	batch->frames = first;
 }
 
 static void note_split(struct batch *batch, uint32_t number, const struct unit *unit)

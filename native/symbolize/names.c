@@ -164,6 +164,12 @@ struct name *names_find(struct names *n, struct debug_file *file, uint64_t entry
 	return found;
 }
 
+struct name *names_of_origin(struct names *n, struct debug_file *file, const struct value *origin, struct unit *unit, struct bytes loaded)
+{
+	struct referred at = refer(file, unit, origin);
+	return at.file ? names_find(n, at.file, at.entry, unit, loaded) : NULL;
+}
+
 void names_free(struct names *n)
 {
 	for (uint32_t i = 0; i < n->room; i++)

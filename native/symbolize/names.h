@@ -21,6 +21,10 @@ struct names { // found so far; open addressing, at most half full
 // alternate file. `loaded` is what unit_load() gave for `unit`; both may be empty. NULL: no memory.
 struct name *names_find(struct names *names, struct debug_file *file, uint64_t entry, struct unit *unit, struct bytes loaded);
 
+// The same for what an attribute of an entry of `unit` refers to: calls of one function share its name. NULL: it refers to nothing known.
+struct name *names_of_origin(struct names *names, struct debug_file *file, const struct value *origin, struct unit *unit,
+			     struct bytes loaded);
+
 void names_free(struct names *names);
 
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -20,29 +21,61 @@ _FRAME = struct.Struct("7I")  # mlsym_frame: address, flags, line, column, discr
 
 
 class DwarfEngine:
-    """See `LineEngine`. Keeps what it learned of a binary until it is closed."""
+    """See `LineEngine`. Keeps what it learned of a binary until it is closed.
+
+    Args:
+        mapped: map files where they would be read: faster, but one that is cut short meanwhile kills the process
+            (SIGBUS). For processes that exist for this alone.
+    """
 
     name = "memleak"
 
-    def __init__(self) -> None:
+    def __init__(self, *, mapped: bool = False) -> None:
+        self._mapped = mapped
         self._open: dict[str, _OpenFile] = {}
 
     def lookup(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
         """See `LineEngine`."""
         try:
-            found = self._open.get(path)
-            if found is None:
-                while len(self._open) >= MAX_OPEN:
-                    self._open.pop(next(iter(self._open))).close()
-                found = self._open[path] = _OpenFile(path)
-            return found.lookup(addresses)
+            return self._file(path).lookup(addresses)
         except (ElfError, ImportError, OSError) as error:
             raise ToolError(str(error)) from error
+
+    def learned(self, path: str) -> bytes:
+        """Return where functions and lines are in the units of a binary that were touched, b"" if none were.
+
+        With them another engine finds other addresses of these units without reading all of their entries.
+        """
+        found = self._open.get(path)
+        return b"" if found is None else found.learned()
+
+    def learn(self, path: str, learned: bytes) -> None:
+        """Take what `learned` gave for the same file. Of another one, or changed, it may hide names, no more.
+
+        Raises:
+            ToolError: the file cannot be read.
+        """
+        try:
+            self._file(path).learn(learned)
+        except (ElfError, ImportError, OSError) as error:
+            raise ToolError(str(error)) from error
+
+    def _file(self, path: str) -> _OpenFile:
+        found = self._open.get(path)
+        if found is None:
+            while len(self._open) >= MAX_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            found = self._open[path] = _OpenFile(path, self._mapped)
+        return found
 
     def close(self) -> None:
         """See `LineEngine`."""
         while self._open:
             self._open.popitem()[1].close()
+
+
+def _has_line(chain: Sequence[SourceFrame]) -> bool:
+    return bool(chain) and (chain[0].line is not None or any(frame.line for frame in chain))
 
 
 class _Text(dict[int, Optional[str]]):
@@ -60,11 +93,11 @@ class _Text(dict[int, Optional[str]]):
 class _OpenFile:
     """One binary in the engine's hands."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mapped: bool) -> None:
         from . import _dwarf  # type: ignore[attr-defined]
 
         self._ffi, self._lib = _dwarf.ffi, _dwarf.lib
-        self._path = path
+        self._path, self._mapped = path, mapped
         self._fds: list[int] = []
         self._kept: list[Any] = []  # memory that the handle points into
         self._attached: set[int] = set()
@@ -95,13 +128,18 @@ class _OpenFile:
 
     def _as_array(self, fd: int, found: Sequence[Place]) -> Any:
         array = self._ffi.new("struct mlsym_section[]", len(NAMES))
+        whole = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ)) if self._mapped else None
         for section, place in zip(array, found):
-            memory = self._ffi.NULL
-            if place.memory is not None:
-                memory = self._ffi.from_buffer("unsigned char[]", place.memory)
-                self._kept.append(memory)
-            section.fd = fd if place.memory is None and place.size else -1
-            section.offset, section.size, section.memory = place.offset, place.size, memory
+            memory: Any = place.memory
+            if memory is None and whole is not None:
+                memory = whole[place.offset : place.offset + place.size]
+            section.fd, section.offset, section.size = -1, place.offset, place.size
+            if memory is not None:
+                kept = self._ffi.from_buffer("unsigned char[]", memory)
+                self._kept.append(kept)
+                section.memory, section.size = kept, len(memory)
+            elif place.size:
+                section.fd = fd
         return array
 
     def _attach_alternate(self, image: ElfImage) -> None:
@@ -123,7 +161,20 @@ class _OpenFile:
         if splits and self._attach(splits):
             frames, _ = self._ask(asked, len(wanted))
         known = dict(zip(wanted, frames))
-        return [known[address] for address in addresses]
+        return [chain if _has_line(chain) else [] for chain in (known[address] for address in addresses)]
+
+    def learned(self) -> bytes:
+        size = self._ffi.new("uint64_t *")
+        exported = self._lib.mlsym_export(self._handle, size)
+        if exported == self._ffi.NULL:
+            return b""
+        try:
+            return bytes(self._ffi.buffer(exported, size[0]))
+        finally:
+            self._lib.mlsym_free(exported)
+
+    def learn(self, learned: bytes) -> None:
+        self._lib.mlsym_import(self._handle, self._ffi.from_buffer("unsigned char[]", learned), len(learned))
 
     def _ask(self, asked: Any, count: int) -> tuple[list[list[SourceFrame]], list[tuple[int, int, str, str]]]:
         ffi, lib = self._ffi, self._lib
