@@ -133,4 +133,11 @@ enum { // line programs
 	DW_LNCT_directory_index = 2
 };
 
+enum { // sections of a package, as its index numbers them
+	DW_SECT_INFO = 1,
+	DW_SECT_ABBREV = 3,
+	DW_SECT_STR_OFFSETS = 6,
+	DW_SECT_RNGLISTS = 8 // of DWARF 5; before, .debug_macro.dwo
+};
+
 #endif

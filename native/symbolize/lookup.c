@@ -2,26 +2,17 @@
 //
 // Invariant: a unit is read at most once per batch, and only if it has one of the addresses.
 // Proof:     tests/unit/test_symbolize_engine.py
-#include "mlsym.h"
+#include "handle.h"
 
 #include "dwarf.h"
 #include "functions.h"
-#include "index.h"
 #include "lines.h"
-#include "names.h"
 #include "ranges.h"
 
 #include <stdlib.h>
 
 #define NO_UNIT 0xFFFFFFFF
 #define DEPTH_MOST 256 // of calls inlined into one another
-
-struct mlsym {
-	struct debug_file main, alternate;
-	struct debug_file **split;
-	uint32_t splits, batches;
-	struct names names;
-};
 
 // ---- strings and frames, as they grow ------------------------------------------------------------
 
@@ -240,11 +231,8 @@ static void choose_entries(struct unit_batch *u, uint32_t number)
 		note_split(u->batch, number, unit);
 		return;
 	}
-	for (uint32_t i = 0; i < unit->split->units; i++)
-		if (unit->split->unit[i].skeleton == unit) {
-			u->found.file = unit->split;
-			u->found.unit = &unit->split->unit[i];
-		}
+	u->found.file = unit->split;
+	u->found.unit = unit->split_unit;
 }
 
 static void look_up_unit(struct batch *batch, uint32_t number, uint32_t *index, uint32_t count)
@@ -365,83 +353,4 @@ void mlsym_result_free(struct mlsym_result *result)
 	free((void *)(uintptr_t)result->splits);
 	free((void *)(uintptr_t)result->text);
 	free(result);
-}
-
-static void take_sections(struct debug_file *file, const struct mlsym_section *sections)
-{
-	*file = (struct debug_file){0};
-	_Static_assert(MLSYM_SECTIONS == SECTION_COUNT, "the order in mlsym.h is that of enum section_id");
-	for (unsigned i = 0; i < SECTION_COUNT; i++)
-		file->section[i] = (struct section){.fd = sections[i].fd, .offset = sections[i].offset, .size = sections[i].size,
-						    .memory = sections[i].memory};
-}
-
-mlsym *mlsym_open(const struct mlsym_section *sections)
-{
-	struct mlsym *handle = calloc(1, sizeof(*handle));
-	if (handle)
-		take_sections(&handle->main, sections);
-	return handle;
-}
-
-int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections)
-{
-	if (handle->main.alternate)
-		return -1;
-	take_sections(&handle->alternate, sections);
-	handle->main.alternate = &handle->alternate;
-	return 0;
-}
-
-int mlsym_attach_split(mlsym *handle, uint64_t number, const struct mlsym_section *sections)
-{
-	if (number >= handle->main.units)
-		return -1;
-	struct unit *skeleton = &handle->main.unit[number];
-	struct debug_file **grown = realloc(handle->split, (handle->splits + 1) * sizeof(*grown));
-	if (!grown)
-		return -1;
-	handle->split = grown;
-	struct debug_file *file = calloc(1, sizeof(*file));
-	if (!file)
-		return -1;
-	take_sections(file, sections);
-	file->skeleton_file = &handle->main;
-	handle->split[handle->splits++] = file;
-	bool found = false;
-	for (uint32_t i = 0; units_list(file) && i < file->units && !found; i++) {
-		struct unit *unit = &file->unit[i];
-		if (!unit->usable || (unit->type != DW_UT_compile && unit->type != DW_UT_split_compile) || !unit_read_root(file, unit))
-			continue;
-		found = unit->dwo_id == skeleton->dwo_id;
-		if (found)
-			unit->skeleton = skeleton;
-	}
-	if (found)
-		skeleton->split = file;
-	return found ? 0 : -1;
-}
-
-unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes) { return index_export(&handle->main, bytes); }
-
-void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count)
-{
-	index_import(&handle->main, (struct bytes){bytes, bytes + count, false});
-}
-
-void mlsym_free(unsigned char *exported) { free(exported); }
-
-void mlsym_close(mlsym *handle)
-{
-	if (!handle)
-		return;
-	for (uint32_t i = 0; i < handle->splits; i++) {
-		debug_file_close(handle->split[i]);
-		free(handle->split[i]);
-	}
-	free(handle->split);
-	names_free(&handle->names);
-	debug_file_close(&handle->main);
-	debug_file_close(&handle->alternate);
-	free(handle);
 }

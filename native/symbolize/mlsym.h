@@ -56,6 +56,10 @@ int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections);
 // The .dwo of a unit, as mlsym_split names it. 0: done; -1: it has no such unit, or no memory.
 int mlsym_attach_split(mlsym *handle, uint64_t unit, const struct mlsym_section *sections);
 
+// A package of many .dwo files (.dwp); `index` is its .debug_cu_index. Then its units can be attached. 0: done; -1: it has none, or no memory.
+int mlsym_open_package(mlsym *handle, const struct mlsym_section *sections, const struct mlsym_section *index);
+int mlsym_attach_packaged(mlsym *handle, uint64_t unit);
+
 // Frames of each address, innermost first, in ascending order of address. `addresses` is in ascending order without repetition. At
 // most `work` entries of debug information are read. NULL: no memory.
 struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint32_t count, uint64_t work);

@@ -309,9 +309,9 @@ bool unit_read_root(struct debug_file *file, struct unit *unit)
 	const struct abbrev *abbrev = abbrevs_find(&file->abbrevs, bytes_uleb(&b));
 	if (!abbrev)
 		return unit->usable = false;
-	unit->str_offsets_base = first_base(unit, unit->encoding.offset_size == 8 ? 16 : 8);
+	unit->str_offsets_base = unit->packaged_str_offsets + first_base(unit, unit->encoding.offset_size == 8 ? 16 : 8);
 	unit->addr_base = first_base(unit, unit->encoding.offset_size == 8 ? 16 : 8);
-	unit->rnglists_base = first_base(unit, unit->encoding.offset_size == 8 ? 20 : 12);
+	unit->rnglists_base = unit->packaged_rnglists + first_base(unit, unit->encoding.offset_size == 8 ? 20 : 12);
 	struct root_values root = {0};
 	for (uint32_t i = 0; i < abbrev->specs && !b.bad; i++) {
 		const struct attribute_spec *spec = &file->abbrevs.spec[abbrev->first_spec + i];

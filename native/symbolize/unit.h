@@ -20,8 +20,10 @@ struct unit {
 	bool root_read, has_low_pc, has_high_pc, has_ranges, has_lines, ranges_indexed;
 	uint64_t low_pc, high_pc, ranges, lines; // of the root, as read
 	uint64_t str_offsets_base, addr_base, rnglists_base, ranges_base;
+	uint64_t packaged_str_offsets, packaged_rnglists; // where its parts of these sections begin: in a package they are many
 	char *name, *comp_dir, *dwo_name;
-	struct debug_file *split; // where the rest of a skeleton is; NULL: not attached
+	struct debug_file *split; // where the rest of a skeleton is, and which unit of it; NULL: not attached
+	struct unit *split_unit;
 	struct unit *skeleton;	  // of a unit in a .dwo: the one that stands for it
 	struct function_index *functions; // once they were looked for; one allocation
 	struct sequence_index *sequences; // the same

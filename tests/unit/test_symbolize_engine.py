@@ -195,3 +195,31 @@ def test_a_separate_file_of_a_unit_that_is_gone_costs_its_functions(built, tmp_p
             away.rename(away.with_suffix(".dwo"))
     assert len(found) > 100
     assert all(len(chain) == 1 and chain[0].line and chain[0].function is None for chain in found)
+
+
+@pytest.mark.parametrize("name", ["gcc-split-4", "clang-split-4", "clang-split-5"])
+def test_a_package_of_separate_files_says_what_they_say(built, name, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(built(name).parent, home)
+    path = home / "program"
+    addresses = text_addresses(path, 1500)
+
+    def found() -> list[list[SourceFrame]]:
+        engine = DwarfEngine()
+        try:
+            return engine.lookup(str(path), addresses)
+        finally:
+            engine.close()
+
+    if not shutil.which("llvm-dwp"):
+        pytest.skip("llvm-dwp is not installed")
+    wanted = found()
+    subprocess.run(["llvm-dwp", "-e", "program", "-o", "program.dwp"], cwd=home, check=True, timeout=60)
+    away = [dwo.rename(dwo.with_suffix(".away")) for place in (home, built(name).parent) for dwo in place.glob("*.dwo")]
+    try:
+        assert found() == wanted
+        (home / "program.dwp").rename(home / "away")
+        assert sum(map(len, found())) < sum(map(len, wanted))
+    finally:
+        for file in away:
+            file.rename(file.with_suffix(".dwo"))

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from .elf import ElfError, ElfImage, open_elf, open_split
 from .lines import SourceFrame
 from .process import ToolError
-from .sections import NAMES, Place, alternate_link, places
+from .sections import NAMES, Place, alternate_link, place, places
 
 WORK = 2_000_000_000  # entries of debug information that one batch may read
 MAX_SPLIT_FILES = 256  # attached for one batch
@@ -101,6 +101,7 @@ class _OpenFile:
         self._fds: list[int] = []
         self._kept: list[Any] = []  # memory that the handle points into
         self._attached: set[int] = set()
+        self._looked_for_package = False
         self._handle = self._ffi.NULL
         try:
             with open_elf(path) as image:
@@ -200,10 +201,16 @@ class _OpenFile:
     def _attach(self, splits: Sequence[tuple[int, int, str, str]]) -> bool:
         """Attach the files that hold the rest of units; tell whether there is any."""
         any_new = False
-        for unit, _, name, directory in splits[:MAX_SPLIT_FILES]:
-            if unit in self._attached:
+        self._open_package()
+        opened = 0
+        for unit, _, name, directory in splits:
+            if unit in self._attached or opened == MAX_SPLIT_FILES:
                 continue
             self._attached.add(unit)
+            if self._lib.mlsym_attach_packaged(self._handle, unit) == 0:
+                any_new = True
+                continue
+            opened += 1
             for path in self._split_places(name, directory):
                 try:
                     with open_split(path) as image:
@@ -214,6 +221,21 @@ class _OpenFile:
                     any_new = True
                     break
         return any_new
+
+    def _open_package(self) -> None:
+        """Open PROGRAM.dwp, if it is there; that of PROGRAM.debug may be named so, too."""
+        if self._looked_for_package:
+            return
+        self._looked_for_package = True
+        for stem in dict.fromkeys((self._path, self._path.removesuffix(".debug"), os.path.realpath(self._path))):
+            try:
+                with open_split(stem + ".dwp") as image:
+                    sections = self._sections(stem + ".dwp", image, split=True)
+                    index = self._as_array(self._fds[-1], [place(image, "cu_index")])
+            except (ElfError, OSError):
+                continue
+            if self._lib.mlsym_open_package(self._handle, sections, index) == 0:
+                return
 
     def _split_places(self, name: str, directory: str) -> Iterator[str]:
         yield os.path.join(directory, name)

@@ -1,0 +1,63 @@
+// handle.c -- opening and closing a binary, and what it learned
+//
+// Proof: tests/unit/test_symbolize_engine.py, tests/unit/test_symbolize_index.py
+#include "handle.h"
+
+#include "index.h"
+
+#include <stdlib.h>
+
+struct section section_of(const struct mlsym_section *from)
+{
+	return (struct section){.fd = from->fd, .offset = from->offset, .size = from->size, .memory = from->memory};
+}
+
+void take_sections(struct debug_file *file, const struct mlsym_section *sections)
+{
+	*file = (struct debug_file){0};
+	_Static_assert(MLSYM_SECTIONS == SECTION_COUNT, "the order in mlsym.h is that of enum section_id");
+	for (unsigned i = 0; i < SECTION_COUNT; i++)
+		file->section[i] = section_of(&sections[i]);
+}
+
+mlsym *mlsym_open(const struct mlsym_section *sections)
+{
+	struct mlsym *handle = calloc(1, sizeof(*handle));
+	if (handle)
+		take_sections(&handle->main, sections);
+	return handle;
+}
+
+int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections)
+{
+	if (handle->main.alternate)
+		return -1;
+	take_sections(&handle->alternate, sections);
+	handle->main.alternate = &handle->alternate;
+	return 0;
+}
+
+unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes) { return index_export(&handle->main, bytes); }
+
+void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count)
+{
+	index_import(&handle->main, (struct bytes){bytes, bytes + count, false});
+}
+
+void mlsym_free(unsigned char *exported) { free(exported); }
+
+void mlsym_close(mlsym *handle)
+{
+	if (!handle)
+		return;
+	for (uint32_t i = 0; i < handle->splits; i++) {
+		debug_file_close(handle->split[i]);
+		free(handle->split[i]);
+	}
+	free(handle->split);
+	section_close(&handle->package_index);
+	names_free(&handle->names);
+	debug_file_close(&handle->main);
+	debug_file_close(&handle->alternate);
+	free(handle);
+}
