@@ -52,6 +52,7 @@ def write_elf(
     text_address: int = 0x1000,
     text: bytes = bytes(0x400),
     sections: Mapping[str, bytes] | None = None,
+    section_flags: Mapping[str, int] | None = None,
     bits: int = 64,
     little_endian: bool = True,
     section_table: bool = True,
@@ -67,6 +68,7 @@ def write_elf(
         text_address: virtual address of .text and its PT_LOAD.
         text: contents of .text.
         sections: further sections, name -> bytes, such as .debug_info or .gnu_debugdata.
+        section_flags: of those, such as SHF_COMPRESSED.
         bits: 64 or 32.
         little_endian: byte order of everything.
         section_table: False writes none, as sstrip leaves a program.
@@ -95,7 +97,7 @@ def write_elf(
         data = name_bytes + struct.pack(order + "I", debuglink[1])
         plan.append(_Section(".gnu_debuglink", _SHT["progbits"], 0, 0, data))
     for name, data in (sections or {}).items():
-        plan.append(_Section(name, _SHT["progbits"], 0, 0, data))
+        plan.append(_Section(name, _SHT["progbits"], (section_flags or {}).get(name, 0), 0, data))
     return _assemble(plan, note, bits, order, section_table, TYPES[type])
 
 
