@@ -30,7 +30,7 @@ struct entry {
 	uint64_t offset;
 	const struct abbrev *abbrev;
 	uint64_t sibling; // 0: not known
-	bool has_low_pc, has_high_pc;
+	bool has_low_pc, has_high_pc, high_is_length;
 	uint64_t low_pc, high_pc;
 	struct value ranges, origin;
 	uint32_t call_file, call_line, call_column, call_discriminator;
@@ -82,12 +82,13 @@ static bool covers(void *context, uint64_t low, uint64_t high)
 static void read_attribute(struct walk *w, struct entry *e, uint16_t name, const struct value *value)
 {
 	switch (name) {
-	case DW_AT_sibling: e->sibling = w->unit->offset + value->number; break;
+	case DW_AT_sibling: e->sibling = value->number + (value->form == DW_FORM_ref_addr ? 0 : w->unit->offset); break;
 	case DW_AT_low_pc: e->has_low_pc = unit_address(w->search->file, w->unit, value, &e->low_pc); break;
 	case DW_AT_high_pc:
 		e->has_high_pc = true;
-		if (!unit_address(w->search->file, w->unit, value, &e->high_pc))
-			e->high_pc = value->number | 1ULL << 63; // a length: see below
+		e->high_is_length = !unit_address(w->search->file, w->unit, value, &e->high_pc);
+		if (e->high_is_length)
+			e->high_pc = value->number;
 		break;
 	case DW_AT_ranges: e->ranges = *value; break;
 	case DW_AT_abstract_origin: e->origin = *value; break;
@@ -106,8 +107,8 @@ static void read_entry(struct walk *w, struct entry *e)
 		value_read(&w->b, spec, w->unit->encoding, &value);
 		read_attribute(w, e, spec->name, &value);
 	}
-	if (e->high_pc >> 63) // it may stand before low_pc
-		e->high_pc = e->low_pc + (e->high_pc & ~(1ULL << 63));
+	if (e->high_is_length) // it may stand before low_pc
+		e->high_pc += e->low_pc;
 }
 
 // Passes over the attributes; tells where the sibling is, if that can be told.
