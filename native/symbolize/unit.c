@@ -15,6 +15,7 @@
 #define STRING_FIRST 256U
 #define STRING_MOST (1U << 20)
 #define UNIT_BYTES_MOST (1ULL << 31)
+#define ZEROS_MOST 256U // between two units, for alignment
 
 // ---- values --------------------------------------------------------------------------------------
 
@@ -100,6 +101,7 @@ bool units_list(struct debug_file *file)
 		return file->units > 0;
 	file->units_listed = true;
 	const struct section *info = &file->section[SECTION_INFO];
+	uint32_t zeros = 0;
 	for (uint64_t offset = 0; offset < info->size;) {
 		uint8_t header[HEADER_BYTES];
 		struct bytes b = section_part(info, offset, sizeof(header), header);
@@ -109,6 +111,12 @@ bool units_list(struct debug_file *file)
 		if (dwarf64)
 			length = bytes_u64(&b);
 		uint64_t prefix = (uint64_t)(b.at - start);
+		if (!b.bad && !length && zeros < ZEROS_MOST) {
+			zeros += (uint32_t)prefix;
+			offset += prefix;
+			continue;
+		}
+		zeros = 0;
 		struct unit *unit = b.bad || !length || length > info->size - offset - prefix ? NULL : new_unit(file);
 		if (!unit)
 			break; // nothing says where the next one is

@@ -38,6 +38,7 @@ def fixed(value: int, size: int) -> bytes:
 
 def uleb(value: int, *, width: int = 0) -> bytes:
     """Return an unsigned LEB128, padded to *width* bytes."""
+    assert value >= 0
     out = bytearray()
     while True:
         byte = value & 127
