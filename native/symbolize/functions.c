@@ -23,6 +23,7 @@ struct walk {
 	const uint8_t *start; // of the entries that are loaded
 	uint64_t base;	      // where they stand in the unit's file
 	bool full, jumped;    // all that may hold a function is entered; something of it was not
+	bool from_zero, left_out; // functions at the address 0, where the linker may have put what it took out, count; one did not
 	struct index_recording recording;
 };
 
@@ -43,6 +44,7 @@ static uint64_t offset_of(const struct walk *w, const uint8_t *at) { return w->b
 // What to do with the addresses that an entry covers.
 struct cover {
 	struct function_search *search;
+	struct walk *walk;
 	uint32_t scope;
 	uint64_t function; // inlined calls concern the addresses of this function only; 0: of any
 	bool only_new;	   // addresses that have been found before are left alone
@@ -66,6 +68,10 @@ static bool covers(void *context, uint64_t low, uint64_t high)
 		cover->range.low = low;
 		cover->range.high = high;
 		index_record(cover->recording, &cover->range);
+	}
+	if (!low && !cover->function && !cover->walk->from_zero) {
+		cover->walk->left_out |= s->address[0] < high;
+		return true;
 	}
 	for (uint32_t i = first_not_below(s->address, s->count, low); i < s->count && s->address[i] < high; i++) {
 		uint32_t within = s->innermost[i];
@@ -179,6 +185,7 @@ static bool open_scope(struct walk *w, const struct entry *e, uint32_t outer, st
 {
 	struct function_search *s = w->search;
 	cover->search = s;
+	cover->walk = w;
 	cover->scope = s->scopes;
 	*good = new_scope(s, e, outer);
 	if (!*good)
@@ -395,6 +402,10 @@ static bool walk_indexed(struct walk *w, uint32_t from, uint32_t to)
 	for (uint32_t i = from; good && i < to; i++) {
 		const struct indexed_range *range = &w->unit->functions->range[i];
 		uint64_t offset = w->unit->dies + range->entry;
+		if (!range->low && !w->from_zero) {
+			w->left_out |= w->search->address[0] < range->high;
+			continue;
+		}
 		if (offset < passed || !wants(w->search, range, w->full))
 			continue;
 		struct entry e;
@@ -418,8 +429,13 @@ bool functions_find(struct function_search *s)
 	if (!(index ? walk_indexed(&w, 0, index->first_count) : walk_recorded(&w, false)))
 		return false;
 	index = unit->functions;
-	if (!(index ? index->jumped : w.jumped) || all_found(s))
-		return true;
 	w.full = true;
-	return index && index->full ? walk_indexed(&w, index->first_count, index->count) : walk_recorded(&w, true);
+	if ((index ? index->jumped : w.jumped) && !all_found(s) &&
+	    !(index && index->full ? walk_indexed(&w, index->first_count, index->count) : walk_recorded(&w, true)))
+		return false;
+	if (!w.left_out || all_found(s))
+		return true;
+	w.from_zero = true;
+	index = unit->functions;
+	return index ? walk_indexed(&w, 0, index->count) : load_unit(&w) && walk_unit(&w);
 }

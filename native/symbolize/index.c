@@ -151,7 +151,7 @@ static uint8_t *put_unit(uint8_t *at, const struct unit *unit)
 		at = put(at, (uint64_t)sequence->row.line << 32 | sequence->row.file);
 		at = put(at, (uint64_t)sequence->row.discriminator << 32 | sequence->row.column);
 		at = put(at, sequence->high);
-		at = put(at, sequence->offset);
+		at = put(at, (uint64_t)sequence->from_zero << 32 | sequence->offset);
 	}
 	return at;
 }
@@ -216,7 +216,8 @@ static struct sequence_index *read_sequences(struct bytes *b, uint64_t count)
 		sequence->row.column = bytes_u32(b);
 		sequence->row.discriminator = bytes_u32(b);
 		sequence->high = bytes_u64(b);
-		sequence->offset = (uint32_t)bytes_u64(b);
+		sequence->offset = bytes_u32(b);
+		sequence->from_zero = bytes_u32(b) & 1;
 	}
 	return index;
 }

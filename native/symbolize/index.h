@@ -44,6 +44,7 @@ struct indexed_sequence {
 	struct row row;
 	uint64_t high;
 	uint32_t offset; // of the opcode behind the row, from the program's first
+	bool from_zero;	 // the sequence begins at the address 0
 };
 
 struct sequence_index {

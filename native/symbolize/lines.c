@@ -22,7 +22,7 @@ struct program {
 	uint8_t minimum, line_range, opcode_base, operands[256];
 	int8_t line_base;
 	struct row now, last; // the registers; the row before
-	bool begun;	      // the sequence has a row
+	bool begun, from_zero; // the sequence has a row; its first one is at the address 0
 	uint16_t advance[256]; // what a special opcode adds to the address, and to the line
 	int16_t step[256];
 	const uint8_t *start; // the first opcode
@@ -177,8 +177,9 @@ static void __attribute__((noinline)) give_places(struct program *p)
 	uint32_t i = p->next;
 	for (; i < p->count && p->places[i].address < p->now.address; i++) {
 		struct place *place = &p->places[i];
-		if (!place->found)
-			*place = (struct place){place->address, p->last.file, p->last.line, p->last.column, p->last.discriminator, true};
+		if (!place->found || (place->from_zero && !p->from_zero))
+			*place = (struct place){place->address, p->last.file, p->last.line, p->last.column, p->last.discriminator, true,
+						p->from_zero};
 	}
 	want(p, i);
 }
@@ -195,6 +196,7 @@ static void begin_part(struct program *p, const uint8_t *at)
 {
 	p->part.row = p->last;
 	p->part.offset = (uint32_t)(at - p->start);
+	p->part.from_zero = p->from_zero;
 }
 
 // A row's address may not be below the one before; where it is, what lies between is covered anew, unless it has been given.
@@ -204,6 +206,8 @@ static inline void new_row(struct program *p, const uint8_t *at)
 	if (unlikely(begins)) {
 		if (p->begun) // it cannot be told which addresses a part covers
 			p->recording = false;
+		else
+			p->from_zero = !p->now.address;
 		p->begun = true;
 		want(p, first_place(p, p->now.address));
 	} else if (unlikely(p->wanted < p->now.address)) {
@@ -353,6 +357,7 @@ static void run_indexed(struct line_table *t, struct program *p, const struct by
 		p->now = p->last = part->row;
 		p->now.discriminator = 0;
 		p->begun = true;
+		p->from_zero = part->from_zero;
 		p->end = part->high;
 		want(p, place);
 		run(t, p, &at);

@@ -12,7 +12,7 @@ struct line_file {
 struct place { // of one address
 	uint64_t address;
 	uint32_t file, line, column, discriminator;
-	bool found;
+	bool found, from_zero; // from_zero: by a sequence from the address 0 on, which may be of what the linker took out
 };
 
 struct line_table {

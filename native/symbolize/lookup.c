@@ -70,15 +70,22 @@ static struct mlsym_frame *new_frame(struct batch *batch)
 
 // ---- which unit ----------------------------------------------------------------------------------
 
+// What the linker took out lies at the address 0 if it was GNU's, and may seem to reach far into the code: ranges from there on get
+// what nobody else has.
 struct claim {
 	struct batch *batch;
 	uint32_t unit;
+	bool from_zero, left_out;
 };
 
 static bool claim_range(void *context, uint64_t low, uint64_t high)
 {
-	const struct claim *claim = context;
+	struct claim *claim = context;
 	struct batch *batch = claim->batch;
+	if (!low && !claim->from_zero) {
+		claim->left_out |= batch->address[0] < high;
+		return true;
+	}
 	for (uint32_t i = first_not_below(batch->address, batch->count, low); i < batch->count && batch->address[i] < high; i++)
 		if (batch->owner[i] == NO_UNIT) {
 			batch->owner[i] = claim->unit;
@@ -87,9 +94,9 @@ static bool claim_range(void *context, uint64_t low, uint64_t high)
 	return batch->unowned > 0;
 }
 
-static void read_aranges_set(struct batch *batch, struct bytes *b)
+static void read_aranges_set(struct claim *claim, struct bytes *b)
 {
-	struct debug_file *file = &batch->handle->main;
+	struct debug_file *file = &claim->batch->handle->main;
 	const uint8_t *start = b->at;
 	bool dwarf64;
 	if (!bytes_initial_length(b, &dwarf64))
@@ -104,24 +111,25 @@ static void read_aranges_set(struct batch *batch, struct bytes *b)
 	struct unit *unit = units_with_header(file, offset);
 	if (!unit)
 		return;
-	struct claim claim = {batch, (uint32_t)(unit - file->unit)};
+	claim->unit = (uint32_t)(unit - file->unit);
 	for (;;) {
 		uint64_t low = bytes_fixed(b, width), length = bytes_fixed(b, width);
 		if (b->bad || (!low && !length))
 			return;
 		if (low + length > low)
-			claim_range(&claim, low, low + length);
+			claim_range(claim, low, low + length);
 	}
 }
 
 // By .debug_aranges; for what they do not say (clang writes none), by the units' first entries.
-static void find_units(struct batch *batch)
+static void claim_all(struct claim *claim)
 {
+	struct batch *batch = claim->batch;
 	struct debug_file *file = &batch->handle->main;
 	struct bytes all = section_all(&file->section[SECTION_ARANGES]);
 	while (bytes_left(&all)) {
 		struct bytes set = all;
-		read_aranges_set(batch, &set);
+		read_aranges_set(claim, &set);
 		struct bytes head = all;
 		bool dwarf64;
 		if (!bytes_initial_length(&head, &dwarf64))
@@ -132,10 +140,19 @@ static void find_units(struct batch *batch)
 		struct unit *unit = &file->unit[i];
 		bool has_code = unit->type == DW_UT_compile || unit->type == DW_UT_skeleton;
 		if (unit->usable && has_code && unit_read_root(file, unit)) {
-			struct claim claim = {batch, i};
-			ranges_of_unit(file, unit, claim_range, &claim);
+			claim->unit = i;
+			ranges_of_unit(file, unit, claim_range, claim);
 		}
 	}
+}
+
+static void find_units(struct batch *batch)
+{
+	struct claim claim = {.batch = batch};
+	claim_all(&claim);
+	claim.from_zero = true;
+	if (claim.left_out && batch->unowned > 0)
+		claim_all(&claim);
 }
 
 // ---- frames of one unit --------------------------------------------------------------------------
