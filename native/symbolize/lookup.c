@@ -252,6 +252,21 @@ static void choose_entries(struct unit_batch *u, uint32_t number)
 	u->found.unit = unit->split_unit;
 }
 
+// Keeps of a unit's addresses those that it has a line of.
+static void claim_by_lines(struct unit_batch *u, uint32_t number)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < u->count; i++) {
+		if (!u->place[i].found)
+			continue;
+		u->index[kept] = u->index[i];
+		u->address[kept] = u->address[i];
+		u->place[kept++] = u->place[i];
+		u->batch->owner[u->index[i]] = number;
+	}
+	u->count = kept;
+}
+
 static void look_up_unit(struct batch *batch, uint32_t number, uint32_t *index, uint32_t count)
 {
 	struct debug_file *file = &batch->handle->main;
@@ -271,13 +286,17 @@ static void look_up_unit(struct batch *batch, uint32_t number, uint32_t *index, 
 	}
 	if (lines_run(file, u.unit, u.place, count, &u.lines) && (u.path = malloc((u.lines.entries + 1) * sizeof(*u.path))))
 		memset(u.path, 0xFF, (u.lines.entries + 1) * sizeof(*u.path));
+	if (batch->owner[index[0]] == NO_UNIT)
+		claim_by_lines(&u, number);
+	if (!u.count)
+		goto done;
 	choose_entries(&u, number);
 	u.found.address = u.address;
-	u.found.count = count;
+	u.found.count = u.count;
 	u.found.work_left = &batch->work_left;
 	if (u.found.unit->usable && unit_read_root(u.found.file, u.found.unit))
 		functions_find(&u.found);
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < u.count; i++)
 		frames_of(&u, i);
 done:
 	free(u.address);
@@ -286,6 +305,24 @@ done:
 	free(u.found.scope);
 	free(u.path);
 	lines_free(&u.lines);
+}
+
+// A unit that nobody says the place of has the addresses that it has lines of. `index` has room for all.
+static void look_up_silent(struct batch *batch, uint32_t *index)
+{
+	struct debug_file *file = &batch->handle->main;
+	for (uint32_t i = 0; i < file->units; i++) {
+		const struct unit *unit = &file->unit[i];
+		if (!unit->usable || !unit->root_read || unit->has_ranges || unit->has_high_pc || !unit->has_lines)
+			continue;
+		uint32_t count = 0;
+		for (uint32_t a = 0; a < batch->count; a++)
+			if (batch->owner[a] == NO_UNIT)
+				index[count++] = a;
+		if (!count)
+			return;
+		look_up_unit(batch, i, index, count);
+	}
 }
 
 // ---- from outside --------------------------------------------------------------------------------
@@ -331,6 +368,7 @@ static void look_up(struct batch *batch)
 		for (uint32_t i = 0; i < file->units; i++)
 			if (first[i + 1] > first[i])
 				look_up_unit(batch, i, index + first[i], first[i + 1] - first[i]);
+		look_up_silent(batch, index);
 	} else {
 		batch->failed = true;
 	}
