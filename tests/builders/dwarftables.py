@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from dwarfforms import fixed, length_bytes, uleb, with_length
 
 # ("offset_pair", low, high), ("base_address", x), ("base_addressx", x), ("startx_endx", low, high),
-# ("startx_length", low, length), ("start_end", low, high), ("start_length", low, length); before DWARF 5 ("pair", low, high)
-# and ("base", x). The addresses of the x kinds are put into the unit's table.
+# ("startx_length", low, length), ("start_end", low, high), ("start_length", low, length); before DWARF 5
+# ("pair", low, high) and ("base", x). The addresses of the x kinds are put into the unit's table.
 RangeEntry = tuple
 _KINDS = {
     "base_addressx": 1, "startx_endx": 2, "startx_length": 3, "offset_pair": 4, "base_address": 5, "start_end": 6,

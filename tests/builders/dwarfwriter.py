@@ -1,9 +1,10 @@
 """Writes DWARF 2 to 5 from scratch, so that a test says all there is in its input.
 
-A `DwarfFile` has units, a `Unit` has a tree of `Die`s; attributes are (name, form, value) with the names of the standard
-without their prefixes. What a value may be depends on its form: a number, bytes, text, a `Die` that is referred to, `Ranges`,
-a `LineProgram`, NEXT for where the entry's sibling is, or a function without arguments that is called once all is laid
-out. `sections()` is what `elfwriter.write_elf` takes. `tests/unit/test_dwarfwriter.py` has other readers confirm what is written.
+A `DwarfFile` has units, a `Unit` has a tree of `Die`s; attributes are (name, form, value), named as in the standard
+without the prefixes. What a value may be depends on its form: a number, bytes, text, a `Die` that is referred to,
+`Ranges`, a `LineProgram`, NEXT for where the entry's sibling is, or a function without arguments that is called once
+all is laid out. `sections()` is what `elfwriter.write_elf` takes. In `tests/unit/test_dwarfwriter.py` other readers
+confirm what is written.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dwarfforms import (
-    FIXED_BYTES, UNIT_TYPES, attribute_number, fixed, form_number, length_bytes, sleb, tag_number, uleb, with_length,
+    FIXED_BYTES,
+    UNIT_TYPES,
+    attribute_number,
+    fixed,
+    form_number,
+    length_bytes,
+    sleb,
+    tag_number,
+    uleb,
+    with_length,
 )  # fmt: skip
 from dwarftables import AddressTable, Ranges, RangeTable, StringOffsets, arange_set
 from linewriter import LineProgram, LineStrings
@@ -47,8 +57,8 @@ class Unit:
 
     Attributes:
         version: of its header; `header_version` if that is to lie.
-        type: as of DWARF 5, "compile", "partial", "type", "skeleton", "split_compile" or "split_type"; before, a "type" stands in
-            .debug_types, and the rest are one.
+        type: as of DWARF 5, "compile", "partial", "type", "skeleton", "split_compile" or "split_type"; before, a
+            "type" stands in .debug_types, and the rest are one.
         id: of a skeleton and its split unit, or the signature of a type.
         described: the type of a type unit.
         aranges: (start, length) in .debug_aranges; None for no set.
@@ -147,7 +157,7 @@ class DwarfFile:
     Args:
         units: as they stand in it.
         dwo: sections are named so, and programs and addresses are another file's.
-        alternate: what the forms of dwz and of supplementary files refer to; its own `sections()` are to be asked for last.
+        alternate: what the forms of dwz and of supplementary files refer to; its `sections()` are to be asked for last.
         splits: files that use the address tables of this one.
         one_abbrev_table: for all units.
         abbrev_step: between two codes of a table.

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dwarfforms import fixed, form_number, sleb, uleb, with_length
 
 _STANDARD = {
-    "copy": 1, "advance_pc": 2, "advance_line": 3, "set_file": 4, "set_column": 5, "negate_stmt": 6, "set_basic_block": 7,
-    "const_add_pc": 8, "fixed_advance_pc": 9, "set_prologue_end": 10, "set_epilogue_begin": 11, "set_isa": 12,
+    "copy": 1, "advance_pc": 2, "advance_line": 3, "set_file": 4, "set_column": 5, "negate_stmt": 6,
+    "set_basic_block": 7, "const_add_pc": 8, "fixed_advance_pc": 9, "set_prologue_end": 10,
+    "set_epilogue_begin": 11, "set_isa": 12,
 }  # fmt: skip
 _OPERANDS = (0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1)
 _CONTENT = {"path": 1, "directory_index": 2, "timestamp": 3, "size": 4, "MD5": 5}

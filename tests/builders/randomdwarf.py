@@ -66,14 +66,14 @@ class Written:
 class _Unit:
     """One unit while it is made."""
 
-    def __init__(self, rng: random.Random, number: int, blocks: Sequence[Interval]) -> None:
-        self.rng, self.number, self.blocks = rng, number, blocks
+    def __init__(self, rng: random.Random, number: int, blocks: Sequence[Interval], usual: bool) -> None:
+        self.rng, self.number, self.blocks, self.usual = rng, number, blocks, usual
         self.version = rng.choice((2, 3, 4, 4, 5, 5, 5))
-        self.is_split = self.version >= 4 and rng.random() < 0.25
-        self.offset_size = 8 if self.version >= 3 and rng.random() < 0.2 else 4
+        self.is_split = self.version >= 4 and rng.random() < 0.25 and not usual
+        self.offset_size = 8 if self.version >= 3 and rng.random() < 0.2 and not usual else 4
         self.root = Die("compile_unit")
         self.low_pc = rng.choice((None, min(low for low, _ in blocks)))
-        self.lines = random_lines(rng, self.version, self.offset_size, blocks)
+        self.lines = random_lines(rng, self.version, self.offset_size, blocks, usual)
         self.skeleton: Optional[Unit] = None
         self.origins: list[tuple[Die, Optional[str]]] = []  # abstract instances
         self.says_siblings = rng.choice(("no", "first", "last"))
@@ -87,17 +87,17 @@ class _Unit:
             )
         kind = "split_compile" if self.is_split else "compile"
         self.unit = Unit(self.version, self.root, type=kind, skeleton=self.skeleton, **what)
-        self.forms = Forms(self.rng, self.unit, self.low_pc, alternate if not self.is_split else None)
+        self.forms = Forms(self.rng, self.unit, self.low_pc, alternate if not self.is_split else None, self.usual)
         self.root.attributes.append(self.forms.name(f"unit{self.number}.c"))
 
 
 class RandomProgram:
-    """Makes a program from a seed; `file` is its debug information."""
+    """Makes a program from a seed; `file` is its debug information. A usual one has what every tool knows."""
 
     file: DwarfFile
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, seed: int, *, usual: bool = False) -> None:
+        self.rng, self.usual = random.Random(seed), usual
         self.truth = Truth()
         self._names = 0
 
@@ -105,8 +105,8 @@ class RandomProgram:
         """Return the program."""
         rng = self.rng
         blocks, end = self._blocks()
-        units = [_Unit(rng, number, mine) for number, mine in enumerate(blocks) if mine]
-        alternate = self._alternate() if rng.random() < 0.3 else None
+        units = [_Unit(rng, number, mine, self.usual) for number, mine in enumerate(blocks) if mine]
+        alternate = self._alternate() if rng.random() < 0.3 and not self.usual else None
         for unit in units:
             unit.make(alternate)
             self._shared_origins(unit, alternate)
@@ -127,6 +127,8 @@ class RandomProgram:
         return self._as_files(file, splits, alternate, range(BASE - 3, end + 3))
 
     def _table(self) -> dict[str, object]:
+        if self.usual:
+            return {}
         return {"abbrev_step": self.rng.choice((1, 1, 3)), "one_abbrev_table": self.rng.random() < 0.3}
 
     def _as_files(
@@ -252,7 +254,7 @@ class RandomProgram:
         self._calls(unit, die, mine, scope, foreign, 0)
         unit.forms.junk(die)
         home = unit.root
-        while self.rng.random() < 0.3:
+        while self.rng.random() < 0.3 and not self.usual:
             kind = self.rng.choice(
                 ("namespace", "class_type", "structure_type", "union_type", "module", "lexical_block")
             )
@@ -289,7 +291,7 @@ class RandomProgram:
             form = "ref_addr"
         die.attributes.append(("abstract_origin", form, origin))
         call = [
-            self.rng.randrange(len(unit.lines.files) + 2),
+            self.rng.choice(range(int(self.usual and unit.version < 5), len(unit.lines.files) + 2 * (not self.usual))),
             self.rng.choice((0, self.rng.randint(1, CALL_LINES))),
             7,
             0,
@@ -311,11 +313,11 @@ class RandomProgram:
     def _finish_root(self, unit: _Unit) -> None:
         root = unit.skeleton.root if unit.skeleton else unit.root
         holder = unit.skeleton or unit.unit
-        forms = Forms(self.rng, holder, unit.low_pc, None)
+        forms = Forms(self.rng, holder, unit.low_pc, None, self.usual)
         place = forms.place(list(unit.blocks), root=True)
         if unit.low_pc is not None and not any(name == "low_pc" for name, _, _ in place):
             place.append(("low_pc", "addr", unit.low_pc))
-        says_where = self.rng.random() < 0.8
+        says_where = self.rng.random() < 0.8 or self.usual
         if not says_where:
             holder.aranges = [(low, high - low) for low, high in unit.blocks]
             place = [("low_pc", "addr", unit.low_pc)] if unit.low_pc is not None else []
@@ -339,7 +341,7 @@ class RandomProgram:
 
     def _disturb(self, units: list[Unit]) -> None:
         """Put between the units some that nobody can read."""
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.3 and not self.usual:
             strange = Unit(
                 4, Die("compile_unit", [("name", "string", "strange")]), header_version=self.rng.choice((0, 1, 6, 99))
             )

@@ -11,10 +11,12 @@ from dwarfwriter import Attribute, Die, DwarfFile, Unit
 
 
 class Forms:
-    """The forms of one unit. `low_pc` is the root's: what ranges are relative to."""
+    """The forms of one unit. `low_pc` is the root's: what ranges are relative to. Every tool knows the usual."""
 
-    def __init__(self, rng: random.Random, unit: Unit, low_pc: Optional[int], alternate: Optional[DwarfFile]) -> None:
-        self._rng, self._unit, self._alternate = rng, unit, alternate
+    def __init__(
+        self, rng: random.Random, unit: Unit, low_pc: Optional[int], alternate: Optional[DwarfFile], usual: bool
+    ) -> None:
+        self._rng, self._unit, self._alternate, self._usual = rng, unit, alternate, usual
         self._low_pc = low_pc
         self._split = unit.skeleton is not None
         self._version = unit.version
@@ -22,7 +24,9 @@ class Forms:
     def constant(self, name: str, value: int) -> Attribute:
         """A number that is not negative."""
         fitting = [f"data{size}" for size in (1, 2, 4, 8) if value < 1 << 8 * size - 1]
-        forms = [*fitting, "udata", "sdata", *(["implicit_const"] if self._version >= 5 else [])]
+        forms = [*fitting, "udata", *(["sdata"] if not self._usual else [])]
+        if self._version >= 5 and not self._usual:
+            forms.append("implicit_const")
         return self._perhaps_indirect((name, self._rng.choice(forms), value))
 
     def name(self, text: str) -> Attribute:
@@ -34,7 +38,9 @@ class Forms:
         forms = ["string"]
         if not self._split:
             forms.append("strp")
-        if self._version >= 5:
+        if self._usual:
+            pass
+        elif self._version >= 5:
             forms += ["strx", "strx1", "strx2", "strx3", "strx4", *(["line_strp"] if not self._split else [])]
         elif self._split:
             forms.append("GNU_str_index")
@@ -53,14 +59,14 @@ class Forms:
         return self._perhaps_indirect((name, self._address_form(), value))
 
     def _address_form(self) -> str:
-        if self._version >= 5:
+        if self._version >= 5 and not self._usual:
             forms = ["addrx", "addrx1", "addrx2", "addrx3", "addrx4"]
             return self._rng.choice(forms if self._split else [*forms, "addr"])
         return "GNU_addr_index" if self._split else "addr"
 
     def _perhaps_indirect(self, attribute: Attribute) -> Attribute:
         name, form, value = attribute
-        if form == "implicit_const" or self._rng.random() > 0.05:
+        if form == "implicit_const" or self._usual or self._rng.random() > 0.05:
             return attribute
         return name, "indirect", (form, value)
 
@@ -107,9 +113,10 @@ class Forms:
         """The attributes of a root that say where its tables begin."""
         unit = self._unit
         if version >= 5:
+            strings = [("str_offsets_base", "sec_offset", lambda: unit.strings.base)] if not self._usual else []
             return [
+                *strings,
                 ("addr_base", "sec_offset", lambda: unit.addresses.base),
-                ("str_offsets_base", "sec_offset", lambda: unit.strings.base),
                 ("rnglists_base", "sec_offset", lambda: unit.ranges.base),
             ]
         if not is_skeleton:

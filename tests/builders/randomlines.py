@@ -39,7 +39,9 @@ class LinePlan:
         return None, None, 0
 
 
-def random_lines(rng: random.Random, version: int, offset_size: int, blocks: Sequence[tuple[int, int]]) -> LinePlan:
+def random_lines(
+    rng: random.Random, version: int, offset_size: int, blocks: Sequence[tuple[int, int]], usual: bool
+) -> LinePlan:
     """Make lines for parts of some blocks."""
     comp_dir = rng.choice((None, "/build", "/build/", "relative"))
     directories = ["sub", "/usr/include", "sub/deeper/"][: rng.randint(0, 3)]
@@ -68,7 +70,7 @@ def random_lines(rng: random.Random, version: int, offset_size: int, blocks: Seq
     sequences = []
     for low, high in blocks:
         if rng.random() < 0.9:
-            sequences.append(_rows(rng, low, high, len(known)))
+            sequences.append(_rows(rng, low, high, range(int(usual and version < 5), len(known) + (not usual))))
     rng.shuffle(sequences)
     for sequence in sequences:
         _write(rng, program, sequence)
@@ -90,7 +92,7 @@ def _path(name: str, directory: int, directories: Sequence[str], comp_dir: Optio
     return "/".join([*(part.rstrip("/") for part in parts[start:-1]), parts[-1]])
 
 
-def _rows(rng: random.Random, low: int, high: int, files: int) -> Run:
+def _rows(rng: random.Random, low: int, high: int, files: range) -> Run:
     if high - low > 4 and rng.random() < 0.3:
         low, high = low + rng.randrange(2), high - rng.randrange(2)
     rows = []
@@ -98,9 +100,7 @@ def _rows(rng: random.Random, low: int, high: int, files: int) -> Run:
     while at < high:
         for _ in range(rng.choice((1, 1, 1, 2))):
             line = rng.choice((0, rng.randint(1, 60), rng.randint(1, 60), rng.randint(1, 1 << 20)))
-            rows.append(
-                (at, rng.randrange(files + 1), line, rng.randrange(200), rng.choice((0, 0, rng.randint(1, 500))))
-            )
+            rows.append((at, rng.choice(files), line, rng.randrange(200), rng.choice((0, 0, rng.randint(1, 500)))))
         at += rng.choice((1, 2, 5, 17, 300))
     return Run(rows, high)
 

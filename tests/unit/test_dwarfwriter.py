@@ -25,7 +25,8 @@ def small(version: int, **options: int) -> DwarfFile:
     )
     offset = "sec_offset" if version >= 4 else f"data{options.get('offset_size', 4)}"
     call = Die("inlined_subroutine", [
-        ("abstract_origin", "ref4", shared), ("ranges", offset, ranges), ("call_file", "data1", 1), ("call_line", "udata", 300),
+        ("abstract_origin", "ref4", shared), ("ranges", offset, ranges),
+        ("call_file", "data1", 1), ("call_line", "udata", 300),
     ])  # fmt: skip
     high = ("high_pc", "data2", 16) if version >= 4 else ("high_pc", "addr", 0x1010)
     function = Die(
@@ -37,7 +38,8 @@ def small(version: int, **options: int) -> DwarfFile:
         "advance_pc", 8
     ).end_sequence()
     root = Die("compile_unit", [
-        ("name", "string", "f.c"), ("comp_dir", "strp", "/src"), ("stmt_list", offset, program), ("low_pc", "addr", 0x1000), high,
+        ("name", "string", "f.c"), ("comp_dir", "strp", "/src"), ("stmt_list", offset, program),
+        ("low_pc", "addr", 0x1000), high,
     ], [shared, function])  # fmt: skip
     return DwarfFile([Unit(version, root, aranges=[(0x1000, 16)], **options)])
 
