@@ -33,6 +33,13 @@ struct bytes {
 	bool bad;
 };
 
+// A cursor over nothing. Not over NULL: to move that, even by 0, is undefined.
+static inline struct bytes bytes_none(void)
+{
+	static const uint8_t nothing[1];
+	return (struct bytes){nothing, nothing, false};
+}
+
 static inline size_t bytes_left(const struct bytes *b) { return (size_t)(b->end - b->at); }
 
 static inline void bytes_fail(struct bytes *b)

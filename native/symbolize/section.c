@@ -29,12 +29,12 @@ struct bytes section_all(struct section *section)
 		section->own = malloc(section->size);
 		if (!section->own) {
 			section->size = 0;
-			return (struct bytes){0};
+			return bytes_none();
 		}
 		section->size = read_at(section->fd, section->own, section->size, section->offset);
 		section->memory = section->own;
 	}
-	return section->memory ? (struct bytes){section->memory, section->memory + section->size, false} : (struct bytes){0};
+	return section->memory ? (struct bytes){section->memory, section->memory + section->size, false} : bytes_none();
 }
 
 struct bytes section_from(struct section *section, uint64_t offset)
@@ -50,13 +50,13 @@ struct bytes section_from(struct section *section, uint64_t offset)
 struct bytes section_part(const struct section *section, uint64_t offset, size_t size, uint8_t *buffer)
 {
 	if (offset >= section->size)
-		return (struct bytes){0};
+		return bytes_none();
 	if (size > section->size - offset)
 		size = (size_t)(section->size - offset);
 	if (section->memory)
 		return (struct bytes){section->memory + offset, section->memory + offset + size, false};
 	if (section->fd < 0)
-		return (struct bytes){0};
+		return bytes_none();
 	size = read_at(section->fd, buffer, size, section->offset + offset);
 	return (struct bytes){buffer, buffer + size, false};
 }

@@ -161,11 +161,11 @@ struct bytes unit_load_part(struct debug_file *file, uint64_t offset, uint64_t s
 {
 	const struct section *info = &file->section[SECTION_INFO];
 	if (size > UNIT_BYTES_MOST)
-		return (struct bytes){0};
+		return bytes_none();
 	if (!info->memory && size > file->buffer_room) {
 		uint8_t *grown = realloc(file->buffer, size);
 		if (!grown)
-			return (struct bytes){0};
+			return bytes_none();
 		file->buffer = grown;
 		file->buffer_room = (size_t)size;
 	}
@@ -187,13 +187,13 @@ static char *string_at(struct section *section, uint64_t offset)
 		buffer = grown;
 		room = wanted;
 		struct bytes b = section_part(section, offset, room, (uint8_t *)buffer);
+		if (!bytes_left(&b))
+			break;
 		const char *text = bytes_string(&b);
 		if (text) {
 			memmove(buffer, text, strlen(text) + 1);
 			return buffer;
 		}
-		if (bytes_left(&b) == 0 && b.at == NULL)
-			break;
 	}
 	free(buffer);
 	return NULL;
