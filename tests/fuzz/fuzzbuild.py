@@ -1,6 +1,8 @@
 """Compile a C target, `tests/fuzz/fuzz_NAME.c`, with the parts of the core that it names:
 
     // fuzz: with elfimage cfi dwarf
+
+A part with a directory is another object's: symbolize/unit.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def targets() -> list[str]:
 def compiler() -> list[str]:
     """Return the compiler and its flags. The words of meson's list that are gcc's or of no use here are left out."""
     flags = [flag for flag in nativebuild.flags() if not flag.startswith(("-W", "-mgeneral", "-O"))]
-    return ["clang", *flags, "-O1", *SANITIZERS, f"-I{nativebuild.NATIVE / 'src'}"]
+    return ["clang", *flags, "-O1", *SANITIZERS, f"-I{nativebuild.NATIVE / 'src'}", f"-I{nativebuild.NATIVE / 'symbolize'}"]
 
 
 @lru_cache(maxsize=1)
@@ -55,15 +57,20 @@ def build(name: str) -> Path:
     parts = re.findall(r"^// fuzz: with (.*)$", source.read_text(), flags=re.MULTILINE)
     objects = [_object(directory, part) for words in parts for part in words.split()]
     program = directory / f"fuzz_{name}"
-    newest = max(path.stat().st_mtime_ns for path in [source, *objects, *HOME.glob("*.h"), *nativebuild.headers()])
+    newest = max(path.stat().st_mtime_ns for path in [source, *objects, *HOME.glob("*.h"), *_headers()])
     if not program.exists() or program.stat().st_mtime_ns < newest:
         nativebuild.make(program, [*compiler(), str(source), *map(str, objects)])
     return program
 
 
+def _headers() -> list[Path]:
+    return [*nativebuild.headers(), *nativebuild.NATIVE.glob("symbolize/*.h")]
+
+
 def _object(directory: Path, part: str) -> Path:
-    source, target = nativebuild.NATIVE / "src" / f"{part}.c", directory / f"{part}.o"
-    newest = max(path.stat().st_mtime_ns for path in [source, *nativebuild.headers(), nativebuild.NATIVE / "meson.build"])
+    source = nativebuild.NATIVE / (f"{part}.c" if "/" in part else f"src/{part}.c")
+    target = directory / f"{part.replace('/', '-')}.o"
+    newest = max(path.stat().st_mtime_ns for path in [source, *_headers(), nativebuild.NATIVE / "meson.build"])
     if not target.exists() or target.stat().st_mtime_ns < newest:
         nativebuild.make(target, [*compiler(), "-c", str(source)])
     return target

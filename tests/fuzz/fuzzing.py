@@ -19,7 +19,7 @@ import fuzzbuild
 
 HOME = Path(__file__).resolve().parent
 CORPUS = HOME / "corpus"
-INPUT_BYTES_MOST = {"elfimage": 3072, "relocs": 3072, "cfi": 1024}  # others: a few changes, or a few words
+INPUT_BYTES_MOST = {"elfimage": 3072, "relocs": 3072, "cfi": 1024, "symbolize": 4096}  # others: a few changes, or a few words
 GRACE_S = 120  # what a run may take beyond its time
 
 

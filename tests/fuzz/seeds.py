@@ -1,4 +1,4 @@
-"""Write the first inputs of the C targets: real objects and real unwind tables, small.
+"""Write the first inputs of the C targets: real objects, real unwind tables and debug information, small.
 
 Usage: .test-venv/bin/python tests/fuzz/seeds.py DIRECTORY
 
@@ -15,6 +15,10 @@ import tempfile
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import symbolizeseeds  # noqa: E402
 
 SOURCE = """
 void *get(void); void put(void *); extern __attribute__((weak)) void maybe(void);
@@ -72,7 +76,7 @@ def tables(library: bytes) -> list[bytes]:
 def main() -> None:
     """Write them all."""
     home = Path(sys.argv[1])
-    for name in ("elfimage", "relocs", "cfi"):
+    for name in ("elfimage", "relocs", "cfi", "symbolize"):
         (home / name).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         for kind, flags in LINKED.items():
@@ -82,6 +86,8 @@ def main() -> None:
             (home / "relocs" / f"seed-{kind}").write_bytes(image)
             for number, table in enumerate(tables(library)):
                 (home / "cfi" / f"seed-{kind}-{number}").write_bytes(table)
+        for name, data in symbolizeseeds.inputs(Path(directory)):
+            (home / "symbolize" / f"seed-{name}").write_bytes(data)
 
 
 if __name__ == "__main__":

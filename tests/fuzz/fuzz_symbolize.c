@@ -1,0 +1,156 @@
+// fuzz_symbolize.c -- debug information of any bytes, in up to three files
+//
+// Input: pieces, each a kind (1 byte), a length (2) and so many bytes. Kinds 0 to 9 are the sections of the program in the order of
+// mlsym.h, 10 to 19 those of a split file, 20 to 29 of a shared one; 30 are addresses of eight bytes, 31 is what may be read.
+// fuzz: with symbolize/section symbolize/abbrev symbolize/unit symbolize/ranges symbolize/lines symbolize/names
+// fuzz: with symbolize/functions symbolize/lookup
+#include "mlsym.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+#define FILES 3U
+#define PIECES (FILES * MLSYM_SECTIONS)
+#define ADDRESSES 30U
+#define WORK 31U
+#define ADDRESSES_MOST 64U
+#define WORK_MOST (1U << 20)
+#define SPLITS_MOST 4U
+#define DEPTH_MOST 256U
+
+struct input {
+	struct mlsym_section section[PIECES];
+	uint64_t address[ADDRESSES_MOST];
+	uint32_t addresses;
+	uint64_t work;
+};
+
+// ---- the input -----------------------------------------------------------------------------------
+
+// In memory of its own size, which AddressSanitizer guards.
+static void take_section(struct mlsym_section *section, const uint8_t *data, size_t bytes)
+{
+	uint8_t *own = malloc(bytes ? bytes : 1);
+	if (!own)
+		abort();
+	memcpy(own, data, bytes);
+	free((void *)(uintptr_t)section->memory);
+	*section = (struct mlsym_section){.fd = -1, .size = bytes, .memory = own};
+}
+
+// Keeps them in ascending order, each once.
+static void take_address(struct input *input, uint64_t address)
+{
+	uint32_t at = 0;
+	while (at < input->addresses && input->address[at] < address)
+		at++;
+	if (input->addresses == ADDRESSES_MOST || (at < input->addresses && input->address[at] == address))
+		return;
+	memmove(&input->address[at + 1], &input->address[at], (input->addresses - at) * sizeof(address));
+	input->address[at] = address;
+	input->addresses++;
+}
+
+static void take_input(struct input *input, const uint8_t *data, size_t bytes)
+{
+	*input = (struct input){.work = WORK_MOST};
+	for (unsigned i = 0; i < PIECES; i++)
+		input->section[i].fd = -1;
+	while (bytes >= 3) {
+		unsigned kind = data[0];
+		size_t length = data[1] | (size_t)data[2] << 8;
+		data += 3;
+		bytes -= 3;
+		length = length < bytes ? length : bytes;
+		if (kind < PIECES)
+			take_section(&input->section[kind], data, length);
+		for (size_t at = 0; kind == ADDRESSES && at + 8 <= length; at += 8) {
+			uint64_t address;
+			memcpy(&address, data + at, sizeof(address));
+			take_address(input, address);
+		}
+		if (kind == WORK && length >= 2)
+			input->work = data[0] | (uint64_t)data[1] << 8;
+		data += length;
+		bytes -= length;
+	}
+}
+
+// ---- the answer ----------------------------------------------------------------------------------
+
+static void check(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+static void check_text(const struct mlsym_result *result, uint32_t offset)
+{
+	check(offset < result->text_bytes && memchr(result->text + offset, 0, result->text_bytes - offset));
+}
+
+static void check_result(const struct input *input, const struct mlsym_result *result)
+{
+	uint32_t depth = 0;
+	for (uint64_t i = 0; i < result->frame_count; i++) {
+		const struct mlsym_frame *frame = &result->frames[i];
+		bool goes_on = i + 1 < result->frame_count && result->frames[i + 1].address == frame->address;
+		check(frame->address < input->addresses);
+		check(i + 1 == result->frame_count || result->frames[i + 1].address >= frame->address);
+		depth++;
+		check(depth <= DEPTH_MOST && (goes_on == !!(frame->flags & MLSYM_INLINED) || depth == DEPTH_MOST));
+		check_text(result, frame->function);
+		check_text(result, frame->file);
+		if (!goes_on)
+			depth = 0;
+	}
+	for (uint64_t i = 0; i < result->split_count; i++) {
+		check_text(result, result->splits[i].name);
+		check_text(result, result->splits[i].directory);
+	}
+}
+
+// A second time the answer is the same, if all could be read.
+static void check_again(mlsym *handle, const struct input *input, const struct mlsym_result *first)
+{
+	struct mlsym_result *again = mlsym_lookup(handle, input->address, input->addresses, input->work);
+	check(again && again->complete == first->complete && again->frame_count == first->frame_count);
+	check(!first->frame_count || !memcmp(again->frames, first->frames, first->frame_count * sizeof(*first->frames)));
+	check(again->text_bytes == first->text_bytes && !memcmp(again->text, first->text, first->text_bytes));
+	mlsym_result_free(again);
+}
+
+static void look_up(mlsym *handle, const struct input *input)
+{
+	struct mlsym_result *result = mlsym_lookup(handle, input->address, input->addresses, input->work);
+	check(result != NULL);
+	check_result(input, result);
+	check_again(handle, input, result);
+	bool attached = false;
+	for (uint64_t i = 0; i < result->split_count && i < SPLITS_MOST; i++)
+		attached |= mlsym_attach_split(handle, result->splits[i].unit, &input->section[MLSYM_SECTIONS]) == 0;
+	mlsym_result_free(result);
+	if (!attached)
+		return;
+	result = mlsym_lookup(handle, input->address, input->addresses, input->work);
+	check(result != NULL);
+	check_result(input, result);
+	mlsym_result_free(result);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	struct input input;
+	take_input(&input, data, bytes);
+	mlsym *handle = mlsym_open(input.section);
+	check(handle != NULL);
+	mlsym_attach_alternate(handle, &input.section[2 * MLSYM_SECTIONS]);
+	look_up(handle, &input);
+	mlsym_close(handle);
+	for (unsigned i = 0; i < PIECES; i++)
+		free((void *)(uintptr_t)input.section[i].memory);
+	return 0;
+}
