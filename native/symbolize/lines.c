@@ -22,11 +22,12 @@ struct program {
 	uint8_t minimum, line_range, opcode_base, operands[256];
 	int8_t line_base;
 	struct row now, last; // the registers; the row before
-	bool begun, from_zero; // the sequence has a row; its first one is at the address 0
+	bool begun, from_zero, lost; // the sequence has a row; its first one is at the address 0; its rest covers nothing
 	uint16_t advance[256]; // what a special opcode adds to the address, and to the line
 	int16_t step[256];
 	const uint8_t *start; // the first opcode
-	uint64_t end;	      // of the part that is read; the highest there is if its sequence's end is not known
+	bool single;	      // a part is read, that ends at
+	uint64_t end;
 	struct indexed_sequence part; // that is recorded
 	struct sequence_index *recorded;
 	bool recording, defines_files;
@@ -184,10 +185,10 @@ static void __attribute__((noinline)) give_places(struct program *p)
 	want(p, i);
 }
 
-static void end_part(struct program *p)
+static void end_part(struct program *p, uint64_t high)
 {
-	p->part.high = p->now.address;
-	if (p->recording && p->part.row.address < p->part.high)
+	p->part.high = high;
+	if (p->recording && p->part.row.address < high)
 		p->recording = sequences_record(&p->recorded, &p->part);
 }
 
@@ -199,23 +200,31 @@ static void begin_part(struct program *p, const uint8_t *at)
 	p->part.from_zero = p->from_zero;
 }
 
-// A row's address may not be below the one before; where it is, what lies between is covered anew, unless it has been given.
+// A row's address may not be below the one before. Where it is, as in what lld took out and put at the last address there is, the rest of
+// the sequence covers nothing.
+static void __attribute__((noinline)) lose(struct program *p)
+{
+	end_part(p, p->last.address);
+	p->part.row.address = UINT64_MAX;
+	p->lost = true;
+	want(p, p->count);
+}
+
 static inline void new_row(struct program *p, const uint8_t *at)
 {
-	bool begins = !p->begun || p->now.address < p->last.address;
+	bool begins = !p->begun;
 	if (unlikely(begins)) {
-		if (p->begun) // it cannot be told which addresses a part covers
-			p->recording = false;
-		else
-			p->from_zero = !p->now.address;
 		p->begun = true;
+		p->from_zero = !p->now.address;
 		want(p, first_place(p, p->now.address));
+	} else if (unlikely(p->now.address < p->last.address && !p->lost)) {
+		lose(p);
 	} else if (unlikely(p->wanted < p->now.address)) {
 		give_places(p);
 	}
-	bool grown = p->recording && at - p->start - p->part.offset > PART_BYTES && p->last.address < p->now.address;
+	bool grown = at - p->start - p->part.offset > PART_BYTES && p->last.address < p->now.address && p->recording && !p->lost;
 	if (unlikely(grown))
-		end_part(p);
+		end_part(p, p->now.address);
 	p->last = p->now;
 	p->now.discriminator = 0;
 	if (unlikely(begins || grown))
@@ -224,17 +233,17 @@ static inline void new_row(struct program *p, const uint8_t *at)
 
 static void end_sequence(struct program *p)
 {
-	if (!p->begun)
+	if (!p->begun || p->lost)
 		return;
 	if (p->wanted < p->now.address)
 		give_places(p);
-	end_part(p);
+	end_part(p, p->now.address);
 }
 
 static void begin_sequence(struct program *p)
 {
 	p->now = (struct row){.file = 1, .line = 1};
-	p->begun = false;
+	p->begun = p->lost = false;
 }
 
 static bool extended(struct line_table *t, struct program *p, struct bytes *b)
@@ -248,7 +257,7 @@ static bool extended(struct line_table *t, struct program *p, struct bytes *b)
 	case DW_LNE_end_sequence:
 		end_sequence(p);
 		begin_sequence(p);
-		return p->end == UINT64_MAX;
+		return !p->single;
 	case DW_LNE_set_address:
 		p->now.address = length - 1 <= 8 ? bytes_fixed(&operand, (unsigned)(length - 1)) : 0;
 		return true;
@@ -312,7 +321,7 @@ static void special_rows(struct program *p, struct bytes *b)
 
 static void run(struct line_table *t, struct program *p, struct bytes *b)
 {
-	while (b->at < b->end && !b->bad && (!p->begun || p->last.address < p->end)) {
+	while (b->at < b->end && !b->bad && (!p->single || p->last.address < p->end)) {
 		if (likely(*b->at >= p->opcode_base)) {
 			special_rows(p, b);
 			continue;
@@ -335,7 +344,6 @@ static void prepare(struct program *p, const struct bytes *b)
 static void run_whole(struct line_table *t, struct program *p, struct bytes *b, struct unit *unit)
 {
 	p->recording = true;
-	p->end = UINT64_MAX;
 	begin_sequence(p);
 	run(t, p, b);
 	// A part may use files that are defined before it: without those there is no reading it by itself.
@@ -357,8 +365,10 @@ static void run_indexed(struct line_table *t, struct program *p, const struct by
 		p->now = p->last = part->row;
 		p->now.discriminator = 0;
 		p->begun = true;
+		p->lost = false;
 		p->from_zero = part->from_zero;
 		p->end = part->high;
+		p->single = true;
 		want(p, place);
 		run(t, p, &at);
 	}
