@@ -55,9 +55,14 @@ struct cover {
 
 static uint64_t function_of(const struct function_search *s, uint32_t scope)
 {
-	while (scope != NO_SCOPE && s->scope[scope].outer != NO_SCOPE)
-		scope = s->scope[scope].outer;
-	return scope == NO_SCOPE ? 0 : s->scope[scope].entry;
+	return scope == NO_SCOPE ? 0 : s->scope[scope].function;
+}
+
+static bool spend(struct walk *w, uint64_t work)
+{
+	if (!work_spend(w->search->file->work_left, work))
+		bytes_fail(&w->b);
+	return !w->b.bad;
 }
 
 static bool covers(void *context, uint64_t low, uint64_t high)
@@ -73,14 +78,15 @@ static bool covers(void *context, uint64_t low, uint64_t high)
 		cover->walk->left_out |= s->address[0] < high;
 		return true;
 	}
-	for (uint32_t i = first_not_below(s->address, s->count, low); i < s->count && s->address[i] < high; i++) {
+	uint32_t first = first_not_below(s->address, s->count, low), i = first;
+	for (; i < s->count && s->address[i] < high; i++) {
 		uint32_t within = s->innermost[i];
 		if (cover->function ? function_of(s, within) != cover->function : cover->only_new && within != NO_SCOPE)
 			continue;
 		s->innermost[i] = cover->scope;
 		cover->any = true;
 	}
-	return true;
+	return spend(cover->walk, i - first);
 }
 
 // ---- entries -------------------------------------------------------------------------------------
@@ -107,6 +113,7 @@ static void read_attribute(struct walk *w, struct entry *e, uint16_t name, const
 
 static void read_entry(struct walk *w, struct entry *e)
 {
+	spend(w, e->abbrev->specs / SPECS_PER_WORK);
 	for (uint32_t i = 0; i < e->abbrev->specs && !w->b.bad; i++) {
 		const struct attribute_spec *spec = &w->abbrevs->spec[e->abbrev->first_spec + i];
 		struct value value;
@@ -152,21 +159,12 @@ static bool new_scope(struct function_search *s, const struct entry *e, uint32_t
 		s->scopes_room = wanted;
 	}
 	struct scope *scope = &s->scope[s->scopes++];
-	*scope = (struct scope){e->offset, outer, e->call_file, e->call_line, e->call_column, e->call_discriminator};
+	*scope = (struct scope){.entry = e->offset, .outer = outer, .function = outer == NO_SCOPE ? e->offset : s->scope[outer].function,
+				.call_file = e->call_file, .call_line = e->call_line, .call_column = e->call_column,
+				.call_discriminator = e->call_discriminator};
 	if (outer != NO_SCOPE) // a function's own entry may have a name of its own
 		scope->origin = e->origin;
 	return true;
-}
-
-static void spend(struct walk *w, uint64_t work)
-{
-	uint64_t *left = w->search->work_left;
-	if (*left < work) {
-		*left = 0;
-		bytes_fail(&w->b);
-	} else {
-		*left -= work;
-	}
 }
 
 // Marks the addresses that an entry covers. False: none.
@@ -174,7 +172,7 @@ static bool mark(struct walk *w, const struct entry *e, struct cover *cover)
 {
 	cover->any = false;
 	if (e->ranges.form)
-		spend(w, ranges_each(w->search->file, w->unit, &e->ranges, covers, cover));
+		ranges_each(w->search->file, w->unit, &e->ranges, covers, cover);
 	else if (e->has_low_pc && e->has_high_pc && e->low_pc < e->high_pc)
 		covers(cover, e->low_pc, e->high_pc);
 	return cover->any;
@@ -361,7 +359,7 @@ static bool walk_recorded(struct walk *w, bool second)
 	index_begin(&w->recording, w->unit, second);
 	w->full = second;
 	bool good = load_unit(w) && walk_unit(w);
-	if (good && !w->b.bad)
+	if (good && !w->b.bad && *w->search->file->work_left)
 		index_keep(&w->recording, w->unit, w->jumped);
 	else
 		index_drop(&w->recording, w->unit);
@@ -422,7 +420,7 @@ bool functions_find(struct function_search *s)
 {
 	struct unit *unit = s->unit;
 	struct debug_file *file = s->file;
-	if (!unit->usable || !abbrevs_load(&file->abbrevs, &file->section[SECTION_ABBREV], unit->abbrev_offset, unit->encoding))
+	if (!unit->usable || !unit_abbrevs(file, unit))
 		return false;
 	struct walk w = {.search = s, .unit = unit, .abbrevs = &file->abbrevs};
 	const struct function_index *index = unit->functions;

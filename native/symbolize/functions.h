@@ -9,7 +9,8 @@
 // A function, or a call that was inlined.
 struct scope {
 	uint64_t entry; // its offset in .debug_info
-	uint32_t outer; // the scope that it was inlined into; NO_SCOPE: it is a function
+	uint64_t function; // that of the function that it is, or is inlined into
+	uint32_t outer;	   // the scope that it was inlined into; NO_SCOPE: it is a function
 	uint32_t call_file, call_line, call_column, call_discriminator;
 	struct value origin; // of a call: what has its function's name
 };
@@ -22,7 +23,6 @@ struct function_search {
 	uint32_t count;
 	struct scope *scope;
 	uint32_t scopes, scopes_room;
-	uint64_t *work_left; // entries and ranges that may still be read
 	struct bytes loaded; // the unit's entries
 };
 

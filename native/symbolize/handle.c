@@ -12,9 +12,9 @@ struct section section_of(const struct mlsym_section *from)
 	return (struct section){.fd = from->fd, .offset = from->offset, .size = from->size, .memory = from->memory};
 }
 
-void take_sections(struct debug_file *file, const struct mlsym_section *sections)
+void take_sections(mlsym *handle, struct debug_file *file, const struct mlsym_section *sections)
 {
-	*file = (struct debug_file){0};
+	*file = (struct debug_file){.work_left = &handle->work_left};
 	_Static_assert(MLSYM_SECTIONS == SECTION_COUNT, "the order in mlsym.h is that of enum section_id");
 	for (unsigned i = 0; i < SECTION_COUNT; i++)
 		file->section[i] = section_of(&sections[i]);
@@ -24,7 +24,7 @@ mlsym *mlsym_open(const struct mlsym_section *sections)
 {
 	struct mlsym *handle = calloc(1, sizeof(*handle));
 	if (handle)
-		take_sections(&handle->main, sections);
+		take_sections(handle, &handle->main, sections);
 	return handle;
 }
 
@@ -32,7 +32,7 @@ int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections)
 {
 	if (handle->main.alternate)
 		return -1;
-	take_sections(&handle->alternate, sections);
+	take_sections(handle, &handle->alternate, sections);
 	handle->main.alternate = &handle->alternate;
 	return 0;
 }

@@ -14,9 +14,10 @@ struct mlsym {
 	struct section package_index;
 	struct names names;
 	uint32_t batches; // that were looked up
+	uint64_t work_left;
 };
 
 struct section section_of(const struct mlsym_section *from);
-void take_sections(struct debug_file *file, const struct mlsym_section *sections);
+void take_sections(mlsym *handle, struct debug_file *file, const struct mlsym_section *sections);
 
 #endif

@@ -14,11 +14,13 @@
 #define TABLE_MOST (1U << 20) // files, and directories
 #define PROGRAM_MOST (1ULL << 30)
 #define PART_BYTES 256U // of a program, after which the next row begins a part of its own
+#define BYTES_PER_WORK 8U
 
 struct program {
 	struct place *places;
 	uint32_t count, next; // the first place that no row of the sequence has passed
 	uint64_t wanted;      // its address; the highest there is if there is none
+	uint64_t *work_left;
 	uint8_t minimum, line_range, opcode_base, operands[256];
 	int8_t line_base;
 	struct row now, last; // the registers; the row before
@@ -100,6 +102,8 @@ static bool new_table(struct line_table *t, struct bytes *b, bool files)
 	for (uint64_t i = 0; i < count && formats; i++) {
 		struct value name = {0};
 		uint64_t directory = 0;
+		if (!work_spend(t->file->work_left, formats))
+			return false;
 		for (unsigned f = 0; f < formats; f++) {
 			struct value value;
 			value_read(b, &format[f], t->encoding, &value);
@@ -176,7 +180,7 @@ static void want(struct program *p, uint32_t next)
 static void __attribute__((noinline)) give_places(struct program *p)
 {
 	uint32_t i = p->next;
-	for (; i < p->count && p->places[i].address < p->now.address; i++) {
+	for (; i < p->count && p->places[i].address < p->now.address && work_spend(p->work_left, 1); i++) {
 		struct place *place = &p->places[i];
 		if (!place->found || (place->from_zero && !p->from_zero))
 			*place = (struct place){place->address, p->last.file, p->last.line, p->last.column, p->last.discriminator, true,
@@ -385,13 +389,13 @@ bool lines_run(struct debug_file *file, struct unit *unit, struct place *places,
 	uint64_t length = bytes_u32(&b);
 	if (length == 0xFFFFFFFF)
 		length = bytes_u64(&b);
-	if (!unit->has_lines || b.bad || length > PROGRAM_MOST)
+	if (!unit->has_lines || b.bad || length > PROGRAM_MOST || !work_spend(file->work_left, length / BYTES_PER_WORK + count))
 		return false;
 	length += sizeof(head);
 	if (!section->memory && !(table->bytes = malloc(length)))
 		return false;
 	b = section_part(section, unit->lines, (size_t)length, table->bytes);
-	struct program p = {.places = places, .count = count};
+	struct program p = {.places = places, .count = count, .work_left = file->work_left};
 	bool good = read_header(table, &p, &b);
 	if (good) {
 		prepare(&p, &b);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define NO_UNIT 0xFFFFFFFF
+#define TEXT_MOST (1U << 28)
 #define DEPTH_MOST 256 // of calls inlined into one another
 
 // ---- strings and frames, as they grow ------------------------------------------------------------
@@ -21,12 +22,11 @@ struct batch {
 	const uint64_t *address;
 	uint32_t count;
 	uint32_t *owner;  // of each address: the number of its unit
-	uint32_t unowned; // addresses without
+	uint32_t without; // addresses that have none
 	struct mlsym_frame *frame;
 	struct mlsym_split *split;
 	char *text;
 	uint64_t frames, frames_room, splits, splits_room, text_bytes, text_room;
-	uint64_t work_left;
 	bool failed; // no memory
 };
 
@@ -53,7 +53,7 @@ static uint32_t keep_text(struct batch *batch, const char *text)
 	if (!text)
 		return 0;
 	size_t bytes = strlen(text) + 1;
-	if (batch->text_bytes + bytes > UINT32_MAX ||
+	if (batch->text_bytes + bytes > TEXT_MOST ||
 	    !room_for(batch, (void **)&batch->text, &batch->text_room, batch->text_bytes + bytes, 1))
 		return 0;
 	memcpy(batch->text + batch->text_bytes, text, bytes);
@@ -86,12 +86,13 @@ static bool claim_range(void *context, uint64_t low, uint64_t high)
 		claim->left_out |= batch->address[0] < high;
 		return true;
 	}
-	for (uint32_t i = first_not_below(batch->address, batch->count, low); i < batch->count && batch->address[i] < high; i++)
+	uint32_t first = first_not_below(batch->address, batch->count, low), i = first;
+	for (; i < batch->count && batch->address[i] < high; i++)
 		if (batch->owner[i] == NO_UNIT) {
 			batch->owner[i] = claim->unit;
-			batch->unowned--;
+			batch->without--;
 		}
-	return batch->unowned > 0;
+	return work_spend(&batch->handle->work_left, i - first) && batch->without;
 }
 
 static void read_aranges_set(struct claim *claim, struct bytes *b)
@@ -114,7 +115,7 @@ static void read_aranges_set(struct claim *claim, struct bytes *b)
 	claim->unit = (uint32_t)(unit - file->unit);
 	for (;;) {
 		uint64_t low = bytes_fixed(b, width), length = bytes_fixed(b, width);
-		if (b->bad || (!low && !length))
+		if (b->bad || (!low && !length) || !work_spend(file->work_left, 1))
 			return;
 		if (low + length > low)
 			claim_range(claim, low, low + length);
@@ -136,7 +137,7 @@ static void claim_all(struct claim *claim)
 			break;
 		all.at = head.end;
 	}
-	for (uint32_t i = 0; i < file->units && batch->unowned > 0; i++) {
+	for (uint32_t i = 0; i < file->units && batch->without; i++) {
 		struct unit *unit = &file->unit[i];
 		bool has_code = unit->type == DW_UT_compile || unit->type == DW_UT_skeleton;
 		if (unit->usable && has_code && unit_read_root(file, unit)) {
@@ -151,7 +152,7 @@ static void find_units(struct batch *batch)
 	struct claim claim = {.batch = batch};
 	claim_all(&claim);
 	claim.from_zero = true;
-	if (claim.left_out && batch->unowned > 0)
+	if (claim.left_out && batch->without)
 		claim_all(&claim);
 }
 
@@ -263,6 +264,7 @@ static void claim_by_lines(struct unit_batch *u, uint32_t number)
 		u->address[kept] = u->address[i];
 		u->place[kept++] = u->place[i];
 		u->batch->owner[u->index[i]] = number;
+		u->batch->without--;
 	}
 	u->count = kept;
 }
@@ -293,7 +295,6 @@ static void look_up_unit(struct batch *batch, uint32_t number, uint32_t *index, 
 	choose_entries(&u, number);
 	u.found.address = u.address;
 	u.found.count = u.count;
-	u.found.work_left = &batch->work_left;
 	if (u.found.unit->usable && unit_read_root(u.found.file, u.found.unit))
 		functions_find(&u.found);
 	for (uint32_t i = 0; i < u.count; i++)
@@ -311,7 +312,7 @@ done:
 static void look_up_silent(struct batch *batch, uint32_t *index)
 {
 	struct debug_file *file = &batch->handle->main;
-	for (uint32_t i = 0; i < file->units; i++) {
+	for (uint32_t i = 0; i < file->units && batch->without && batch->handle->work_left; i++) {
 		const struct unit *unit = &file->unit[i];
 		if (!unit->usable || !unit->root_read || unit->has_ranges || unit->has_high_pc || !unit->has_lines)
 			continue;
@@ -319,8 +320,6 @@ static void look_up_silent(struct batch *batch, uint32_t *index)
 		for (uint32_t a = 0; a < batch->count; a++)
 			if (batch->owner[a] == NO_UNIT)
 				index[count++] = a;
-		if (!count)
-			return;
 		look_up_unit(batch, i, index, count);
 	}
 }
@@ -378,7 +377,7 @@ static void look_up(struct batch *batch)
 
 struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint32_t count, uint64_t work)
 {
-	struct batch batch = {.handle = handle, .address = addresses, .count = count, .unowned = count, .work_left = work};
+	struct batch batch = {.handle = handle, .address = addresses, .count = count, .without = count};
 	struct mlsym_result *result = malloc(sizeof(*result));
 	batch.owner = malloc(((size_t)count + 1) * sizeof(*batch.owner));
 	if (!result || !batch.owner) {
@@ -390,12 +389,13 @@ struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint
 		batch.owner[i] = NO_UNIT;
 	handle->batches++;
 	keep_text(&batch, ""); // 0 is no text
+	handle->work_left = work;
 	look_up(&batch);
 	sort_frames(&batch);
 	free(batch.owner);
 	*result = (struct mlsym_result){
 	    .frames = batch.frame, .splits = batch.split, .text = batch.text, .frame_count = batch.frames,
-	    .split_count = batch.splits, .text_bytes = batch.text_bytes, .complete = batch.work_left && !batch.failed,
+	    .split_count = batch.splits, .text_bytes = batch.text_bytes, .complete = handle->work_left && !batch.failed,
 	};
 	return result;
 }

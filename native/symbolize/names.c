@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define HOPS 16
+#define BYTES_MOST (1U << 28) // of all names; those found later have none
 #define PART_FIRST 1024U // of an entry in another unit
 #define PART_MOST (64U << 10)
 
@@ -87,7 +88,7 @@ static bool describe_at(struct referred at, const struct unit *loaded_unit, stru
 {
 	struct unit *unit = units_at(at.file, at.entry);
 	if (!unit || !unit_read_root(at.file, unit) ||
-	    !abbrevs_load(&at.file->abbrevs, &at.file->section[SECTION_ABBREV], unit->abbrev_offset, unit->encoding))
+	    !unit_abbrevs(at.file, unit))
 		return false;
 	uint8_t *buffer = NULL;
 	bool good = false;
@@ -98,7 +99,7 @@ static bool describe_at(struct referred at, const struct unit *loaded_unit, stru
 		buffer = grown;
 		struct bytes b = entry_bytes(at.file, unit, at.entry, loaded_unit, loaded, buffer, size);
 		const struct abbrev *abbrev = abbrevs_find(&at.file->abbrevs, bytes_uleb(&b));
-		if (!abbrev)
+		if (!abbrev || !work_spend(at.file->work_left, 1 + abbrev->specs / SPECS_PER_WORK))
 			break;
 		describe(at.file, unit, abbrev, &b, out);
 		good = !b.bad; // else it is longer than what was read
@@ -122,7 +123,7 @@ static bool make_room(struct names *n)
 {
 	if (n->used * 2 < n->room)
 		return true;
-	struct names grown = {.room = n->room ? n->room * 2 : 256, .used = n->used};
+	struct names grown = {.room = n->room ? n->room * 2 : 256, .used = n->used, .bytes = n->bytes};
 	grown.slot = calloc(grown.room, sizeof(*grown.slot));
 	if (!grown.slot)
 		return false;
@@ -157,8 +158,20 @@ struct name *names_find(struct names *n, struct debug_file *file, uint64_t entry
 		if (!describe_at(at, unit, loaded, &all))
 			break;
 	}
-	found->linkage = all.linkage_name != NULL;
-	found->text = found->linkage ? take(&all.linkage_name) : take(&all.name);
+	if (!*file->work_left) { // another lookup may have more left
+		found->file = NULL;
+		n->used--;
+		free(all.name);
+		free(all.linkage_name);
+		return NULL;
+	}
+	const char *text = all.linkage_name ? all.linkage_name : all.name;
+	size_t bytes = text ? strlen(text) + 1 : 0;
+	if (n->bytes + bytes <= BYTES_MOST) {
+		n->bytes += bytes;
+		found->linkage = all.linkage_name != NULL;
+		found->text = found->linkage ? take(&all.linkage_name) : take(&all.name);
+	}
 	free(all.name);
 	free(all.linkage_name);
 	return found;

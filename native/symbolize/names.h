@@ -15,6 +15,7 @@ struct name {
 struct names { // found so far; open addressing, at most half full
 	struct name *slot;
 	uint32_t used, room;
+	uint64_t bytes; // of all texts
 };
 
 // The name of the entry at an offset of the file's .debug_info; through abstract origins and specifications, into other units and the

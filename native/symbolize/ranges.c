@@ -1,12 +1,10 @@
 // ranges.c -- lists of address ranges: .debug_ranges up to DWARF 4, .debug_rnglists from 5 on
 //
-// Invariant: a list ends at its end marker, at the section's end, or after MOST entries.
+// Invariant: a list ends at its end marker, at the section's end, or when no more may be read.
 // Proof:     tests/unit/test_symbolize_engine.py
 #include "ranges.h"
 
 #include "dwarf.h"
-
-#define MOST (1U << 20) // entries of one list
 
 struct walk {
 	struct debug_file *file;
@@ -14,7 +12,6 @@ struct walk {
 	range_visitor visit;
 	void *context;
 	uint64_t base;
-	uint32_t entries;
 };
 
 static bool give(struct walk *w, uint64_t low, uint64_t high) { return low >= high || w->visit(w->context, low, high); }
@@ -23,7 +20,7 @@ static void old_list(struct walk *w, struct bytes b)
 {
 	unsigned width = w->unit->encoding.address_size;
 	uint64_t all = width == 8 ? ~0ULL : 0xFFFFFFFF;
-	while (!b.bad && w->entries++ < MOST) {
+	while (!b.bad && work_spend(w->file->work_left, 1)) {
 		uint64_t low = bytes_fixed(&b, width), high = bytes_fixed(&b, width);
 		if (b.bad || (!low && !high))
 			return;
@@ -46,7 +43,7 @@ static uint64_t by_index(struct walk *w, struct bytes *b)
 static void new_list(struct walk *w, struct bytes b)
 {
 	unsigned width = w->unit->encoding.address_size;
-	while (!b.bad && w->entries++ < MOST) {
+	while (!b.bad && work_spend(w->file->work_left, 1)) {
 		uint64_t low = 0, high = 0;
 		switch (bytes_u8(&b)) {
 		case DW_RLE_base_addressx: w->base = by_index(w, &b); continue;
@@ -63,10 +60,10 @@ static void new_list(struct walk *w, struct bytes b)
 	}
 }
 
-uint32_t ranges_each(struct debug_file *file, struct unit *unit, const struct value *ranges, range_visitor visit, void *context)
+void ranges_each(struct debug_file *file, struct unit *unit, const struct value *ranges, range_visitor visit, void *context)
 {
 	struct unit *whole = unit->skeleton ? unit->skeleton : unit;
-	struct walk w = {file, unit, visit, context, whole->has_low_pc ? whole->low_pc : 0, 0};
+	struct walk w = {file, unit, visit, context, whole->has_low_pc ? whole->low_pc : 0};
 	uint64_t offset = ranges->number;
 	if (unit->encoding.version < 5) {
 		// A .dwo of GNU's kind has its ranges in the program's own section.
@@ -74,20 +71,19 @@ uint32_t ranges_each(struct debug_file *file, struct unit *unit, const struct va
 		if (unit->skeleton)
 			offset += whole->ranges_base;
 		old_list(&w, section_from(&holder->section[SECTION_RANGES], offset));
-		return w.entries;
+		return;
 	}
 	struct section *section = &file->section[SECTION_RNGLISTS];
 	if (ranges->form == DW_FORM_rnglistx) {
 		unsigned width = unit->encoding.offset_size;
 		if (offset > section->size)
-			return 0;
+			return;
 		struct bytes table = section_from(section, unit->rnglists_base + offset * width);
 		offset = unit->rnglists_base + bytes_fixed(&table, width);
 		if (table.bad)
-			return 0;
+			return;
 	}
 	new_list(&w, section_from(section, offset));
-	return w.entries;
 }
 
 bool ranges_of_unit(struct debug_file *file, struct unit *unit, range_visitor visit, void *context)

@@ -7,8 +7,8 @@
 // Called for each range [low, high); false ends it.
 typedef bool (*range_visitor)(void *context, uint64_t low, uint64_t high);
 
-// What DW_AT_ranges says. Returns how many entries were read: who looks at many lists bounds the sum.
-uint32_t ranges_each(struct debug_file *file, struct unit *unit, const struct value *ranges, range_visitor visit, void *context);
+// What DW_AT_ranges says.
+void ranges_each(struct debug_file *file, struct unit *unit, const struct value *ranges, range_visitor visit, void *context);
 
 // All of a unit, as its first entry says. False: it does not say.
 bool ranges_of_unit(struct debug_file *file, struct unit *unit, range_visitor visit, void *context);

@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#define WORK (1ULL << 24) // to find a unit
+
 static struct debug_file *new_split(mlsym *handle, const struct mlsym_section *sections)
 {
 	struct debug_file **grown = realloc(handle->split, (handle->splits + 1) * sizeof(*grown));
@@ -17,7 +19,7 @@ static struct debug_file *new_split(mlsym *handle, const struct mlsym_section *s
 	struct debug_file *file = calloc(1, sizeof(*file));
 	if (!file)
 		return NULL;
-	take_sections(file, sections);
+	take_sections(handle, file, sections);
 	file->skeleton_file = &handle->main;
 	return handle->split[handle->splits++] = file;
 }
@@ -40,6 +42,7 @@ int mlsym_attach_split(mlsym *handle, uint64_t number, const struct mlsym_sectio
 	struct debug_file *file = new_split(handle, sections);
 	if (!file || !units_list(file))
 		return -1;
+	handle->work_left = WORK;
 	for (uint32_t i = 0; i < file->units; i++)
 		if (join(&handle->main.unit[number], file, &file->unit[i]))
 			return 0;
@@ -134,6 +137,7 @@ int mlsym_attach_packaged(mlsym *handle, uint64_t number)
 	struct unit *unit = row == UINT32_MAX ? NULL : units_with_header(handle->package, offset_in(&index, row, index.info));
 	if (!unit || unit->root_read)
 		return -1;
+	handle->work_left = WORK;
 	unit->abbrev_offset += offset_in(&index, row, index.abbrev);
 	unit->packaged_str_offsets = offset_in(&index, row, index.str_offsets);
 	unit->packaged_rnglists = offset_in(&index, row, index.rnglists);

@@ -16,6 +16,7 @@
 #define STRING_MOST (1U << 20)
 #define UNIT_BYTES_MOST (1ULL << 31)
 #define ZEROS_MOST 256U // between two units, for alignment
+#define TEXT_PER_WORK 64U
 
 // ---- values --------------------------------------------------------------------------------------
 
@@ -157,6 +158,14 @@ struct unit *units_with_header(struct debug_file *file, uint64_t offset)
 	return unit && offset == unit->offset ? unit : NULL;
 }
 
+bool unit_abbrevs(struct debug_file *file, const struct unit *unit)
+{
+	const struct abbrevs *t = &file->abbrevs;
+	bool is_there = t->filled && t->offset == unit->abbrev_offset;
+	return abbrevs_load(&file->abbrevs, &file->section[SECTION_ABBREV], unit->abbrev_offset, unit->encoding) &&
+	       (is_there || work_spend(file->work_left, 1 + t->entries + t->specs / SPECS_PER_WORK));
+}
+
 struct bytes unit_load_part(struct debug_file *file, uint64_t offset, uint64_t size)
 {
 	const struct section *info = &file->section[SECTION_INFO];
@@ -176,8 +185,9 @@ struct bytes unit_load(struct debug_file *file, struct unit *unit) { return unit
 
 // ---- strings and addresses -----------------------------------------------------------------------
 
-static char *string_at(struct section *section, uint64_t offset)
+static char *string_at(struct debug_file *file, enum section_id id, uint64_t offset)
 {
+	const struct section *section = &file->section[id];
 	size_t room = 0;
 	char *buffer = NULL;
 	for (size_t wanted = STRING_FIRST; wanted <= STRING_MOST; wanted *= 4) {
@@ -187,7 +197,7 @@ static char *string_at(struct section *section, uint64_t offset)
 		buffer = grown;
 		room = wanted;
 		struct bytes b = section_part(section, offset, room, (uint8_t *)buffer);
-		if (!bytes_left(&b))
+		if (!bytes_left(&b) || !work_spend(file->work_left, bytes_left(&b) / TEXT_PER_WORK))
 			break;
 		const char *text = bytes_string(&b);
 		if (text) {
@@ -217,12 +227,12 @@ char *unit_string(struct debug_file *file, const struct unit *unit, const struct
 	case DW_FORM_string:
 		return value->text ? strdup(value->text) : NULL;
 	case DW_FORM_strp:
-		return string_at(&file->section[SECTION_STR], value->number);
+		return string_at(file, SECTION_STR, value->number);
 	case DW_FORM_line_strp:
-		return string_at(&file->section[SECTION_LINE_STR], value->number);
+		return string_at(file, SECTION_LINE_STR, value->number);
 	case DW_FORM_strp_sup:
 	case DW_FORM_GNU_strp_alt:
-		return file->alternate ? string_at(&file->alternate->section[SECTION_STR], value->number) : NULL;
+		return file->alternate ? string_at(file->alternate, SECTION_STR, value->number) : NULL;
 	case DW_FORM_strx:
 	case DW_FORM_strx1:
 	case DW_FORM_strx2:
@@ -231,7 +241,7 @@ char *unit_string(struct debug_file *file, const struct unit *unit, const struct
 	case DW_FORM_GNU_str_index:
 		if (!indexed(&file->section[SECTION_STR_OFFSETS], unit->str_offsets_base, value->number, unit->encoding.offset_size, &offset))
 			return NULL;
-		return string_at(&file->section[SECTION_STR], offset);
+		return string_at(file, SECTION_STR, offset);
 	}
 	return NULL;
 }
@@ -312,8 +322,13 @@ bool unit_read_root(struct debug_file *file, struct unit *unit)
 	unit->root_read = true;
 	uint8_t buffer[ROOT_BYTES];
 	struct bytes b = section_part(&file->section[SECTION_INFO], unit->dies, sizeof(buffer), buffer);
-	if (!unit->usable || !abbrevs_load(&file->abbrevs, &file->section[SECTION_ABBREV], unit->abbrev_offset, unit->encoding))
-		return unit->usable = false;
+	if (!unit->usable)
+		return false;
+	if (!unit_abbrevs(file, unit)) {
+		unit->root_read = *file->work_left != 0; // another lookup may have more left
+		unit->usable = !unit->root_read;
+		return false;
+	}
 	const struct abbrev *abbrev = abbrevs_find(&file->abbrevs, bytes_uleb(&b));
 	if (!abbrev)
 		return unit->usable = false;

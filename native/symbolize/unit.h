@@ -39,7 +39,18 @@ struct debug_file {
 	struct abbrevs abbrevs; // of the unit read last
 	uint8_t *buffer;	// bytes of a unit
 	size_t buffer_room;
+	uint64_t *work_left; // of a lookup: what may still be read, in entries
 };
+
+#define SPECS_PER_WORK 8U // attributes that are read in the time of an entry
+
+// Takes from it. False: it is used up.
+static inline bool work_spend(uint64_t *left, uint64_t work)
+{
+	bool enough = *left >= work;
+	*left = enough ? *left - work : 0;
+	return enough && *left;
+}
 
 // A value of an attribute. What it means is told by its form.
 struct value {
@@ -59,6 +70,9 @@ struct unit *units_with_header(struct debug_file *file, uint64_t offset);
 
 // Reads what the first entry says of the whole unit, once. False: it cannot be read.
 bool unit_read_root(struct debug_file *file, struct unit *unit);
+
+// Fills the file's table of abbreviations with those of a unit.
+bool unit_abbrevs(struct debug_file *file, const struct unit *unit);
 
 // All bytes of a unit's entries, until the next one is loaded; empty if they cannot be read.
 struct bytes unit_load(struct debug_file *file, struct unit *unit);
