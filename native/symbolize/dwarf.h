@@ -22,6 +22,7 @@ enum { // attributes
 	DW_AT_stmt_list = 0x10,
 	DW_AT_low_pc = 0x11,
 	DW_AT_high_pc = 0x12,
+	DW_AT_language = 0x13,
 	DW_AT_comp_dir = 0x1b,
 	DW_AT_abstract_origin = 0x31,
 	DW_AT_specification = 0x47,
@@ -110,6 +111,21 @@ enum { // entries of .debug_rnglists
 	DW_RLE_base_address = 5,
 	DW_RLE_start_end = 6,
 	DW_RLE_start_length = 7
+};
+
+enum { // languages whose names linkers see unchanged
+	DW_LANG_C89 = 0x01,
+	DW_LANG_C = 0x02,
+	DW_LANG_Cobol74 = 0x05,
+	DW_LANG_Cobol85 = 0x06,
+	DW_LANG_Fortran77 = 0x07,
+	DW_LANG_Pascal83 = 0x09,
+	DW_LANG_C99 = 0x0c,
+	DW_LANG_PLI = 0x0f,
+	DW_LANG_UPC = 0x12,
+	DW_LANG_C11 = 0x1d,
+	DW_LANG_C17 = 0x2c,
+	DW_LANG_Mips_Assembler = 0x8001
 };
 
 enum { // line programs

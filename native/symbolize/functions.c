@@ -49,6 +49,7 @@ struct cover {
 	uint64_t function; // inlined calls concern the addresses of this function only; 0: of any
 	bool only_new;	   // addresses that have been found before are left alone
 	bool any;
+	uint64_t low; // where its first range begins
 	struct index_recording *recording; // NULL: of an inlined call
 	struct indexed_range range;	   // what is recorded, but for the addresses
 };
@@ -69,6 +70,8 @@ static bool covers(void *context, uint64_t low, uint64_t high)
 {
 	struct cover *cover = context;
 	struct function_search *s = cover->search;
+	if (!cover->low)
+		cover->low = low;
 	if (cover->recording && low < high) {
 		cover->range.low = low;
 		cover->range.high = high;
@@ -188,8 +191,10 @@ static bool open_scope(struct walk *w, const struct entry *e, uint32_t outer, st
 	*good = new_scope(s, e, outer);
 	if (!*good)
 		return false;
-	if (mark(w, e, cover))
+	if (mark(w, e, cover)) {
+		s->scope[cover->scope].low = cover->low;
 		return true;
+	}
 	s->scopes--;
 	return false;
 }

@@ -13,6 +13,7 @@ struct scope {
 	uint32_t outer;	   // the scope that it was inlined into; NO_SCOPE: it is a function
 	uint32_t call_file, call_line, call_column, call_discriminator;
 	struct value origin; // of a call: what has its function's name
+	uint64_t low;	     // its first address, as it is written down
 };
 
 struct function_search {

@@ -216,6 +216,8 @@ static void frames_of(struct unit_batch *u, uint32_t i)
 			return;
 		const struct scope *at = &u->found.scope[scope];
 		frame->flags |= at->outer != NO_SCOPE ? MLSYM_INLINED : 0;
+		frame->entry = at->entry;
+		frame->low = at->low;
 		uint64_t number = u->batch->frames - 1;
 		struct mlsym_frame named = *frame;
 		name_frame(u, &named, at);

@@ -21,7 +21,7 @@ struct mlsym_section {
 // .debug_str_offsets
 
 #define MLSYM_INLINED 1	      // the call of this frame's function was inlined into the next frame's
-#define MLSYM_LINKAGE_NAME 2  // the function's name is as linkers spell it
+#define MLSYM_LINKAGE_NAME 2  // the function's name is as linkers spell it: its language changes none, or there is one beside the name
 #define MLSYM_LINE 4	      // file and line are known
 
 struct mlsym_frame {
@@ -29,6 +29,7 @@ struct mlsym_frame {
 	uint32_t flags;
 	uint32_t line, column, discriminator; // 0: not known
 	uint32_t function, file; // offsets in the text; 0: not known
+	uint64_t entry, low;	 // of the function: its entry's offset, its first address; 0: not known
 };
 
 // A unit whose entries stand in another file that is not attached.

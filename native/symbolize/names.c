@@ -23,6 +23,7 @@ struct referred {
 
 struct described {
 	char *name, *linkage_name;
+	bool plain; // the name is of a language whose names linkers see unchanged
 	struct referred next;
 };
 
@@ -55,8 +56,10 @@ static void describe(struct debug_file *file, struct unit *unit, const struct ab
 			return;
 		switch (spec->name) {
 		case DW_AT_name:
-			if (!out->name)
+			if (!out->name) {
 				out->name = unit_string(file, unit, &value);
+				out->plain = unit->plain_names;
+			}
 			break;
 		case DW_AT_linkage_name:
 		case DW_AT_MIPS_linkage_name:
@@ -169,8 +172,8 @@ struct name *names_find(struct names *n, struct debug_file *file, uint64_t entry
 	size_t bytes = text ? strlen(text) + 1 : 0;
 	if (n->bytes + bytes <= BYTES_MOST) {
 		n->bytes += bytes;
-		found->linkage = all.linkage_name != NULL;
-		found->text = found->linkage ? take(&all.linkage_name) : take(&all.name);
+		found->linkage = all.linkage_name || all.plain;
+		found->text = all.linkage_name ? take(&all.linkage_name) : take(&all.name);
 	}
 	free(all.name);
 	free(all.linkage_name);

@@ -276,6 +276,18 @@ struct root_values {
 	struct value low_pc, high_pc, ranges, lines, name, comp_dir, dwo_name;
 };
 
+static bool has_plain_names(uint64_t language)
+{
+	static const uint8_t plain[] = {
+	    DW_LANG_C89, DW_LANG_C, DW_LANG_Cobol74, DW_LANG_Cobol85, DW_LANG_Fortran77, DW_LANG_Pascal83, DW_LANG_C99,
+	    DW_LANG_PLI, DW_LANG_UPC, DW_LANG_C11, DW_LANG_C17,
+	};
+	for (size_t i = 0; i < sizeof(plain); i++)
+		if (language == plain[i])
+			return true;
+	return language == DW_LANG_Mips_Assembler;
+}
+
 static void note_root(struct unit *unit, struct root_values *root, uint16_t name, const struct value *value)
 {
 	switch (name) {
@@ -285,6 +297,7 @@ static void note_root(struct unit *unit, struct root_values *root, uint16_t name
 	case DW_AT_stmt_list: root->lines = *value; break;
 	case DW_AT_name: root->name = *value; break;
 	case DW_AT_comp_dir: root->comp_dir = *value; break;
+	case DW_AT_language: unit->plain_names = has_plain_names(value->number); break;
 	case DW_AT_dwo_name:
 	case DW_AT_GNU_dwo_name: root->dwo_name = *value; break;
 	case DW_AT_GNU_dwo_id: unit->dwo_id = value->number; break;

@@ -17,6 +17,7 @@ struct unit {
 	struct encoding encoding;
 	uint8_t type;
 	bool usable;	// of a version that is known
+	bool plain_names; // of a language whose names linkers see unchanged
 	bool root_read, has_low_pc, has_high_pc, has_ranges, has_lines, ranges_indexed;
 	uint64_t low_pc, high_pc, ranges, lines; // of the root, as read
 	uint64_t str_offsets_base, addr_base, rnglists_base, ranges_base;

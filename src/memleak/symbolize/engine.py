@@ -17,7 +17,8 @@ WORK = 2_000_000_000  # entries of debug information that one batch may read
 MAX_SPLIT_FILES = 256  # attached for one batch
 MAX_OPEN = 8  # binaries
 
-_FRAME = struct.Struct("7I")  # mlsym_frame: address, flags, line, column, discriminator, function, file
+# mlsym_frame: address, flags, line, column, discriminator, function, file; entry, low
+_FRAME = struct.Struct("7I2Q")
 
 
 class DwarfEngine:
@@ -36,6 +37,10 @@ class DwarfEngine:
 
     def lookup(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
         """See `LineEngine`."""
+        return [chain if _has_line(chain) else [] for chain in self.chains(path, addresses)]
+
+    def chains(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
+        """Return the same, and also chains of which no line is known."""
         try:
             return self._file(path).lookup(addresses)
         except (ElfError, ImportError, OSError) as error:
@@ -162,7 +167,7 @@ class _OpenFile:
         if splits and self._attach(splits):
             frames, _ = self._ask(asked, len(wanted))
         known = dict(zip(wanted, frames))
-        return [chain if _has_line(chain) else [] for chain in (known[address] for address in addresses)]
+        return [known[address] for address in addresses]
 
     def learned(self) -> bytes:
         size = self._ffi.new("uint64_t *")
@@ -178,7 +183,7 @@ class _OpenFile:
         self._lib.mlsym_import(self._handle, self._ffi.from_buffer("unsigned char[]", learned), len(learned))
 
     def _ask(self, asked: Any, count: int) -> tuple[list[list[SourceFrame]], list[tuple[int, int, str, str]]]:
-        ffi, lib = self._ffi, self._lib
+        ffi, lib, linkage = self._ffi, self._lib, self._lib.MLSYM_LINKAGE_NAME
         result = lib.mlsym_lookup(self._handle, asked, count, WORK)
         if result == ffi.NULL:
             raise ElfError("out of memory")
@@ -188,8 +193,9 @@ class _OpenFile:
             if result.frame_count:
                 new = tuple.__new__  # half the time of SourceFrame(…)
                 bytes_ = ffi.buffer(result.frames, result.frame_count * _FRAME.size)
-                for address, _, line, _, discriminator, function, file in _FRAME.iter_unpack(bytes_):
-                    found[address].append(new(SourceFrame, (text[function], text[file], line or None, discriminator)))
+                for address, flags, line, _, discriminator, function, file, entry, low in _FRAME.iter_unpack(bytes_):
+                    frame = (text[function], text[file], line or None, discriminator, bool(flags & linkage), entry, low)
+                    found[address].append(new(SourceFrame, frame))
             splits = [
                 (split.unit, split.id, text[split.name] or "", text[split.directory] or "")
                 for split in (ffi.unpack(result.splits, result.split_count) if result.split_count else ())

@@ -29,6 +29,9 @@ class SourceFrame(NamedTuple):
     file: str | None
     line: int | None
     discriminator: int = 0  # which of several blocks of one line; 0: the only one, or not known
+    linkage: bool = False  # the name is known to be as linkers spell it; only our own reader tells
+    entry: int = 0  # number of the function in the debug information, and its first address; 0: not known
+    low: int = 0
 
 
 class LineEngine(Protocol):
