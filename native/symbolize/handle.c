@@ -37,6 +37,8 @@ int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections)
 	return 0;
 }
 
+void mlsym_begin_in_file_0(mlsym *handle) { handle->main.begins_in_file_0 = true; }
+
 unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes) { return index_export(&handle->main, bytes); }
 
 void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count)

@@ -17,6 +17,7 @@
 #define BYTES_PER_WORK 8U
 
 struct program {
+	uint32_t first_file; // that each sequence begins in
 	struct place *places;
 	uint32_t count, next; // the first place that no row of the sequence has passed
 	uint64_t wanted;      // its address; the highest there is if there is none
@@ -246,7 +247,7 @@ static void end_sequence(struct program *p)
 
 static void begin_sequence(struct program *p)
 {
-	p->now = (struct row){.file = 1, .line = 1};
+	p->now = (struct row){.file = p->first_file, .line = 1};
 	p->begun = p->lost = false;
 }
 
@@ -397,6 +398,7 @@ bool lines_run(struct debug_file *file, struct unit *unit, struct place *places,
 	b = section_part(section, unit->lines, (size_t)length, table->bytes);
 	struct program p = {.places = places, .count = count, .work_left = file->work_left};
 	bool good = read_header(table, &p, &b);
+	p.first_file = file->begins_in_file_0 && table->encoding.version >= 5 ? 0 : 1;
 	if (good) {
 		prepare(&p, &b);
 		if (unit->sequences)

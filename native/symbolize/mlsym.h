@@ -71,6 +71,9 @@ unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes);
 void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count);
 void mlsym_free(unsigned char *exported);
 
+// From now on, lines of DWARF 5 that no file was chosen for are in file 0, as binutils up to 2.40 has it, and not in file 1.
+void mlsym_begin_in_file_0(mlsym *handle);
+
 void mlsym_result_free(struct mlsym_result *result);
 void mlsym_close(mlsym *handle);
 

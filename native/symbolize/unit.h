@@ -35,6 +35,7 @@ struct debug_file {
 	struct unit *unit;
 	uint32_t units, units_room;
 	bool units_listed;
+	bool begins_in_file_0; // see mlsym_begin_in_file_0()
 	struct debug_file *alternate; // dwz; NULL: not there
 	struct debug_file *skeleton_file; // of a .dwo: where addresses and address ranges stand
 	struct abbrevs abbrevs; // of the unit read last

@@ -27,13 +27,15 @@ class DwarfEngine:
     Args:
         mapped: map files where they would be read: faster, but one that is cut short meanwhile kills the process
             (SIGBUS). For processes that exist for this alone.
+        gnu_files: wrong files as binutils 2.40 has them, see `mlsym_begin_in_file_0`.
     """
 
     name = "memleak"
 
-    def __init__(self, *, mapped: bool = False) -> None:
+    def __init__(self, *, mapped: bool = False, gnu_files: bool = False) -> None:
         self._mapped = mapped
         self._open: dict[str, _OpenFile] = {}
+        self._gnu_files = gnu_files
 
     def lookup(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
         """See `LineEngine`."""
@@ -70,7 +72,7 @@ class DwarfEngine:
         if found is None:
             while len(self._open) >= MAX_OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            found = self._open[path] = _OpenFile(path, self._mapped)
+            found = self._open[path] = _OpenFile(path, self._mapped, self._gnu_files)
         return found
 
     def close(self) -> None:
@@ -98,7 +100,7 @@ class _Text(dict[int, Optional[str]]):
 class _OpenFile:
     """One binary in the engine's hands."""
 
-    def __init__(self, path: str, mapped: bool) -> None:
+    def __init__(self, path: str, mapped: bool, gnu_files: bool) -> None:
         from . import _dwarf  # type: ignore[attr-defined]
 
         self._ffi, self._lib = _dwarf.ffi, _dwarf.lib
@@ -113,6 +115,8 @@ class _OpenFile:
                 self._handle = self._lib.mlsym_open(self._sections(path, image))
                 if self._handle == self._ffi.NULL:
                     raise ElfError("out of memory")
+                if gnu_files:
+                    self._lib.mlsym_begin_in_file_0(self._handle)
                 self._attach_alternate(image)
         except BaseException:
             self.close()

@@ -53,7 +53,7 @@ class BinaryLines:
             raise
         self._symbols = NearestSymbols(self._image)
         self._debug_symbols = NearestSymbols(self._debug) if self._debug is not None else self._symbols
-        self._engine = DwarfEngine()
+        self._engine = DwarfEngine(gnu_files=gnu_compat)
         self._fallback: LineEngine | None = None
         self._demangler = Demangler()
         self._names = GnuNames() if gnu_compat else RightNames()
