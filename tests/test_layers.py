@@ -47,10 +47,10 @@ PYTHON_LAYERS = [
     {"comparison", "decode"},
     {"recording"},
     {"coverage", "locate", "own", "stacks", "saving"},
-    {"control", "grouping", "remains", "session", "sql"},
+    {"control", "grouping", "remains", "session", "sql", "tokens"},
     {"evidence"},
     {"query", "_autostart"},
-    {"inprocess"},
+    {"inprocess", "lookups"},
     {"cli"},
     {"__main__"},
 ]

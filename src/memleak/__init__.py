@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
     from .inprocess import Status, snapshot, status
+    from .lookups import addr2line, symbolize
     from .query import Snapshot, open
     from .session import configure, is_running, mode, start, stop, tracing
 
@@ -24,6 +25,7 @@ __all__ = [
     "Snapshot",
     "Status",
     "TargetError",
+    "addr2line",
     "configure",
     "is_running",
     "mode",
@@ -32,6 +34,7 @@ __all__ = [
     "start",
     "status",
     "stop",
+    "symbolize",
     "tracing",
 ]
 
@@ -44,6 +47,8 @@ _HOMES = {
     "TargetError": "errors",
     "Snapshot": "query",
     "open": "query",
+    "addr2line": "lookups",
+    "_symbolize": "lookups",
     "configure": "session",
     "is_running": "session",
     "mode": "session",
@@ -67,6 +72,8 @@ def __getattr__(name: str) -> Any:
             value: Any = version("memleak")
         except PackageNotFoundError:
             value = "0 (not installed)"
+    elif name == "symbolize":
+        value = import_module(".symbolize", __name__)  # a package that can be called
     elif name in _HOMES:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     else:

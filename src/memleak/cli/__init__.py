@@ -20,6 +20,7 @@ VERBS = {
     "save": "copy a recording, consistently, to a file",
     "sql": "query malloc_sample_info with SQL",
     "symbolize": "print every stack of a recording with names",
+    "addr2line": "print source lines of addresses, as GNU addr2line does, or of tokens of a back_trace",
     "doctor": "say what would stop tracing here, or in one process",
 }
 

@@ -58,10 +58,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def named(sysroot: str | None, debug_dirs: Sequence[str], target: str) -> Any:
-    """Return a symbolizer that looks where the options say, else where the target's files are."""
+    """Return a symbolizer in a child process; it looks where the options say, else where the target's files are."""
     from ..symbolize import Symbolizer
+    from ..symbolize.confined import ConfinedSymbolizer
 
-    return Symbolizer(sysroot=sysroot or locate.root_of(target), debug_dirs=list(debug_dirs))
+    root = sysroot or locate.root_of(target)
+    return ConfinedSymbolizer(lambda: Symbolizer(sysroot=root, debug_dirs=list(debug_dirs)))
 
 
 def typed(name: str, text: str) -> Any:
