@@ -134,12 +134,20 @@ def addr2line(
         raise TargetError(f"{path}: it has no section {section}") from None
     found = []
     for address, chain in zip(wanted, chains):
-        last = len(chain) - 1
-        named = [
-            Frame(
-                readable.get(one.function or "", one.function), one.file or None, one.line, depth < last, path, address
-            )._replace(discriminator=one.discriminator)
-            for depth, one in enumerate(chain if inlines else chain[:1])
-        ]
-        found.append(tuple(named) or (Frame(None, None, None, False, path, address),))
+        shown = chain if inlines else chain[:1]
+        found.append(
+            tuple(
+                Frame(
+                    function=readable.get(one.function or "", one.function),
+                    file=one.file or None,
+                    line=one.line,
+                    inlined=depth < len(chain) - 1,
+                    module=path,
+                    offset=address,
+                    discriminator=one.discriminator,
+                )
+                for depth, one in enumerate(shown)
+            )
+            or (Frame(None, None, None, False, path, address),)
+        )
     return found

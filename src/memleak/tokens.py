@@ -31,6 +31,11 @@ class Place(NamedTuple):
     vaddr: int
     exact: bool
 
+    @property
+    def shown(self) -> str:
+        """The place as a token that names the module, also of the program itself."""
+        return f"{file_name(self.path)}+0x{self.vaddr:x}"
+
 
 def words(text: str) -> list[str]:
     """Return the tokens of a `back_trace` column, however it was pasted; padding is kept."""
@@ -66,9 +71,9 @@ class RecordedPlaces:
         from .stacks import token as token_of  # the command is also for plain addresses, and starts faster without
 
         self._recorded: dict[str, set[Place]] = {}
-        self._modules: list["Module"] = []
+        self._modules: list[Module] = []
         for recording in recordings:
-            frames: set["Frame"] = set()
+            frames: set[Frame] = set()
             for row in recording.rows:
                 frames.update(row.stack)
             for frame in frames:

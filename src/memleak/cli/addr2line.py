@@ -177,7 +177,10 @@ class _Tokens:
         given = [word for text in asked for word in tokens.words(text) if not tokens.is_padding(word)]
         places = list(map(self._place, given))
         found = iter(self._symbolizer.resolve([place for place in places if place is not None]))
-        return [Answer(token, [] if place is None else next(found), token) for token, place in zip(given, places)]
+        return [
+            Answer(token, [] if place is None else next(found), token if place is None else place.shown)
+            for token, place in zip(given, places)
+        ]
 
     def _place(self, token: str) -> tokens.Place | None:
         try:

@@ -146,8 +146,8 @@ class BinaryLines:
     def _chain(self, address: int, number: int, chain: list[SourceFrame]) -> list[SourceFrame]:
         """Return a chain with the symbol table's names where they count."""
         section = self._image.sections[number]
-        if chain and not section.executable and self._symbols.starts_at(number, address):
-            chain = []  # of data: code before it says nothing of it
+        if not section.executable:
+            chain = []  # debug information of code that the linker left out may be about address 0 and what follows
         if not chain:
             symbol = self._symbol(section, number, address)
             return [] if symbol is None else [SourceFrame(symbol.name, symbol.file, None)]

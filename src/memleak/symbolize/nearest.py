@@ -7,21 +7,27 @@ guess where local symbols were stripped, but it is what addr2line prints.
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple, Optional
 
 from .elf import ElfError, ElfImage, Section, string_at
 
 MAX_NAME_BYTES = 16 << 10
 MAX_SYMBOLS = 8_000_000
+MAX_STEPS = 100_000  # back from an address
 
 _STB_LOCAL = 0
 _STT_NOTYPE, _STT_SECTION, _STT_FILE = 0, 3, 4
 _NOT_CODE = frozenset((1, _STT_SECTION, _STT_FILE, 5, 6, 8, 9))  # also objects, common and thread-local data
 _STV_HIDDEN = 2
 
-_Fields = tuple[int, int, int, int, int, int]  # name, info, other, section, value, size
+# By st_info: 1 for what may be code, and for files.
+_MAY_BE_CODE = bytes(info & 15 not in _NOT_CODE for info in range(256))
+_IS_FILE = bytes(info & 15 == _STT_FILE for info in range(256))
 
 
 class Symbol(NamedTuple):
@@ -31,7 +37,7 @@ class Symbol(NamedTuple):
         name: with its @version, if the table has it.
         start: its value.
         end: where it ends; one byte further if the table does not say.
-        file: the name of the source file it came from, or None. See `NearestSymbols.nearest`.
+        file: the name of the source file it came from, which may be empty, or None. See `NearestSymbols.nearest`.
     """
 
     name: str
@@ -40,16 +46,33 @@ class Symbol(NamedTuple):
     file: Optional[str]
 
 
+class _Fields(NamedTuple):
+    name: int
+    info: int
+    other: int
+    section: int
+    value: int
+    size: int
+
+
 class NearestSymbols:
     """One symbol table of an image: .symtab, or .dynsym if that is missing or empty."""
 
     def __init__(self, image: ElfImage) -> None:
         self._sections = image.sections
         self._narrow = image.bits == 32
-        order = "<" if image.little_endian else ">"
-        self._layout = struct.Struct(order + ("IIIBBH" if self._narrow else "IBBHQQ"))
-        self._symbols, self._strings = self._table(image)
-        self._by_section: dict[int, tuple[list[int], list[tuple[int, int, int]]]] = {}
+        self._little_endian = image.little_endian
+        self._layout = struct.Struct(("<" if image.little_endian else ">") + ("IIIBBH" if self._narrow else "IBBHQQ"))
+        symbols, self._strings = self._table(image)
+        usable = min(len(symbols) // self._layout.size, MAX_SYMBOLS) * self._layout.size
+        # The first symbol of a table is none.
+        self._symbols = memoryview(symbols)[self._layout.size : usable]
+        infos = bytes(self._symbols[12 if self._narrow else 4 :: self._layout.size])
+        self._may_be_code = infos.translate(_MAY_BE_CODE)
+        self._is_file = infos.translate(_IS_FILE)
+        self._first_file_after = self._is_file.find(1, max(0, self._is_file.find(0)))
+        self._starts: list[int] | None = None
+        self._order: list[int] = []
 
     def _table(self, image: ElfImage) -> tuple[bytes, bytes]:
         for name in (".symtab", ".dynsym"):
@@ -66,82 +89,87 @@ class NearestSymbols:
         """Return the symbol of *section* (its number) that starts last at or before *address*.
 
         Of several that start there, the largest; of equals, the first in the table. Data and marks of
-        the annobin plug-in (local, hidden, without type and size) do not count. Its file is named
-        by the last STT_FILE before it in the table if it is local. All of those come before all global
-        symbols, so for a global one it is known only if no STT_FILE follows another symbol.
+        the annobin plug-in (local, hidden, without type and size) do not count.
+
+        Its file is named by the last STT_FILE before it in the table if it is local. All local symbols
+        come before all global ones, so for a global one it is known only if no STT_FILE follows
+        another symbol.
         """
-        known = self._by_section.get(section)
-        if known is None:
-            best = self._best_of(section)
-            starts = sorted(best)
-            known = self._by_section[section] = starts, [best[start] for start in starts]
-        starts, symbols = known
-        index = bisect_right(starts, address) - 1
-        if index < 0:
-            return None
-        size, name, file = symbols[index]
-        return Symbol(self._text(name), starts[index], starts[index] + size, self._text(file) if file >= 0 else None)
-
-    def _best_of(self, section: int) -> dict[int, tuple[int, int, int]]:
-        """Return start -> (size, name, file) for the symbols of one section; file -1 if it is not known."""
-        best: dict[int, tuple[int, int, int]] = {}
+        starts, order = self._by_address()
+        at = bisect_right(starts, address)
         lowest = self._sections[section].address
-        file = -1
-        any_symbol = any_file_after = False
-        for name, info, other, index, value, size in self._each():
-            kind = info & 15
-            if kind == _STT_FILE:
-                file = name
-                any_file_after |= any_symbol
+        best: tuple[int, int] | None = None  # size, number
+        start = -1
+        for index in range(at - 1, max(-1, at - 1 - MAX_STEPS), -1):
+            number, value = order[index], starts[index]
+            if value < lowest or (best is not None and value != start):
+                break
+            one = self._fields(number)
+            if one.section != section or _is_mark(one):
                 continue
-            any_symbol = True
-            if index != section or kind in _NOT_CODE or value < lowest:
-                continue
-            local = info >> 4 == _STB_LOCAL
-            if not size and local and kind == _STT_NOTYPE and other & 3 == _STV_HIDDEN:
-                continue
-            known = best.get(value)
-            if known is None or known[0] < (size or 1):
-                best[value] = size or 1, name, file if local or not any_file_after else -1
-        return best
+            start = value
+            if best is None or (one.size or 1) >= best[0]:
+                best = one.size or 1, number
+        if best is None:
+            return None
+        size, number = best
+        return Symbol(self._text(self._fields(number).name), start, start + size, self._file_of(number))
 
-    def starts_at(self, section: int, address: int) -> bool:
-        """Tell whether any symbol of *section* starts at *address*, data included."""
-        return any(
-            index == section and value == address and info & 15 != _STT_SECTION
-            for _, info, _, index, value, _ in self._each()
-        )
+    def _file_of(self, number: int) -> str | None:
+        file = self._is_file.rfind(1, 0, number)
+        local = self._fields(number).info >> 4 == _STB_LOCAL
+        if file < 0 or not (local or self._first_file_after < 0 or number < self._first_file_after):
+            return None
+        return self._text(self._fields(file).name)
+
+    def _by_address(self) -> tuple[list[int], list[int]]:
+        """Return the values of what may be code, ascending, and the numbers of these symbols."""
+        if self._starts is None:
+            # Columns of the table are taken as a whole: a loop over 10^6 symbols takes seconds.
+            columns = array("I" if self._narrow else "Q", bytes(self._symbols))
+            if self._little_endian != (sys.byteorder == "little"):
+                columns.byteswap()
+            values = columns[1::4] if self._narrow else columns[1::3]
+            self._order = sorted(compress(range(len(values)), self._may_be_code), key=values.__getitem__)
+            self._starts = list(map(values.__getitem__, self._order))
+        return self._starts, self._order
+
+    def _fields(self, number: int) -> _Fields:
+        fields = self._layout.unpack_from(self._symbols, number * self._layout.size)
+        if self._narrow:
+            name, value, size, info, other, section = fields
+            return _Fields(name, info, other, section, value, size)
+        return _Fields(*fields)
 
     def value_of(self, name: str) -> int | None:
         """Return the value of the first symbol of that name; a section is a symbol of its name."""
         wanted = name.encode("utf-8", "surrogateescape") + b"\0"
         offsets = set(_occurrences(self._strings, wanted))
-        for at, info, _, section, value, _ in self._each():
-            if at in offsets or (not at and info & 15 == _STT_SECTION and self._section_name(section) == name):
-                return value
+        for one in self._each():
+            if one.name in offsets or (
+                not one.name and one.info & 15 == _STT_SECTION and self._section_name(one.section) == name
+            ):
+                return one.value
         return None
 
     def values(self) -> Iterator[tuple[str, int]]:
         """Yield (name, value) of each symbol, in the order of the table."""
-        for at, _, _, _, value, _ in self._each():
-            yield self._text(at), value
+        for one in self._each():
+            yield self._text(one.name), one.value
 
     def _each(self) -> Iterator[_Fields]:
-        """Yield the fields of each symbol but the first, which is none."""
-        entry = self._layout.size
-        usable = min(len(self._symbols) // entry, MAX_SYMBOLS) * entry
-        table = memoryview(self._symbols)[entry:usable]
-        if not self._narrow:
-            yield from self._layout.iter_unpack(table)
-            return
-        for name, value, size, info, other, section in self._layout.iter_unpack(table):
-            yield name, info, other, section, value, size
+        return map(self._fields, range(len(self._symbols) // self._layout.size))
 
     def _section_name(self, index: int) -> str:
         return self._sections[index].name if index < len(self._sections) else ""
 
     def _text(self, offset: int) -> str:
         return string_at(self._strings, offset, MAX_NAME_BYTES).decode("utf-8", "surrogateescape")
+
+
+def _is_mark(one: _Fields) -> bool:
+    untyped_local = one.info >> 4 == _STB_LOCAL and one.info & 15 == _STT_NOTYPE
+    return untyped_local and not one.size and one.other & 3 == _STV_HIDDEN
 
 
 def _occurrences(text: bytes, wanted: bytes) -> Iterator[int]:
