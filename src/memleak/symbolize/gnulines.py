@@ -16,7 +16,7 @@ from .elf import ElfError, ElfImage, Section, open_elf
 from .engine import DwarfEngine
 from .gnunames import GnuNames, RightNames
 from .lines import LineEngine, SourceFrame, choose_engine
-from .nearest import NearestSymbols, Symbol, section_number
+from .nearest import NearestSymbols, StickySymbols, Symbol, section_number
 from .process import ToolError
 
 _SHF_ALLOC = 2
@@ -51,8 +51,9 @@ class BinaryLines:
         except ElfError:
             self.close()
             raise
-        self._symbols = NearestSymbols(self._image)
-        self._debug_symbols = NearestSymbols(self._debug) if self._debug is not None else self._symbols
+        table = StickySymbols if gnu_compat else NearestSymbols
+        self._symbols = table(self._image)
+        self._debug_symbols = table(self._debug) if self._debug is not None else self._symbols
         self._engine = DwarfEngine(gnu_files=gnu_compat)
         self._fallback: LineEngine | None = None
         self._demangler = Demangler()

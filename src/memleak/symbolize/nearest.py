@@ -167,6 +167,21 @@ class NearestSymbols:
         return string_at(self._strings, offset, MAX_NAME_BYTES).decode("utf-8", "surrogateescape")
 
 
+class StickySymbols(NearestSymbols):
+    """Looks no further while an address is in the symbol found last, as binutils: the order of questions matters."""
+
+    def __init__(self, image: ElfImage) -> None:
+        super().__init__(image)
+        self._last: tuple[int, Symbol] | None = None
+
+    def nearest(self, section: int, address: int) -> Symbol | None:
+        """Return the last answer if it is of *section* and covers *address*, else as `NearestSymbols`."""
+        if self._last is None or self._last[0] != section or not self._last[1].start <= address < self._last[1].end:
+            found = super().nearest(section, address)
+            self._last = None if found is None else (section, found)
+        return None if self._last is None else self._last[1]
+
+
 def _is_mark(one: _Fields) -> bool:
     untyped_local = one.info >> 4 == _STB_LOCAL and one.info & 15 == _STT_NOTYPE
     return untyped_local and not one.size and one.other & 3 == _STV_HIDDEN
