@@ -73,7 +73,7 @@ def test_compatible_text_is_addr2lines_byte_for_byte(built, name):
     theirs = gnu("-fia", "-e", str(path), *words(addresses))
     with BinaryLines(str(path), gnu_compat=True) as lines:
         assert_same(printed(lines, addresses, style), theirs)
-    assert theirs.count(b"program.cc:") > (2 if "static" in name else 300)  # without lines it is program.cc:?
+    assert theirs.count(b"program.cc:") > (300 if name not in ("gcc-static", "gcc-without") else 0)
 
 
 @pytest.mark.parametrize("strip", ["--strip-all", "--strip-debug"])
@@ -85,7 +85,7 @@ def test_stripped_programs_are_named_as_by_addr2line(built, name, strip, tmp_pat
     with BinaryLines(str(path)) as lines:
         ours = printed(lines, addresses, Style(functions=True))
     assert_same(ours, gnu("-f", "-e", str(path), *words(addresses)))
-    assert b"??:?" in ours and (b"main\n" in ours) == (strip == "--strip-debug")
+    assert (b"main\n??:?" if strip == "--strip-debug" else b"??\n??:0") in ours
 
 
 def test_a_separate_debug_file_is_found(built, tmp_path):
