@@ -129,7 +129,8 @@ WORDS = [
     "abc +1",
     "ffffffffffffffff", "10000000000000000", "0x1ffffffffffffffff", "main", "main+0x10", "main + 16", "main+010",
     "main +0x10 x", "main+", "main+zz", "main+-1", "+5", "+0x1260", "-5", ".text", ".text+0x10", ".bss", "plain_c",
-    "local_class(int)", "nothing", "nothing+4", "_Z11local_classi+0x4", "program.cc", "stdout@GLIBC_2.2.5", "é", "_init+0x2",
+    "local_class(int)", "nothing", "nothing+4",
+    "_Z11local_classi+0x4", "program.cc", "stdout@GLIBC_2.2.5", "é", "_init+0x2",
 ]  # fmt: skip
 
 
@@ -203,8 +204,18 @@ def test_a_reader_that_leaves_ends_it_quietly(program):
 
 SOURCE = """
 int other(int);
-__attribute__((noinline)) int deep(int x) { return other(x) + 1; }
-__attribute__((noinline)) int middle(int x) { return deep(x) + 2; }
+__attribute__((noinline)) int deep(int x)
+{
+	int y = other(x);
+	__asm__ volatile("nop");
+	return y * 7 + 1;
+}
+__attribute__((noinline)) int middle(int x)
+{
+	int y = deep(x);
+	__asm__ volatile("nop");
+	return y * 5 + 2;
+}
 int main(int argc, char **argv) { return middle(argc) + 3; }
 """
 LIBRARY = "int unused(int x) { return x; }\n__attribute__((noinline)) int other(int x)\n{\n\treturn unused(x) * 2;\n}\n"
@@ -260,14 +271,13 @@ class Case:
         tokens = [f"libother.so.1+{self.stack[0]:#x}", *(f"{address:#x}" for address in self.stack[1:])]
         self.tokens = tokens
         self.column = " ".join([*tokens, *["0x0"] * 13])
-        requests = [
-            (str(self.library), None, self.stack[0], False),
-            *((str(self.app), None, a, False) for a in self.stack[1:]),
-        ]
+        paths = [str(self.library), str(self.app), str(self.app)]
         with Symbolizer() as symbolizer:
-            self.frames = symbolizer.resolve(requests)
-        # Return addresses: the line of the call, though the next line's code follows it.
+            self.frames = symbolizer.resolve([(path, None, at, False) for path, at in zip(paths, self.stack)])
+            exactly = symbolizer.resolve([(path, None, at, True) for path, at in zip(paths, self.stack)])
         assert [chain[0].function for chain in self.frames] == ["other", "deep", "middle"]
+        # Return addresses: the code of the line after the call is there.
+        assert [b[0].line - a[0].line for a, b in zip(self.frames[1:], exactly[1:])] == [1, 1], exactly
 
     def text(self, *, addresses: bool = False) -> bytes:
         """What -pf prints."""
