@@ -208,13 +208,13 @@ __attribute__((noinline)) int deep(int x)
 {
 	int y = other(x);
 	__asm__ volatile("nop");
-	return y * 7 + 1;
+	return y + 1;
 }
 __attribute__((noinline)) int middle(int x)
 {
 	int y = deep(x);
 	__asm__ volatile("nop");
-	return y * 5 + 2;
+	return y + 2;
 }
 int main(int argc, char **argv) { return middle(argc) + 3; }
 """
