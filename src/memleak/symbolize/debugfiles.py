@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .elf import ElfError, ElfImage, FileSource, open_elf
+from .elf import ElfError, FileSource
+from .headers import Headers, read_headers
 
 SYSTEM_DEBUG_DIR = "/usr/lib/debug"
 _DELETED = " (deleted)"
@@ -64,20 +65,19 @@ def find_binary(
     refused: list[str] = []
     for candidate in _binary_candidates(path, build_id, sysroot, debug_dirs):
         try:
-            with open_elf(candidate) as image:
-                reason = _other_build(candidate, image.build_id, build_id)
-                if reason is None:
-                    return _with_debug_file(candidate, path, image, sysroot, debug_dirs)
+            headers = read_headers(candidate)
+            reason = _other_build(candidate, headers.build_id, build_id)
+            if reason is None:
+                return _with_debug_file(candidate, path, headers, sysroot, debug_dirs)
         except ElfError as error:
             reason = f"{candidate}: {error}"
         refused.append(reason)
     # The program is gone, replaced or unreadable; its debug file alone has every name.
     for candidate in _debug_files_by_build_id(build_id or "", sysroot, debug_dirs):
         try:
-            with open_elf(candidate) as image:
-                if same_build(image.build_id, build_id):
-                    line_file = candidate if image.has_lines else None
-                    return Binary((candidate,), line_file, None)
+            headers = read_headers(candidate)
+            if same_build(headers.build_id, build_id):
+                return Binary((candidate,), candidate if headers.has_lines else None, None)
         except ElfError:
             continue
     return Binary((), None, "; ".join(dict.fromkeys(refused)) or f"{path}: not found")
@@ -145,33 +145,34 @@ def path_in_root(root: str, path: str) -> str:
     return os.path.join(root, *done)
 
 
-def _with_debug_file(found: str, path: str, image: ElfImage, sysroot: str | None, debug_dirs: Sequence[str]) -> Binary:
+def _with_debug_file(
+    found: str, path: str, headers: Headers, sysroot: str | None, debug_dirs: Sequence[str]
+) -> Binary:
     """Complete the verified binary *found* with its separate debug file, if it needs one."""
-    if image.has_lines:
+    if headers.has_lines:
         return Binary((found,), found, None)
-    for candidate, linked_crc in _debug_candidates(found, path, image, sysroot, debug_dirs):
+    for candidate, linked_crc in _debug_candidates(found, path, headers, sysroot, debug_dirs):
         try:
-            with open_elf(candidate) as debug:
-                if image.build_id and debug.build_id:
-                    belongs = image.build_id == debug.build_id
-                else:
-                    belongs = linked_crc is not None and _crc32(candidate) == linked_crc
-                if belongs and (debug.has_lines or debug.section(".symtab")):
-                    line_file = candidate if debug.has_lines else None
-                    # The debug file first: it has the local functions the binary lost.
-                    return Binary((candidate, found), line_file, None)
+            debug = read_headers(candidate)
+            if headers.build_id and debug.build_id:
+                belongs = headers.build_id == debug.build_id
+            else:
+                belongs = linked_crc is not None and _crc32(candidate) == linked_crc
+            if belongs and (debug.has_lines or debug.has_symbols):
+                # The debug file first: it has the local functions the binary lost.
+                return Binary((candidate, found), candidate if debug.has_lines else None, None)
         except ElfError:
             continue
     return Binary((found,), None, None)
 
 
 def _debug_candidates(
-    found: str, path: str, image: ElfImage, sysroot: str | None, debug_dirs: Sequence[str]
+    found: str, path: str, headers: Headers, sysroot: str | None, debug_dirs: Sequence[str]
 ) -> Iterator[tuple[str, int | None]]:
     """Yield (file that exists, CRC-32 it must have if build-ids cannot tell)."""
-    for candidate in _debug_files_by_build_id(image.build_id, sysroot, debug_dirs):
+    for candidate in _debug_files_by_build_id(headers.build_id, sysroot, debug_dirs):
         yield candidate, None
-    link = image.debuglink
+    link = headers.debuglink
     if link is None:
         return
     name, crc = link
