@@ -16,6 +16,7 @@ from .elf import ElfError, FileSource
 from .headers import Headers, read_headers
 
 SYSTEM_DEBUG_DIR = "/usr/lib/debug"
+VDSO = ("[vdso]", "linux-vdso.so.1", "linux-gate.so.1")  # the kernel, the loader and 32-bit say so
 _DELETED = " (deleted)"
 _RECORDED_BUILD_ID_HEX = 40  # a recording keeps 20 bytes of a build-id
 
@@ -37,6 +38,11 @@ class Binary(NamedTuple):
 def recorded_path(path: str) -> str:
     """Return *path* without the " (deleted)" that the kernel appends to a replaced file."""
     return path.removesuffix(_DELETED)
+
+
+def has_file(path: str) -> bool:
+    """Tell whether a recorded module is a file: not the kernel's code, [stack], [heap] or code made at run time."""
+    return bool(path) and path not in VDSO and not path.startswith("[")
 
 
 def build_id_hex(build_id: str | bytes | None) -> str | None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from .debugfiles import Binary, build_id_hex, find_binary, recorded_path, same_build
+from .debugfiles import VDSO, Binary, build_id_hex, find_binary, has_file, recorded_path, same_build
 from .demangle import Demangler
 from .elf import ElfError, ElfImage, open_elf, own_vdso
 from .frames import Frame
@@ -24,13 +24,16 @@ from .symbols import split_version
 if TYPE_CHECKING:
     from .nativesymbols import AnySymbolTable
 
+if TYPE_CHECKING:
+    from .cache import SymbolCache
+    from .remembered import Remembered
+
 BuildId = Union[str, bytes, None]
 Request = tuple[str, BuildId, int, bool]  # path, build-id, address, exact
 _Key = tuple[str, Optional[str], int, bool]  # the same, build-id as hex
 
 MAX_REMEMBERED = 200_000  # answers; then the memory starts anew
 MAX_CLONE_CHARS = 4096  # the pattern below takes quadratic time
-VDSO = ("[vdso]", "linux-vdso.so.1", "linux-gate.so.1")  # the kernel, the loader and 32-bit say so
 
 # Copies that GCC and Clang split off one function; addr2line prints the function's own name.
 _CLONE = re.compile(r"(?:\.(?:isra|part|constprop|cold|lto_priv|llvm)(?:\.\d+)*)+\Z")
@@ -90,6 +93,8 @@ class Symbolizer:
         engine: what finds source lines: "auto" (our own reader; an installed tool for a file
             that it cannot read), "memleak", "llvm-symbolizer", "addr2line", or "none" for
             function names only.
+        cache: where answers given before are looked for, and new ones kept when it is closed; None
+            touches no file but those that are read.
 
     Raises:
         ValueError: *engine* is none of these.
@@ -101,6 +106,7 @@ class Symbolizer:
         sysroot: str | None = None,
         debug_dirs: Sequence[str] = (),
         engine: str = "auto",
+        cache: SymbolCache | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
@@ -114,6 +120,11 @@ class Symbolizer:
         self._modules: dict[tuple[str, str | None], _Module] = {}
         self._answers: dict[_Key, tuple[Frame, ...]] = {}
         self._problems: dict[str, str] = {}
+        self._remembered: Remembered | None = None
+        if cache is not None:
+            from .remembered import Remembered
+
+            self._remembered = Remembered(cache, sysroot=sysroot, debug_dirs=self._debug_dirs, engine=engine)
 
     def __enter__(self) -> Symbolizer:
         return self
@@ -122,7 +133,9 @@ class Symbolizer:
         self.close()
 
     def close(self) -> None:
-        """End the helper processes. The symbolizer may be used again; it starts new ones."""
+        """End the helper processes and write to the cache. The symbolizer may be used again; it starts new ones."""
+        if self._remembered is not None:
+            self._remembered.close()
         self._demangler.close()
         if self._engine is not None:
             self._engine.close()
@@ -153,31 +166,41 @@ class Symbolizer:
         ]
         if len(self._answers) + len(wanted) > MAX_REMEMBERED:
             self._answers.clear()
+        unknown = [request for request in dict.fromkeys(wanted) if request not in self._answers]
+        if self._remembered is not None:
+            self._answers.update(self._remembered.find(unknown))
+            unknown = [request for request in unknown if request not in self._answers]
+        new = self._ask(unknown)
+        if self._remembered is not None:
+            self._remembered.keep(new, self._problems)
+        self._answers.update(new)
+        return [self._answers[request] for request in wanted]
+
+    def _ask(self, wanted: Iterable[_Key]) -> dict[_Key, tuple[Frame, ...]]:
         groups: dict[_Module, list[_Key]] = {}
-        for request in dict.fromkeys(wanted):
-            if request not in self._answers:
-                groups.setdefault(self._module(request[0], request[1]), []).append(request)
+        for request in wanted:
+            groups.setdefault(self._module(request[0], request[1]), []).append(request)
         drafts: dict[_Key, list[_Draft]] = {}
         for module, asked in groups.items():
             lookups = [max(0, vaddr - (not exact)) for _, _, vaddr, exact in asked]
             drafts.update(zip(asked, self._drafts(module, lookups)))
         mangled = {draft.function for found in drafts.values() for draft in found}
         readable = self._demangler.names(name for name in mangled if name)
-        for request, found in drafts.items():
-            path, offset = recorded_path(request[0]), request[2]
-            self._answers[request] = tuple(
+        return {
+            (path, build_id, vaddr, exact): tuple(
                 Frame(
                     readable[draft.function] if draft.function else None,
                     draft.file,
                     draft.line,
                     draft.inlined,
-                    path,
-                    offset,
+                    recorded_path(path),
+                    vaddr,
                     draft.discriminator,
                 )
                 for draft in found
             )
-        return [self._answers[request] for request in wanted]
+            for (path, build_id, vaddr, exact), found in drafts.items()
+        }
 
     def _module(self, path: str, build_id: str | None) -> _Module:
         key = (path, build_id)
@@ -193,7 +216,7 @@ class Symbolizer:
             module = _Module(path, build_id, Binary((), None, None))
             self._take_vdso(module)
             return module
-        if not path or path.startswith("["):  # [stack], [heap], code made at run time
+        if not has_file(path):
             return _Module(path, build_id, Binary((), None, None))
         binary = find_binary(path, build_id, sysroot=self._sysroot, debug_dirs=self._debug_dirs)
         return _Module(path, build_id, binary)
