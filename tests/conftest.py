@@ -30,6 +30,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("MEMLEAK") or name == "LD_PRELOAD"]:
         if not name.startswith("MEMLEAK_TEST"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("MEMLEAK_SYMBOL_CACHE", "off")  # the user's own stays as it is
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ def add_symbol_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--debug-dir", metavar="DIR", action="append", default=[], help="also look for debug files in DIR (repeatable)"
     )
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor keep names found before")
 
 
 def conditions(words: Sequence[str]) -> dict[str, str]:

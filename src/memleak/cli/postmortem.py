@@ -47,7 +47,13 @@ def main(argv: Sequence[str]) -> int:
     left = remains.find(options.target)
     found = left[0]
     held = recording.load(found.path)
-    symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir, str(found.path))
+    with named(options, str(found.path)) as symbolizer:
+        _show(options, left, held, symbolizer)
+    return 0
+
+
+def _show(options: Any, left: Sequence[Found], held: Recording, symbolizer: Any) -> None:
+    found = left[0]
     snapshot = query.Snapshot(held, symbolizer=symbolizer, alive=[False])
     top = snapshot.evidence(options.n)
     grown = snapshot.evidence(options.n, by="grown")
@@ -62,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
             "footer": snapshot.footer(),
         }
         print(json.dumps(answer, indent=2))
-        return 0
+        return
     lines = _fate(found, held)
     lines += _marks(held)
     lines += ["", "held at the end, by stack:", *_stacks(top)] if top else ["", "held at the end: no live samples"]
@@ -75,7 +81,6 @@ def main(argv: Sequence[str]) -> int:
     if symbolizer is not None:
         lines += [f"symbols: {render.printable(path)}: {why}" for path, why in symbolizer.problems().items()]
     render.write(lines, sys.stdout)
-    return 0
 
 
 # ---- what became of it ---------------------------------------------------------------------------------

@@ -35,8 +35,8 @@ def main(argv: Sequence[str]) -> int:
     add_symbol_options(parser)
     options = parser.parse_args(argv)
 
-    symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir, options.target)
-    result = query.open(options.target, symbolizer=symbolizer).sql(options.query)
+    with named(options, options.target) as symbolizer:
+        result = query.open(options.target, symbolizer=symbolizer).sql(options.query)
     columns, rows = list(result.columns), [list(row) for row in result.rows]
     if options.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")

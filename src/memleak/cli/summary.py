@@ -42,10 +42,10 @@ def show(run: Run, most: int, stream: TextIO) -> None:
         render.write([f"memleak: no recording of the program; {_why_none(run)}"], stream)
         if not run.others:
             return
-    from ..symbolize.confined import ConfinedSymbolizer
+    from ..symbolize import Symbolizer, cache
 
     if run.root is not None:
-        with ConfinedSymbolizer() as symbolizer:
+        with Symbolizer(cache=cache.default()) as symbolizer:
             held = recording.load(run.root.path)
             snapshot = query.Snapshot(held, symbolizer=symbolizer, alive=[bool(run.root.alive)])
             rows = render.holding(snapshot.top(most))

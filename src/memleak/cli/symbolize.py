@@ -19,13 +19,13 @@ def main(argv: Sequence[str]) -> int:
     add_symbol_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON list of rows")
     options = parser.parse_args(argv)
-    symbolizer = named(options.sysroot, options.debug_dir, options.target)
-    snapshot = query.open(options.target, symbolizer=symbolizer)
-    rows = snapshot.rows()
-    if options.json:
-        print(json.dumps([as_json(row, None) for row in rows], indent=2))
-    else:
-        render.write([title(snapshot), "", *render.stacks(rows), "", *render.footer(snapshot)], sys.stdout)
-    for path, why in symbolizer.problems().items():
-        sys.stderr.write(render.printable(f"memleak symbolize: {path}: {why}") + "\n")
+    with named(options, options.target) as symbolizer:
+        snapshot = query.open(options.target, symbolizer=symbolizer)
+        rows = snapshot.rows()
+        if options.json:
+            print(json.dumps([as_json(row, None) for row in rows], indent=2))
+        else:
+            render.write([title(snapshot), "", *render.stacks(rows), "", *render.footer(snapshot)], sys.stdout)
+        for path, why in symbolizer.problems().items():
+            sys.stderr.write(render.printable(f"memleak symbolize: {path}: {why}") + "\n")
     return 0

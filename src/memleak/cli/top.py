@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .. import locate, query
@@ -35,7 +36,12 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     where = {name: typed(name, value) for name, value in conditions(options.where).items()}
-    symbolizer = None if options.no_symbols else named(options.sysroot, options.debug_dir, options.target)
+    with named(options, options.target) as symbolizer:
+        _show(options, where, symbolizer)
+    return 0
+
+
+def _show(options: Any, where: dict[str, Any], symbolizer: Any) -> None:
     snapshot = query.open(options.target, symbolizer=symbolizer)
     rows = snapshot.top(
         options.n, by=options.by, where=where or None, group_by=options.group_by, side=options.side
@@ -45,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         answer = {"rows": [as_json(row, options.group_by) for row in rows], "footer": snapshot.footer()}
         print(json.dumps(answer, indent=2))
-        return 0
+        return
     lines = [f"{title(snapshot)}", ""]
     lines += render.top_table(rows, options.group_by) if rows else ["no live samples"]
     if options.group_by in (None, "stack"):
@@ -54,16 +60,20 @@ def main(argv: Sequence[str]) -> int:
     if symbolizer is not None:
         lines += [f"symbols: {render.printable(path)}: {why}" for path, why in symbolizer.problems().items()]
     render.write(lines, sys.stdout)
-    return 0
 
 
-def named(sysroot: str | None, debug_dirs: Sequence[str], target: str) -> Any:
-    """Return a symbolizer in a child process; it looks where the options say, else where the target's files are."""
+def named(options: Any, target: str) -> AbstractContextManager[Any]:
+    """Return a symbolizer that looks where the options say, else where the target's files are; None if not asked for."""
+    if getattr(options, "no_symbols", False):
+        return nullcontext()
     from ..symbolize import Symbolizer
-    from ..symbolize.confined import ConfinedSymbolizer
+    from ..symbolize import cache
 
-    root = sysroot or locate.root_of(target)
-    return ConfinedSymbolizer(lambda: Symbolizer(sysroot=root, debug_dirs=list(debug_dirs)))
+    return Symbolizer(
+        sysroot=options.sysroot or locate.root_of(target),
+        debug_dirs=options.debug_dir,
+        cache=None if options.no_cache else cache.default(),
+    )
 
 
 def typed(name: str, text: str) -> Any:

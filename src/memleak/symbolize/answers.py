@@ -100,7 +100,7 @@ class AnswerTable:
     def _links(self, chain: int) -> Iterable[int]:
         begin, end = self._span(self._starts.chain_ends, chain, self._counts.chains)
         self._links_left -= end - begin
-        if not 0 < end - begin <= MAX_CHAIN or self._links_left < 0 or end > self._counts.links:
+        if not 0 <= end - begin <= MAX_CHAIN or self._links_left < 0 or end > self._counts.links:
             raise TableError("a damaged table of answers: a chain of frames that cannot be")
         return self._array("I", self._starts.links + 4 * begin, end - begin)
 
@@ -231,7 +231,7 @@ def from_bytes(table: bytes) -> AnswerTable:
 
 
 def build(answers: Mapping[int, Answer]) -> Parts:
-    """Return the table of *answers*, without those that have no place in one (no frames, or absurd ones)."""
+    """Return the table of *answers*, without those that have no place in one (a number or a name that cannot be)."""
     strings: dict[bytes, int] = {}
     frames: dict[tuple[int, int, int, int], int] = {}
     chains: dict[tuple[int, ...], int] = {}
@@ -239,7 +239,7 @@ def build(answers: Mapping[int, Answer]) -> Parts:
     addresses, chain_of = array("Q"), array("I")
     for address in sorted(answers):
         answer = answers[address]
-        if not (0 <= address < 1 << 64 and 0 < len(answer) <= MAX_CHAIN and all(map(_fits, answer))):
+        if not (0 <= address < 1 << 64 and len(answer) <= MAX_CHAIN and all(map(_fits, answer))):
             continue
         chain = []
         for frame in answer:

@@ -53,6 +53,12 @@ def directory(environ: Mapping[str, str] | None = None) -> str | None:
     return os.path.join(base, "memleak", "symbols")
 
 
+def default(environ: Mapping[str, str] | None = None) -> SymbolCache | None:
+    """Return the cache of this user; None if it wants none."""
+    place = directory(environ)
+    return None if place is None else SymbolCache(place)
+
+
 class SymbolCache:
     """The files below one directory, which is made when something is stored.
 
