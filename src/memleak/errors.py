@@ -13,12 +13,12 @@ class RecordingError(MemleakError):
 
 
 class NewerFormatError(RecordingError):
-    """A recording was written in a later format than this memleak reads."""
+    """A recording, or a bundle of some, was written in a later format than this memleak reads."""
 
-    def __init__(self, origin: str, found: int, supported: int) -> None:
+    def __init__(self, origin: str, found: int, supported: int, what: str = "recording") -> None:
         """Say that *origin* has format *found* while this reader knows up to *supported*."""
         super().__init__(
-            f"{origin}: recording format {found}, this memleak reads up to {supported}: upgrade memleak"
+            f"{origin}: {what} format {found}, this memleak reads up to {supported}: upgrade memleak"
         )
         self.found = found
         self.supported = supported

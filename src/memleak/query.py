@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from . import coverage, layout, locate, recording
+from . import bundle, coverage, layout, locate, recording
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
@@ -47,8 +47,9 @@ def open(
     """Read what *target* names and return it as a snapshot.
 
     Args:
-        target: a pid (int or digits), a recording, or a directory, whose recordings are merged.
-        symbolizer: names functions and files; see `Snapshot`.
+        target: a pid (int or digits), a recording, a bundle of recordings with their names, or a directory, whose
+            recordings are merged.
+        symbolizer: names functions and files; see `Snapshot`. Of a bundle it is asked for what the bundle lacks.
         environ: where recordings of dead processes are looked up; the process's own by default.
 
     Raises:
@@ -57,6 +58,9 @@ def open(
             and listed in `Snapshot.problems`, unless none is left.
     """
     paths = locate.find(target, environ=environ)
+    if len(paths) == 1 and bundle.is_bundle(paths[0]):
+        bundled = bundle.load(paths[0])
+        return Snapshot(bundled.recordings, symbolizer=bundled.names(symbolizer))
     is_pid = isinstance(target, int) or (isinstance(target, str) and target.isdigit())
     recordings, problems, alive = [], [], []
     for path in paths:
@@ -119,6 +123,15 @@ class Snapshot:
     def with_symbolizer(self, symbolizer: Any) -> "Snapshot":
         """Return the same snapshot with another symbolizer."""
         return Snapshot(self.recordings, symbolizer=symbolizer, alive=self.alive, problems=self.problems)
+
+    @property
+    def symbolizer(self) -> Optional[Any]:
+        """What names functions and files; None when nothing does."""
+        return self._tracer.symbolizer
+
+    def symbol_problems(self) -> dict[str, str]:
+        """Return why the symbolizer has fewer names or lines for an object than it could: path -> reason."""
+        return self._tracer.problems()
 
     # -- rows --------------------------------------------------------------------------------------
 

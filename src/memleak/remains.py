@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
-from . import locate
+from . import bundle, locate
+from .bundle import Bundle
 from .errors import TargetError
 from .locate import Found, Target
 
@@ -45,6 +46,24 @@ def find(target: Optional[Target] = None, *, environ: Optional[Mapping[str, str]
         raise TargetError(f"no recording of an ended process {pid}: tried {where}; memleak ps --dead lists all")
     hint = f"{len(every)} of running ones: memleak ps" if every else "memleak run PROGRAM makes one"
     raise TargetError(f"no recording of an ended process: tried {where}; {hint}")
+
+
+def in_bundle(path: Path) -> tuple[list[Found], Bundle]:
+    """Return the recordings of ended processes in a bundle, the one that ended last first, and the bundle.
+
+    Raises:
+        TargetError: all were running when they were bundled.
+        RecordingError: it cannot be read.
+    """
+    opened = bundle.load(path)
+    left = [
+        Found(path, held.header.pid, held.header.start_ticks, False, held.header)
+        for held, running in zip(opened.recordings, opened.running)
+        if not running
+    ]
+    if not left:
+        raise TargetError(f"{path}: its processes were running when it was made: memleak top {path} shows them")
+    return sorted(left, key=_ended_when, reverse=True), opened
 
 
 def _not_running(path: Path) -> Found:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO, Callable
 
 from .errors import TargetError
 from .recording import Recording
@@ -33,6 +34,19 @@ def _file_name(found: Recording) -> str:
 
 
 def _save(found: Recording, path: Path, *, force: bool) -> Path:
+    def write(file: BinaryIO) -> None:
+        file.write(found.raw)
+
+    write_whole(path, write, force=force)
+    return path
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None], *, force: bool) -> None:
+    """Have *write* fill a file that gets the name *path* when it is complete.
+
+    Raises:
+        TargetError: as for `save_all`.
+    """
     exists = f"{path} exists already: choose another name, or force it"
     if not force and os.path.lexists(path):
         raise TargetError(exists)
@@ -43,7 +57,7 @@ def _save(found: Recording, path: Path, *, force: bool) -> Path:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
-                file.write(found.raw)
+                write(file)
             if force:
                 os.replace(temporary, path)
             else:
@@ -55,7 +69,6 @@ def _save(found: Recording, path: Path, *, force: bool) -> Path:
         raise TargetError(exists) from error
     except OSError as error:
         raise TargetError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return path
 
 
 def _rename_new(temporary: Path, path: Path) -> None:

@@ -18,18 +18,22 @@ class Tracer:
 
     def __init__(self, symbolizer: Optional[Any]) -> None:
         """Use *symbolizer* (see `memleak.query.Snapshot`) for names; None for none."""
-        self._symbolizer = symbolizer
+        self.symbolizer = symbolizer
         self._named: dict[tuple[str, str, int, bool], tuple[Any, ...]] = {}
         self._shown_at: dict[tuple[str, str, int, bool], tuple[ShownFrame, ...]] = {}
 
     @property
     def can_name(self) -> bool:
         """Whether places can be given names."""
-        return self._symbolizer is not None
+        return self.symbolizer is not None
+
+    def problems(self) -> dict[str, str]:
+        """Return why objects have fewer names than they could, as far as the symbolizer says: path -> reason."""
+        return dict(getattr(self.symbolizer, "problems", dict)())
 
     def prefetch(self, places: Iterable[tuple[Module, Frame]]) -> None:
         """Look up many places at once: a symbolizer that starts a tool starts it once a binary."""
-        resolve = getattr(self._symbolizer, "resolve", None)
+        resolve = getattr(self.symbolizer, "resolve", None)
         if resolve is None:
             return
         wanted = {_key(*place): None for place in places if place[0].path}
@@ -38,12 +42,12 @@ class Tracer:
 
     def named(self, module: Module, frame: Frame) -> tuple[Any, ...]:
         """Return the symbolizer's frames at a place, innermost first; empty when it knows none."""
-        if self._symbolizer is None or not module.path:
+        if self.symbolizer is None or not module.path:
             return ()
         place = _key(module, frame)
         found = self._named.get(place)
         if found is None:
-            found = self._named[place] = tuple(self._symbolizer.frames(*place))
+            found = self._named[place] = tuple(self.symbolizer.frames(*place))
         return found
 
     def without_plumbing(self, places: list[tuple[Module, Frame]]) -> list[tuple[Module, Frame]]:
@@ -75,7 +79,7 @@ class Tracer:
 
     def native_trace(self, places: list[tuple[Module, Frame]]) -> Optional[str]:
         """Return the named stack, innermost first, joined by ` < `; None without a symbolizer."""
-        if self._symbolizer is None:
+        if self.symbolizer is None:
             return None
         return " < ".join(
             frame.brief if frame.function else token(module, recorded)

@@ -18,6 +18,7 @@ VERBS = {
     "set": "change the sampling of a running process",
     "status": "show one process's knobs, counters and own cost",
     "save": "copy a recording, consistently, to a file",
+    "bundle": "pack recordings with the names they need, for a machine without the binaries",
     "sql": "query malloc_sample_info with SQL",
     "symbolize": "print every stack of a recording with names",
     "addr2line": "print source lines of addresses, as GNU addr2line does, or of tokens of a back_trace",
@@ -55,5 +56,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _overview() -> str:
     lines = ["usage: memleak VERB …", "", "An always-on sampling allocation tracer for Linux services.", ""]
     lines += [f"  {verb:<12}{summary}" for verb, summary in VERBS.items()]
-    lines += ["", "memleak VERB --help explains one verb. TARGET: a pid, a recording, a directory of them.", ""]
+    lines += ["", "memleak VERB --help explains one verb. TARGET: a pid, a recording or a bundle, a directory of recordings.", ""]
     return "\n".join(lines)

@@ -86,7 +86,7 @@ positive.__name__ = "whole number above 0"  # argparse puts it in "invalid … v
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add the positional TARGET of a reading verb."""
-    parser.add_argument("target", metavar="TARGET", help="a pid, a recording file, or a directory of recordings")
+    parser.add_argument("target", metavar="TARGET", help="a pid, a recording, a bundle, or a directory of recordings")
 
 
 def add_symbol_options(parser: argparse.ArgumentParser) -> None:

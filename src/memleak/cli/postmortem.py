@@ -6,9 +6,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from .. import layout, query, recording, remains
+from .. import bundle, layout, query, recording, remains
 from ..evidence import Evidence
 from ..locate import Found
 from ..recording import Recording
@@ -44,10 +45,15 @@ def main(argv: Sequence[str]) -> int:
     add_symbol_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with everything")
     options = parser.parse_args(argv)
+    if options.target is not None and bundle.is_bundle(options.target):
+        left, bundled = remains.in_bundle(Path(options.target))
+        held = next(one for one in bundled.recordings if one.header is left[0].header)
+        with named(options, options.target) as symbolizer:
+            _show(options, left, held, None if symbolizer is None else bundled.names(symbolizer))
+        return 0
     left = remains.find(options.target)
-    found = left[0]
-    held = recording.load(found.path)
-    with named(options, str(found.path)) as symbolizer:
+    held = recording.load(left[0].path)
+    with named(options, str(left[0].path)) as symbolizer:
         _show(options, left, held, symbolizer)
     return 0
 
@@ -78,8 +84,7 @@ def _show(options: Any, left: Sequence[Found], held: Recording, symbolizer: Any)
     if len(left) > 1:
         more = f" {options.target}" if options.target else ""
         lines.append(f"{render.plural(len(left) - 1, 'more recording')} of ended processes: memleak ps --dead{more}")
-    if symbolizer is not None:
-        lines += [f"symbols: {render.printable(path)}: {why}" for path, why in symbolizer.problems().items()]
+    lines += [f"symbols: {render.printable(path)}: {why}" for path, why in snapshot.symbol_problems().items()]
     render.write(lines, sys.stdout)
 
 

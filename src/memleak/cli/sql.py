@@ -7,10 +7,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from .. import query
 from . import render
 from .common import Parser, add_symbol_options, add_target
-from .top import named
+from .top import named, opened
 
 TABLES = """Query a target with SQL.
 
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
 
     with named(options, options.target) as symbolizer:
-        result = query.open(options.target, symbolizer=symbolizer).sql(options.query)
+        result = opened(options.target, symbolizer).sql(options.query)
     columns, rows = list(result.columns), [list(row) for row in result.rows]
     if options.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -26,6 +26,6 @@ def main(argv: Sequence[str]) -> int:
             print(json.dumps([as_json(row, None) for row in rows], indent=2))
         else:
             render.write([title(snapshot), "", *render.stacks(rows), "", *render.footer(snapshot)], sys.stdout)
-        for path, why in symbolizer.problems().items():
+        for path, why in snapshot.symbol_problems().items():
             sys.stderr.write(render.printable(f"memleak symbolize: {path}: {why}") + "\n")
     return 0

@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import locate, query
 from . import render
 from .common import Parser, add_symbol_options, add_target, conditions, positive
+
+if TYPE_CHECKING:
+    from ..query import Snapshot
 
 SHOWN_FRAMES = 20
 GROUPS_HELP = "stack, function, file, module, python_function, python_file, python_line, mod_name or thread"
@@ -42,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _show(options: Any, where: dict[str, Any], symbolizer: Any) -> None:
-    snapshot = query.open(options.target, symbolizer=symbolizer)
+    snapshot = opened(options.target, symbolizer)
     rows = snapshot.top(
         options.n, by=options.by, where=where or None, group_by=options.group_by, side=options.side
     )
@@ -57,23 +60,27 @@ def _show(options: Any, where: dict[str, Any], symbolizer: Any) -> None:
     if options.group_by in (None, "stack"):
         lines += ["", *render.stacks(rows, most=SHOWN_FRAMES)]
     lines += ["", *render.footer(snapshot)]
-    if symbolizer is not None:
-        lines += [f"symbols: {render.printable(path)}: {why}" for path, why in symbolizer.problems().items()]
+    lines += [f"symbols: {render.printable(path)}: {why}" for path, why in snapshot.symbol_problems().items()]
     render.write(lines, sys.stdout)
 
 
 def named(options: Any, target: str) -> AbstractContextManager[Any]:
-    """Return a symbolizer that looks where the options say, else where the target's files are; None if not asked for."""
+    """Return a symbolizer that looks where the options say, else where the target's files are; None for no names."""
     if getattr(options, "no_symbols", False):
         return nullcontext()
-    from ..symbolize import Symbolizer
-    from ..symbolize import cache
+    from ..symbolize import Symbolizer, cache
 
     return Symbolizer(
         sysroot=options.sysroot or locate.root_of(target),
         debug_dirs=options.debug_dir,
         cache=None if options.no_cache else cache.default(),
     )
+
+
+def opened(target: str, symbolizer: Any) -> Snapshot:
+    """Open a target; without a symbolizer, a bundle's own names are not shown either."""
+    snapshot = query.open(target, symbolizer=symbolizer)
+    return snapshot if symbolizer is not None else snapshot.with_symbolizer(None)
 
 
 def typed(name: str, text: str) -> Any:
