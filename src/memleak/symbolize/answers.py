@@ -99,9 +99,9 @@ class AnswerTable:
 
     def _links(self, chain: int) -> Iterable[int]:
         begin, end = self._span(self._starts.chain_ends, chain, self._counts.chains)
-        self._links_left -= end - begin
-        if not 0 <= end - begin <= MAX_CHAIN or self._links_left < 0 or end > self._counts.links:
+        if not 0 <= end - begin <= min(MAX_CHAIN, self._links_left) or end > self._counts.links:
             raise TableError("a damaged table of answers: a chain of frames that cannot be")
+        self._links_left -= end - begin
         return self._array("I", self._starts.links + 4 * begin, end - begin)
 
     def _frame(self, number: int) -> AnswerFrame:
@@ -117,9 +117,9 @@ class AnswerTable:
     def _string(self, number: int) -> str | None:
         if number not in self._strings:
             begin, end = self._span(self._starts.string_ends, number - 1, self._counts.strings)
-            self._text_left -= end - begin
-            if not 0 <= end - begin <= MAX_STRING_BYTES or self._text_left < 0 or end > self._counts.text:
+            if not 0 <= end - begin <= min(MAX_STRING_BYTES, self._text_left) or end > self._counts.text:
                 raise TableError("a damaged table of answers: a name that cannot be")
+            self._text_left -= end - begin
             try:
                 text = self._read(self._starts.text + begin, end - begin).decode("utf-8", "surrogatepass")
             except UnicodeDecodeError as error:

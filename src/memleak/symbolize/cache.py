@@ -187,13 +187,13 @@ def _sealed_key(key: Key, kind: str) -> bytes:
 
 
 def _make(place: str) -> None:
-    missing = []
-    while not os.path.isdir(place):
-        missing.append(place)
-        place = os.path.dirname(place)
-    for one in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(one, 0o700)
+    if os.path.isdir(place):
+        return
+    above = os.path.dirname(place)
+    if above not in ("", place):
+        _make(above)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(place, 0o700)
 
 
 def _write(here: int, name: str, pieces: Sequence[bytes]) -> bool:
