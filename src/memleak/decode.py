@@ -43,6 +43,8 @@ def parse_header(page: bytes, origin: str) -> Header:
         RecordingError: too short, another kind of file, or killed while it was being opened.
         NewerFormatError: a later format.
     """
+    if page.startswith(b"PK\x03\x04"):
+        raise RecordingError(f"{origin}: a bundle, not a recording: top, symbolize, sql, postmortem and save read it")
     if len(page) < layout.HEADER_BYTES:
         raise RecordingError(
             f"{origin}: not a recording: {len(page)} bytes, the header alone has {layout.HEADER_BYTES}"
