@@ -400,7 +400,7 @@ def test_a_bundle_cut_anywhere_is_refused(path):
         assert "damaged" in refusal(path)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_no_mutation_raises_anything_but_our_errors(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "mutated.mlz"

@@ -16,7 +16,7 @@ from memleak.symbolize import cache as cache_module
 from memleak.symbolize import remembered as remembered_module
 from memleak.symbolize.cache import SymbolCache
 from memleak.symbolize.frames import Frame
-from memleak.symbolize.remembered import Remembered
+from memleak.symbolize.remembered import CachedSymbolizer, Remembered
 
 OURS = bytes(range(20))
 SOURCE = """
@@ -282,6 +282,55 @@ def test_no_file_stays_open(app, cache):
     before = len(os.listdir("/proc/self/fd"))
     ask(cache, app, 0x1000, 0x1001)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Behind:
+    """A symbolizer that counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.closed = 0
+        self.found: dict[str, str] = {}
+
+    def resolve(self, requests):
+        self.asked += [request[2] for request in requests]
+        return [(Frame("behind", None, None, False, path, vaddr),) for path, _, vaddr, _ in requests]
+
+    def problems(self):
+        return self.found
+
+    def close(self):
+        self.closed += 1
+
+
+def test_any_symbolizer_may_stand_behind_the_cache(app, cache):
+    for asked in ([0x1000, 0x1001], []):
+        behind = Behind()
+        with CachedSymbolizer(behind, Remembered(cache)) as symbolizer:
+            requests = [(str(app), OURS, address, True) for address in (0x1000, 0x1001, 0x1000)]
+            assert [chain[0].function for chain in symbolizer.resolve(requests)] == ["behind"] * 3
+            assert symbolizer.frames(str(app), OURS, 0x1001, True)[0].offset == 0x1001
+        assert (behind.asked[:2], behind.closed) == (asked, 1)
+
+
+def test_what_it_has_problems_with_is_asked_again(app, cache):
+    for _ in range(2):
+        behind = Behind()
+        behind.found[str(app)] = "its reader was lost"
+        with CachedSymbolizer(behind, Remembered(cache)) as symbolizer:
+            symbolizer.frames(str(app), OURS, 0x1000, True)
+            assert symbolizer.problems() == behind.found
+        assert behind.asked == [0x1000]
+    assert stored(cache) == []
+
+
+def test_an_answer_of_no_frames_is_an_answer(app, cache):
+    request = (str(app), None, 0x1000, True)
+    first = Remembered(cache, engine="addr2line")
+    first.keep({request: ()}, {})
+    first.close()
+    assert Remembered(cache, engine="addr2line").find([request]) == {request: ()}
+    assert Remembered(cache, engine="other").find([request]) == {}
 
 
 def test_the_cli_asks_the_environment(tmp_path):

@@ -38,6 +38,7 @@ class Headers(NamedTuple):
         has_symbols: whether there is a symbol table of its local functions, too.
         debuglink: name and CRC-32 of the separate debug file, if the binary names one.
         altlink: path of what dwz took out of it, as the file names it.
+        bits: 64 or 32.
         size: of the file, in bytes.
         modified_ns: when it was changed last, in nanoseconds since the epoch.
     """
@@ -47,6 +48,7 @@ class Headers(NamedTuple):
     has_symbols: bool
     debuglink: tuple[str, int] | None
     altlink: str | None
+    bits: int
     size: int
     modified_ns: int
 
@@ -105,6 +107,7 @@ class _Reader:
             ".symtab" in by_name,
             self._debuglink(by_name.get(".gnu_debuglink")),
             self._altlink(by_name.get(".gnu_debugaltlink")),
+            64 if self._wide else 32,
             self._source.size,
             modified_ns,
         )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable
 
 from .answers import Answer, AnswerFrame
 from .cache import CachedAnswers, Key, SymbolCache
-from .debugfiles import Binary, find_binary, has_file, recorded_path, same_build
+from .debugfiles import Binary, build_id_hex, find_binary, has_file, recorded_path, same_build
 from .elf import ElfError, FileSource
 from .frames import Frame
 from .headers import Headers, read_headers
@@ -29,7 +30,8 @@ class Remembered:
 
     Args:
         cache: where answers are.
-        sysroot, debug_dirs, engine: as for `Symbolizer`.
+        sysroot, debug_dirs: as for `Symbolizer`.
+        engine: a name for what answers; answers of another are not given.
     """
 
     def __init__(
@@ -42,6 +44,28 @@ class Remembered:
         self._keys: dict[tuple[str, str | None], Key | None] = {}
         self._stored: dict[Key, CachedAnswers | None] = {}
         self._pending: dict[Key, dict[int, Answer]] = {}
+
+    def through(
+        self,
+        requests: Iterable[Request],
+        ask: Callable[[list[Request]], Mapping[Request, tuple[Frame, ...]]],
+        problems: Callable[[], Mapping[str, str]],
+    ) -> dict[Request, tuple[Frame, ...]]:
+        """Return the frames of each request; *ask* is asked for those not known, and what it says is kept.
+
+        Args:
+            requests: may repeat.
+            ask: answers each request of a list.
+            problems: tells what *ask* had problems with, afterwards: path -> reason.
+        """
+        wanted = list(dict.fromkeys(requests))
+        found = self.find(wanted)
+        missing = [request for request in wanted if request not in found]
+        if missing:
+            new = ask(missing)
+            self.keep(new, problems())
+            found.update(new)
+        return found
 
     def find(self, requests: Iterable[Request]) -> dict[Request, tuple[Frame, ...]]:
         """Return the frames of those requests that were answered before."""
@@ -110,6 +134,47 @@ class Remembered:
             return None
         binary = find_binary(path, build_id, sysroot=self._sysroot, debug_dirs=self._debug_dirs)
         return None if binary.problem is not None else key_of(binary, build_id, self._engine)
+
+
+class CachedSymbolizer:
+    """Any symbolizer with the cache before it; it is not asked for what the cache knows.
+
+    Args:
+        behind: see `Symbolizer` for what it must do. It is closed with this one.
+        remembered: the cache, with the directories that *behind* looks in.
+    """
+
+    def __init__(self, behind: Any, remembered: Remembered) -> None:
+        self._behind = behind
+        self._remembered = remembered
+
+    def __enter__(self) -> CachedSymbolizer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write to the cache, and close the symbolizer."""
+        self._remembered.close()
+        self._behind.close()
+
+    def problems(self) -> dict[str, str]:
+        """See `Symbolizer.problems`."""
+        return dict(self._behind.problems())
+
+    def frames(self, path: str, build_id: str | bytes | None, vaddr: int, exact: bool = False) -> tuple[Frame, ...]:
+        """See `Symbolizer.frames`."""
+        return self.resolve([(path, build_id, vaddr, exact)])[0]
+
+    def resolve(self, requests: Iterable[tuple[str, str | bytes | None, int, bool]]) -> list[tuple[Frame, ...]]:
+        """See `Symbolizer.resolve`."""
+        wanted = [(path, build_id_hex(build_id), vaddr, bool(exact)) for path, build_id, vaddr, exact in requests]
+        found = self._remembered.through(wanted, self._ask, self._behind.problems)
+        return [found[request] for request in wanted]
+
+    def _ask(self, requests: list[Request]) -> dict[Request, tuple[Frame, ...]]:
+        return dict(zip(requests, self._behind.resolve(requests)))
 
 
 def _lookup(vaddr: int, exact: bool) -> int:

@@ -167,13 +167,10 @@ class Symbolizer:
         if len(self._answers) + len(wanted) > MAX_REMEMBERED:
             self._answers.clear()
         unknown = [request for request in dict.fromkeys(wanted) if request not in self._answers]
-        if self._remembered is not None:
-            self._answers.update(self._remembered.find(unknown))
-            unknown = [request for request in unknown if request not in self._answers]
-        new = self._ask(unknown)
-        if self._remembered is not None:
-            self._remembered.keep(new, self._problems)
-        self._answers.update(new)
+        if self._remembered is None:
+            self._answers.update(self._ask(unknown))
+        else:
+            self._answers.update(self._remembered.through(unknown, self._ask, self.problems))
         return [self._answers[request] for request in wanted]
 
     def _ask(self, wanted: Iterable[_Key]) -> dict[_Key, tuple[Frame, ...]]:
