@@ -110,6 +110,47 @@ def test_absurd_counts_are_refused(place):
         read_headers(str(place))
 
 
+def notes_file(content: bytes) -> bytes:
+    """A library with one section: these notes."""
+    header = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 1, 0)
+    return header + struct.pack("<IIQQQQIIQQ", 0, 7, 2, 0, 128, len(content), 0, 0, 4, 0) + content
+
+
+GOOD = struct.pack("<III4s4s", 4, 4, 3, b"GNU\0", b"abcd")
+
+
+@pytest.mark.parametrize(
+    ("notes", "found"),
+    [
+        (struct.pack("<III4s3s", 4, 3, 3, b"GNU\0", b"abc"), "616263"),
+        (struct.pack("<III4s4s", 4, 1, 1, b"GNU\0", b"x") + GOOD, "61626364"),
+        (struct.pack("<III8s4s", 5, 4, 3, b"GNUX\0", b"abcd") + GOOD, "61626364"),
+        (struct.pack("<III4s4s", 4, 4, 5, b"GNU\0", b"abcd"), ""),
+        (struct.pack("<III4s4s", 4, 5, 3, b"GNU\0", b"abcd"), ""),
+        (struct.pack("<III", 0, 0xFFFFFFFC, 1) + GOOD, ""),
+        (struct.pack("<III", 0, 0, 3) * 3, ""),
+        (b"\0" * 11, ""),
+    ],
+    ids=["alone", "second", "another name", "another type", "cut", "behind a lie", "no name", "short"],
+)
+def test_the_build_id_among_notes(place, notes, found):
+    content = notes_file(notes)
+    assert by_headers(place, content) == by_pyelftools(content) == (found, False, False)
+
+
+def test_sections_without_bytes_are_none(place):
+    """In a debug file the code's sections are named and empty; so may these be in what `strip` leaves."""
+    image = bytearray(write_elf(**FULL))
+    (table,) = struct.unpack_from("<Q", image, 40)
+    (count,) = struct.unpack_from("<H", image, 60)
+    for number in range(1, count):
+        kind = struct.unpack_from("<I", image, table + 64 * number + 4)[0]
+        if kind in (1, 2):
+            struct.pack_into("<I", image, table + 64 * number + 4, 8)
+    assert by_headers(place, bytes(image)) == by_pyelftools(bytes(image)) == (BUILD_ID.hex(), False, False)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_damaged_files_are_read_alike(place, data):

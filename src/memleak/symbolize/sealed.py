@@ -1,9 +1,12 @@
 """Bytes under a checksum, a block at a time: what was not read need not be checked, what was read is what was written.
 
-    header      magic, version, sizes, and a checksum of all that stands before the body
+    header      magic, version, sizes of the key and the body
     key         what the body answers for
     checksums   u32 CRC-32 for each block of the body
     body
+
+What stands before the body needs no checksum: it is compared with what it must be, and a wrong checksum
+fails where its block is read.
 
 A body is read with pread() and never mapped: of a mapping the pages may change after they were checked, and
 a file that is cut short, or a disk that fails, would end the reader by SIGBUS.
@@ -21,7 +24,7 @@ BLOCK_BYTES = 16 << 10
 MAX_KEY_BYTES = 64 << 10
 
 _MAGIC = b"MLSEALED"
-_HEADER = struct.Struct("<8sIIQI4x")
+_HEADER = struct.Struct("<8sIIQ")
 
 
 class SealError(Exception):
@@ -33,9 +36,7 @@ def seal(key: bytes, body: bytes) -> Sequence[bytes]:
     view = memoryview(body)
     blocks = (view[start : start + BLOCK_BYTES] for start in range(0, len(body), BLOCK_BYTES))
     checksums = b"".join(zlib.crc32(block).to_bytes(4, "little") for block in blocks)
-    head = _HEADER.pack(_MAGIC, VERSION, len(key), len(body), 0)
-    checksum = zlib.crc32(head + key + checksums)
-    return _HEADER.pack(_MAGIC, VERSION, len(key), len(body), checksum), key, checksums, body
+    return _HEADER.pack(_MAGIC, VERSION, len(key), len(body)), key, checksums, body
 
 
 class Sealed:
@@ -57,7 +58,7 @@ class Sealed:
     def _open(self, key: bytes) -> None:
         size = os.fstat(self._file.fileno()).st_size
         head = self._pread(0, _HEADER.size)
-        magic, version, key_bytes, body_bytes, checksum = _HEADER.unpack(head)
+        magic, version, key_bytes, body_bytes = _HEADER.unpack(head)
         if magic != _MAGIC or version != VERSION:
             raise SealError("of another version")
         count = -(-body_bytes // BLOCK_BYTES)
@@ -65,8 +66,6 @@ class Sealed:
         if key_bytes > MAX_KEY_BYTES or self._start + body_bytes != size:
             raise SealError("of another length than it says")
         rest = self._pread(_HEADER.size, key_bytes + 4 * count)
-        if zlib.crc32(_HEADER.pack(magic, version, key_bytes, body_bytes, 0) + rest) != checksum:
-            raise SealError("damaged")
         if rest[:key_bytes] != key:
             raise SealError("of another key")
         self._checksums = rest[key_bytes:]
