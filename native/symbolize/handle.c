@@ -39,6 +39,8 @@ int mlsym_attach_alternate(mlsym *handle, const struct mlsym_section *sections)
 
 void mlsym_begin_in_file_0(mlsym *handle) { handle->main.begins_in_file_0 = true; }
 
+uint32_t mlsym_learned_units(const mlsym *handle) { return index_units(&handle->main); }
+
 unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes) { return index_export(&handle->main, bytes); }
 
 void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count)

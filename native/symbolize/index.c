@@ -156,14 +156,19 @@ static uint8_t *put_unit(uint8_t *at, const struct unit *unit)
 	return at;
 }
 
+uint32_t index_units(const struct debug_file *file)
+{
+	uint32_t units = 0;
+	for (uint32_t i = 0; i < file->units; i++)
+		units += is_indexed(&file->unit[i]);
+	return units;
+}
+
 uint8_t *index_export(const struct debug_file *file, uint64_t *bytes)
 {
-	uint64_t words = HEAD_WORDS, units = 0;
+	uint64_t words = HEAD_WORDS, units = index_units(file);
 	for (uint32_t i = 0; i < file->units; i++)
-		if (is_indexed(&file->unit[i])) {
-			words += words_of(&file->unit[i]);
-			units++;
-		}
+		words += is_indexed(&file->unit[i]) ? words_of(&file->unit[i]) : 0;
 	uint8_t *all = units ? malloc(words * 8) : NULL, *at = all;
 	if (!all)
 		return NULL;

@@ -55,6 +55,9 @@ struct sequence_index {
 // Appends to an index that grows; NULL to begin with. False: no memory; then it is freed, and NULL.
 bool sequences_record(struct sequence_index **index, const struct indexed_sequence *sequence);
 
+// How many units of a file have one.
+uint32_t index_units(const struct debug_file *file);
+
 // All indices of a file as bytes, malloc()ed; NULL: there are none, or no memory. And the way back: what does not fit the file is left out.
 uint8_t *index_export(const struct debug_file *file, uint64_t *bytes);
 void index_import(struct debug_file *file, struct bytes bytes);

@@ -67,6 +67,7 @@ struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint
 
 // What was learned of the units that were touched, to be given to a later handle of the same file: memory to be freed by mlsym_free().
 // NULL: nothing, or no memory. Given bytes that are not so, a handle learns less, or looks in vain.
+uint32_t mlsym_learned_units(const mlsym *handle);
 unsigned char *mlsym_export(const mlsym *handle, uint64_t *bytes);
 void mlsym_import(mlsym *handle, const unsigned char *bytes, uint64_t count);
 void mlsym_free(unsigned char *exported);
@@ -111,6 +112,19 @@ uint64_t mlsym_symbols_count(const mlsym_symbols *handle);
 // The names of the function at each address, best first, in the order of the addresses. `descriptors` has a file for the strings of each
 // table that was read, -1 for what is in memory or cannot be opened again. NULL: no memory.
 struct mlsym_names *mlsym_symbols_lookup(mlsym_symbols *handle, const int *descriptors, const uint64_t *addresses, uint32_t count);
+
+// By the rule of the GNU tools instead: a symbol reaches to the next one of its section.
+struct mlsym_nearest {
+	uint64_t start, size;
+	uint32_t number; // in the table; 0: there is none
+	uint32_t name, file; // in its strings
+	uint32_t has_file;
+};
+
+// For each of `addresses`, in ascending order, the symbol of a section that starts last at or before it and not below `lowest`: of several
+// the largest, then the first. -1: no memory.
+int mlsym_find_nearest(const struct mlsym_section *table, int narrow, uint32_t section, uint64_t lowest, const uint64_t *addresses,
+		       uint32_t count, struct mlsym_nearest *found);
 
 void mlsym_names_free(struct mlsym_names *names);
 void mlsym_symbols_close(mlsym_symbols *handle);

@@ -6,12 +6,11 @@
 // Proof:     tests/unit/test_symbolize_symbols.py, beside the table in Python that does the same
 #include "mlsym.h"
 
-#include "section.h"
+#include "symboltable.h"
 
 #include <stdlib.h>
 
 #define SYMBOLS_MOST 4000000U // of a table
-#define PART_BYTES (1U << 20)
 #define NAME_FIRST 256U
 #define NAME_MOST (16U << 10)
 #define TABLES_MOST 255U
@@ -20,8 +19,6 @@
 #define NONE 0xFFFFFFFF
 
 enum flag { SIZED = 1, GLOBAL = 2, TYPED = 4, OLD = 8 }; // OLD: a version kept for programs linked long ago
-
-enum { STT_NOTYPE = 0, STT_FUNC = 2, STT_FILE = 4, STT_GNU_IFUNC = 10 };
 
 struct symbol {
 	uint64_t start, end;
@@ -45,13 +42,6 @@ struct reading {
 	struct section versions;
 	uint32_t file; // the last STT_FILE
 	enum { NOTHING_SEEN, SYMBOL_SEEN, FILE_AFTER_SYMBOL } state;
-};
-
-struct raw_symbol {
-	uint64_t value, size;
-	uint32_t name, number;
-	uint16_t section;
-	uint8_t info;
 };
 
 static bool add_symbol(mlsym_symbols *s, const struct symbol *symbol)
@@ -80,17 +70,18 @@ static uint64_t plus(uint64_t a, uint64_t b) { return a + b < a ? UINT64_MAX : a
 // says nothing of it, unless there is one group only. (So does BFD.)
 static uint32_t file_of(const struct reading *r, bool global) { return global && r->state == FILE_AFTER_SYMBOL ? 0 : r->file; }
 
-static bool take_symbol(struct reading *r, const struct raw_symbol *raw)
+static bool take_symbol(void *context, const struct raw_symbol *raw)
 {
-	uint8_t kind = raw->info & 15;
-	bool global = raw->info >> 4 != 0;
+	struct reading *r = context;
+	uint8_t kind = raw->kind;
+	bool global = raw->bind != STB_LOCAL;
 	if (kind == STT_FILE) {
 		r->file = raw->name;
 		if (r->state == SYMBOL_SEEN)
 			r->state = FILE_AFTER_SYMBOL;
 		return true;
 	}
-	if (raw->number && r->state == NOTHING_SEEN)
+	if (r->state == NOTHING_SEEN)
 		r->state = SYMBOL_SEEN;
 	if (!raw->section || (kind != STT_NOTYPE && kind != STT_FUNC && kind != STT_GNU_IFUNC))
 		return true;
@@ -105,23 +96,6 @@ static bool take_symbol(struct reading *r, const struct raw_symbol *raw)
 	return add_symbol(r->into, &symbol);
 }
 
-static struct raw_symbol read_symbol(struct bytes *b, bool narrow)
-{
-	struct raw_symbol raw = {.name = bytes_u32(b)};
-	if (narrow) {
-		raw.value = bytes_u32(b);
-		raw.size = bytes_u32(b);
-	}
-	raw.info = bytes_u8(b);
-	bytes_skip(b, 1); // visibility
-	raw.section = bytes_u16(b);
-	if (!narrow) {
-		raw.value = bytes_u64(b);
-		raw.size = bytes_u64(b);
-	}
-	return raw;
-}
-
 static struct section as_section(const struct mlsym_section *from)
 {
 	return (struct section){.fd = from->fd, .offset = from->offset, .size = from->size, .memory = from->memory};
@@ -134,23 +108,7 @@ int mlsym_symbols_add(mlsym_symbols *s, const struct mlsym_symbol_table *table)
 	s->strings[s->tables++] = as_section(&table->strings);
 	struct reading r = {.into = s, .table = table, .versions = as_section(&table->versions)};
 	struct section symbols = as_section(&table->symbols);
-	uint8_t *buffer = malloc(PART_BYTES);
-	unsigned width = table->narrow ? 16 : 24;
-	bool good = buffer != NULL;
-	uint32_t number = 0;
-	for (uint64_t offset = 0; good && number < SYMBOLS_MOST;) {
-		struct bytes part = section_part(&symbols, offset, PART_BYTES / width * width, buffer);
-		uint64_t whole = bytes_left(&part) / width;
-		if (!whole)
-			break;
-		for (uint64_t i = 0; good && i < whole && number < SYMBOLS_MOST; i++) {
-			struct raw_symbol raw = read_symbol(&part, table->narrow);
-			raw.number = number++;
-			good = take_symbol(&r, &raw);
-		}
-		offset += whole * width;
-	}
-	free(buffer);
+	bool good = symbols_each(&symbols, table->narrow, SYMBOLS_MOST, take_symbol, &r);
 	section_close(&r.versions);
 	s->sorted = false;
 	return good ? 0 : -1;

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from .. import tokens
 from ..errors import QueryError, TargetError
-from ..symbolize.confined import ConfinedLines
 from ..symbolize.elf import ElfError
 from . import gnutext, gnuwords
+from .binaries import confined_lines
 from .common import Parser, UsageError, add_symbol_options, complain
 from .gnutext import Answer
 
@@ -104,7 +104,9 @@ class _Addresses:
         self._demangle = options.demangle in ("auto", "gnu-v3")
         self._places = tokens.GivenPlaces([path])
         try:
-            self._lines = ConfinedLines(path, gnu_compat=self._compat, debug_dirs=options.debug_dir)
+            self._lines = confined_lines(
+                path, gnu_compat=self._compat, debug_dirs=options.debug_dir, use_cache=not options.no_cache
+            )
         except ElfError as error:
             raise TargetError(f"{path}: {error}") from error
         if self._section is not None and not self._lines.has_section(self._section):
@@ -167,10 +169,10 @@ class _Tokens:
         self._places: tokens.RecordedPlaces | tokens.GivenPlaces
         if options.recording is None:
             self._places = tokens.GivenPlaces(options.exe)
-            self._symbolizer = named(None, options.debug_dir, "")
+            self._symbolizer = named(options, "")
         else:
             self._places = tokens.RecordedPlaces(query.open(options.recording).recordings)
-            self._symbolizer = named(options.sysroot, options.debug_dir, options.recording)
+            self._symbolizer = named(options, options.recording)
 
     def answers(self, asked: Sequence[str]) -> list[Answer]:
         """Return what is to be printed for words or lines, each of one or more tokens."""

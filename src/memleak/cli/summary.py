@@ -10,6 +10,7 @@ from .. import locate, query, recording
 from ..errors import MemleakError
 from ..locate import Found
 from . import render
+from .binaries import confined
 from .common import complain
 
 SHOWN_FRAMES = 12
@@ -42,10 +43,8 @@ def show(run: Run, most: int, stream: TextIO) -> None:
         render.write([f"memleak: no recording of the program; {_why_none(run)}"], stream)
         if not run.others:
             return
-    from ..symbolize import Symbolizer, cache
-
     if run.root is not None:
-        with Symbolizer(cache=cache.default()) as symbolizer:
+        with confined() as symbolizer:
             held = recording.load(run.root.path)
             snapshot = query.Snapshot(held, symbolizer=symbolizer, alive=[bool(run.root.alive)])
             rows = render.holding(snapshot.top(most))

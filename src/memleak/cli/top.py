@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import locate, query
 from . import render
+from .binaries import confined
 from .common import Parser, add_symbol_options, add_target, conditions, positive
 
 if TYPE_CHECKING:
@@ -68,13 +69,8 @@ def named(options: Any, target: str) -> AbstractContextManager[Any]:
     """Return a symbolizer that looks where the options say, else where the target's files are; None for no names."""
     if getattr(options, "no_symbols", False):
         return nullcontext()
-    from ..symbolize import Symbolizer, cache
-
-    return Symbolizer(
-        sysroot=options.sysroot or locate.root_of(target),
-        debug_dirs=options.debug_dir,
-        cache=None if options.no_cache else cache.default(),
-    )
+    root = options.sysroot or locate.root_of(target)
+    return confined(root, options.debug_dir, use_cache=not options.no_cache)
 
 
 def opened(target: str, symbolizer: Any) -> Snapshot:

@@ -7,7 +7,7 @@ and is not forked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .child import Child, ChildError, RemoteError
 from .debugfiles import build_id_hex, recorded_path
@@ -16,6 +16,9 @@ from .frames import Frame
 from .gnulines import BinaryLines
 from .lines import SourceFrame
 from .symbolizer import BuildId, Request, Symbolizer
+
+if TYPE_CHECKING:
+    from .units import LearnedUnits
 
 MAX_LOST = 8  # children; then nothing is read any more
 
@@ -139,7 +142,7 @@ class ConfinedLines:
     """`BinaryLines` in a child process; without names once the child is lost, which `problem` tells.
 
     Args:
-        path, gnu_compat, debug_dirs: see `BinaryLines`.
+        path, gnu_compat, debug_dirs, units: see `BinaryLines`.
         make: makes it, in the child.
         limits: see `Child`.
 
@@ -153,6 +156,7 @@ class ConfinedLines:
         *,
         gnu_compat: bool = False,
         debug_dirs: Sequence[str] = (),
+        units: LearnedUnits | None = None,
         make: Callable[..., Any] = BinaryLines,
         **limits: Any,
     ) -> None:
@@ -160,7 +164,10 @@ class ConfinedLines:
         self.bits = 64
         try:
             self._child: Child | None = Child(
-                lambda: _LinesService(make(path, gnu_compat=gnu_compat, debug_dirs=debug_dirs)), **limits
+                lambda: _LinesService(
+                    make(path, gnu_compat=gnu_compat, debug_dirs=debug_dirs, mapped=True, units=units)
+                ),
+                **limits,
             )
             self.bits = 32 if self._child.call("bits") == 32 else 64
         except RemoteError as error:

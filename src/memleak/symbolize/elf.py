@@ -251,6 +251,11 @@ class ElfImage:
             raise ElfError(f"{section.name} says it has {section.size} bytes")
         return self._source.pread(section.size, section.offset)
 
+    def part(self, section: Section, offset: int, count: int) -> bytes:
+        """Return up to *count* bytes of *section* from *offset* on; fewer at its end."""
+        count = min(count, section.size - offset)
+        return self._source.pread(count, section.offset + offset) if count > 0 else b""
+
     @property
     def has_lines(self) -> bool:
         """Whether there is debug information to find source lines in."""

@@ -6,12 +6,15 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from .elf import ElfError, ElfImage, open_elf, open_split
 from .lines import SourceFrame
 from .process import ToolError
 from .sections import NAMES, Place, alternate_link, place, places
+
+if TYPE_CHECKING:
+    from .units import LearnedUnits
 
 WORK = 2_000_000_000  # entries of debug information that one batch may read
 MAX_SPLIT_FILES = 256  # attached for one batch
@@ -28,14 +31,16 @@ class DwarfEngine:
         mapped: map files where they would be read: faster, but one that is cut short meanwhile kills the process
             (SIGBUS). For processes that exist for this alone.
         gnu_files: wrong files as binutils 2.40 has them, see `mlsym_begin_in_file_0`.
+        units: where what was learned is taken from, and stored after each lookup that learned more; not with *gnu_files*.
     """
 
     name = "memleak"
 
-    def __init__(self, *, mapped: bool = False, gnu_files: bool = False) -> None:
+    def __init__(self, *, mapped: bool = False, gnu_files: bool = False, units: LearnedUnits | None = None) -> None:
         self._mapped = mapped
         self._open: dict[str, _OpenFile] = {}
         self._gnu_files = gnu_files
+        self._units = None if gnu_files else units
 
     def lookup(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
         """See `LineEngine`."""
@@ -44,7 +49,12 @@ class DwarfEngine:
     def chains(self, path: str, addresses: Sequence[int]) -> list[list[SourceFrame]]:
         """Return the same, and also chains of which no line is known."""
         try:
-            return self._file(path).lookup(addresses)
+            file = self._file(path)
+            known = file.learned_units
+            found = file.lookup(addresses)
+            if self._units is not None and file.learned_units > known:
+                self._units.store(path, file.learned())
+            return found
         except (ElfError, ImportError, OSError) as error:
             raise ToolError(str(error)) from error
 
@@ -73,6 +83,9 @@ class DwarfEngine:
             while len(self._open) >= MAX_OPEN:
                 self._open.pop(next(iter(self._open))).close()
             found = self._open[path] = _OpenFile(path, self._mapped, self._gnu_files)
+            learned = None if self._units is None else self._units.load(path)
+            if learned:
+                found.learn(learned)
         return found
 
     def close(self) -> None:
@@ -139,16 +152,16 @@ class _OpenFile:
     def _as_array(self, fd: int, found: Sequence[Place]) -> Any:
         array = self._ffi.new("struct mlsym_section[]", len(NAMES))
         whole = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ)) if self._mapped else None
-        for section, place in zip(array, found):
-            memory: Any = place.memory
+        for section, at in zip(array, found):
+            memory: Any = at.memory
             if memory is None and whole is not None:
-                memory = whole[place.offset : place.offset + place.size]
-            section.fd, section.offset, section.size = -1, place.offset, place.size
+                memory = whole[at.offset : at.offset + at.size]
+            section.fd, section.offset, section.size = -1, at.offset, at.size
             if memory is not None:
                 kept = self._ffi.from_buffer("unsigned char[]", memory)
                 self._kept.append(kept)
                 section.memory, section.size = kept, len(memory)
-            elif place.size:
+            elif at.size:
                 section.fd = fd
         return array
 
@@ -172,6 +185,10 @@ class _OpenFile:
             frames, _ = self._ask(asked, len(wanted))
         known = dict(zip(wanted, frames))
         return [known[address] for address in addresses]
+
+    @property
+    def learned_units(self) -> int:
+        return int(self._lib.mlsym_learned_units(self._handle))
 
     def learned(self) -> bytes:
         size = self._ffi.new("uint64_t *")

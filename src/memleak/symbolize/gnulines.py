@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from .debugfiles import find_binary
 from .demangle import Demangler
@@ -18,6 +19,9 @@ from .gnunames import GnuNames, RightNames
 from .lines import LineEngine, SourceFrame, choose_engine
 from .nearest import NearestSymbols, StickySymbols, Symbol, section_number
 from .process import ToolError
+
+if TYPE_CHECKING:
+    from .units import LearnedUnits
 
 _SHF_ALLOC = 2
 _FALLBACKS = ("llvm-symbolizer", "addr2line")
@@ -34,12 +38,21 @@ class BinaryLines:
         path: the program or library. Debug information is looked for as `Symbolizer` does.
         gnu_compat: names exactly as binutils 2.40 chooses them, which depends on what was asked before.
         debug_dirs: further directories like /usr/lib/debug.
+        mapped, units: see `DwarfEngine`.
 
     Raises:
         ElfError: the file is not there, or is not a program or library.
     """
 
-    def __init__(self, path: str, *, gnu_compat: bool = False, debug_dirs: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        gnu_compat: bool = False,
+        debug_dirs: Sequence[str] = (),
+        mapped: bool = False,
+        units: LearnedUnits | None = None,
+    ) -> None:
         self._image = open_elf(path)
         self._debug: ElfImage | None = None
         try:
@@ -54,7 +67,7 @@ class BinaryLines:
         table = StickySymbols if gnu_compat else NearestSymbols
         self._symbols = table(self._image)
         self._debug_symbols = table(self._debug) if self._debug is not None else self._symbols
-        self._engine = DwarfEngine(gnu_files=gnu_compat)
+        self._engine = DwarfEngine(mapped=mapped, gnu_files=gnu_compat, units=units)
         self._fallback: LineEngine | None = None
         self._demangler = Demangler()
         self._names = GnuNames() if gnu_compat else RightNames()
@@ -121,9 +134,27 @@ class BinaryLines:
             within = [(at + one.address, usable if _holds(one, at) else []) for at in addresses]
         wanted = sorted({at for at, numbers in within if numbers})
         lines = dict(zip(wanted, self._lines(wanted)))
+        if isinstance(self._names, RightNames):
+            self._prepare([one for one in within if self._names.need_symbol(lines.get(one[0], []))])
         return [
             next(filter(None, (self._chain(at, number, lines[at]) for number in numbers)), []) for at, numbers in within
         ]
+
+    def _prepare(self, within: Sequence[tuple[int, list[int]]]) -> None:
+        """Find the symbols of addresses in their sections at once."""
+        asked: dict[int, list[int]] = {}
+        for address, numbers in within:
+            for number in numbers:
+                asked.setdefault(number, []).append(address)
+        for number, addresses in asked.items():
+            self._symbols.prepare(number, addresses)
+            other = self._in_debug_file(number)
+            if other is not None:
+                self._debug_symbols.prepare(other, addresses)
+
+    def _in_debug_file(self, number: int) -> int | None:
+        """Return the number of a section in the separate debug file."""
+        return None if self._debug is None else section_number(self._debug.sections, self._image.sections[number].name)
 
     def _lines(self, addresses: Sequence[int]) -> list[list[SourceFrame]]:
         nothing: list[list[SourceFrame]] = [[] for _ in addresses]
@@ -150,14 +181,11 @@ class BinaryLines:
         if not section.executable:
             chain = []  # debug information of code that the linker left out may be about address 0 and what follows
         if not chain:
-            symbol = self._symbol(section, number, address)
+            symbol = self._symbol(number, address)
             return [] if symbol is None else [SourceFrame(symbol.name, symbol.file, None)]
-        return self._names.apply(chain, lambda: self._symbol(section, number, address))
+        return self._names.apply(chain, lambda: self._symbol(number, address))
 
-    def _symbol(self, section: Section, number: int, address: int) -> Symbol | None:
-        if self._debug is not None:
-            other = section_number(self._debug.sections, section.name)
-            found = None if other is None else self._debug_symbols.nearest(other, address)
-            if found is not None:
-                return found
-        return self._symbols.nearest(number, address)
+    def _symbol(self, number: int, address: int) -> Symbol | None:
+        other = self._in_debug_file(number)
+        found = None if other is None else self._debug_symbols.nearest(other, address)
+        return found if found is not None else self._symbols.nearest(number, address)

@@ -18,10 +18,15 @@ FindSymbol = Callable[[], Optional[Symbol]]
 class RightNames:
     """The symbol's full name for the function that has the code, and for no call that was inlined into it."""
 
+    @staticmethod
+    def need_symbol(chain: Sequence[SourceFrame]) -> bool:
+        """Tell whether `apply` asks for the symbol."""
+        return not chain or not chain[-1].linkage or chain[-1].function is None
+
     def apply(self, chain: Sequence[SourceFrame], symbol: FindSymbol) -> list[SourceFrame]:
         """Return *chain* with names; *symbol* finds the symbol at its address."""
         named = list(chain)
-        if not named[-1].linkage or named[-1].function is None:
+        if self.need_symbol(chain):
             named[-1] = with_symbol(named[-1], symbol())
         return named
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .process import LineServer, ToolError, find_program
+
+if TYPE_CHECKING:
+    from .units import LearnedUnits
 
 TIMEOUT_S = 60.0  # one address; the first of a 500 MB binary takes seconds
 MEMORY_BYTES = 16 << 30
@@ -50,12 +53,20 @@ class LineEngine(Protocol):
         """End its process; a later lookup starts a new one."""
 
 
-def choose_engine(engine: str, timeout_s: float = TIMEOUT_S) -> LineEngine | None:
-    """Return the engine to use, or None if it is not installed (or engine is "none")."""
+def choose_engine(
+    engine: str, timeout_s: float = TIMEOUT_S, *, mapped: bool = False, units: LearnedUnits | None = None
+) -> LineEngine | None:
+    """Return the engine to use, or None if it is not installed (or engine is "none").
+
+    Args:
+        engine: one of `ENGINES`.
+        timeout_s: of a tool, for one address.
+        mapped, units: see `DwarfEngine`.
+    """
     if engine in ("auto", "memleak"):
         from .engine import DwarfEngine
 
-        own = DwarfEngine()
+        own = DwarfEngine(mapped=mapped, units=units)
         return own if engine == "memleak" else FirstThatCan([own, *_tools(timeout_s)])
     return next(_tools(timeout_s, engine), None)
 

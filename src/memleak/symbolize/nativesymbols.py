@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .elf import ElfError, ElfImage, FileIdentity, Section
@@ -128,6 +129,27 @@ class NativeSymbolTable:
         finally:
             self._lib.mlsym_names_free(result)
         return found
+
+
+@contextlib.contextmanager
+def table_in_c(ffi: Any, image: ElfImage, section: Section) -> Iterator[Any]:
+    """Give a section as a `struct mlsym_section`, for as long as the context lasts.
+
+    Raises:
+        ElfError: the file was changed since.
+    """
+    place = ffi.new("struct mlsym_section *")
+    place.fd, place.offset, place.size = -1, section.offset, section.size
+    if image.file is None:
+        data = ffi.from_buffer("unsigned char[]", image.data(section))
+        place.memory, place.size = data, len(data)
+        yield place
+        return
+    place.fd = image.file.reopen()
+    try:
+        yield place
+    finally:
+        os.close(place.fd)
 
 
 def _reopened(file: FileIdentity) -> int:

@@ -10,11 +10,13 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import compress
 from typing import NamedTuple, Optional
 
-from .elf import ElfError, ElfImage, Section, string_at
+from .elf import MAX_SECTION_BYTES, ElfImage, Section
+from .nativesymbols import table_in_c
 
 MAX_NAME_BYTES = 16 << 10
 MAX_SYMBOLS = 8_000_000
@@ -59,31 +61,73 @@ class NearestSymbols:
     """One symbol table of an image: .symtab, or .dynsym if that is missing or empty."""
 
     def __init__(self, image: ElfImage) -> None:
+        """Take *image*, which must stay open."""
+        self._image = image
         self._sections = image.sections
         self._narrow = image.bits == 32
         self._little_endian = image.little_endian
         self._layout = struct.Struct(("<" if image.little_endian else ">") + ("IIIBBH" if self._narrow else "IBBHQQ"))
-        symbols, self._strings = self._table(image)
-        usable = min(len(symbols) // self._layout.size, MAX_SYMBOLS) * self._layout.size
-        # The first symbol of a table is none.
-        self._symbols = memoryview(symbols)[self._layout.size : usable]
-        infos = bytes(self._symbols[12 if self._narrow else 4 :: self._layout.size])
-        self._may_be_code = infos.translate(_MAY_BE_CODE)
-        self._is_file = infos.translate(_IS_FILE)
-        self._first_file_after = self._is_file.find(1, max(0, self._is_file.find(0)))
+        self._table = self._find_table()
+        self._known: dict[tuple[int, int], Symbol | None] = {}
         self._starts: list[int] | None = None
         self._order: list[int] = []
 
-    def _table(self, image: ElfImage) -> tuple[bytes, bytes]:
+    def _find_table(self) -> tuple[Section, Section] | None:
+        """Return the symbols and their names."""
+        image = self._image
         for name in (".symtab", ".dynsym"):
             section = image.section(name)
             if section is None or section.size <= self._layout.size or not 0 < section.link < len(image.sections):
                 continue
-            try:
-                return image.data(section), image.data(image.sections[section.link])
-            except ElfError:
-                continue
-        return b"", b""
+            strings = image.sections[section.link]
+            if max(section.size, strings.size) <= MAX_SECTION_BYTES:
+                return section, strings
+        return None
+
+    # The whole tables are needed only where `prepare` could not answer.
+
+    @cached_property
+    def _symbols(self) -> memoryview:
+        data = b"" if self._table is None else self._image.data(self._table[0])
+        usable = min(len(data) // self._layout.size, MAX_SYMBOLS) * self._layout.size
+        return memoryview(data)[self._layout.size : usable]  # the first symbol of a table is none
+
+    @cached_property
+    def _strings(self) -> bytes:
+        return b"" if self._table is None else self._image.data(self._table[1])
+
+    @cached_property
+    def _infos(self) -> bytes:
+        return bytes(self._symbols[12 if self._narrow else 4 :: self._layout.size])
+
+    @cached_property
+    def _is_file(self) -> bytes:
+        return self._infos.translate(_IS_FILE)
+
+    @cached_property
+    def _first_file_after(self) -> int:
+        return self._is_file.find(1, max(0, self._is_file.find(0)))
+
+    def prepare(self, section: int, addresses: Iterable[int]) -> None:
+        """Find the symbols of many addresses of *section* (its number) at once, in C; `nearest` then knows them."""
+        if self._table is None or not self._little_endian:
+            return
+        try:
+            from . import _dwarf  # type: ignore[attr-defined]
+        except ImportError:
+            return  # the package was not built for this Python
+        ffi, wanted = _dwarf.ffi, sorted(set(addresses))
+        with table_in_c(ffi, self._image, self._table[0]) as table:
+            found = ffi.new("struct mlsym_nearest[]", len(wanted))
+            lowest = self._sections[section].address
+            if _dwarf.lib.mlsym_find_nearest(table, self._narrow, section, lowest, wanted, len(wanted), found) != 0:
+                return
+        for address, one in zip(wanted, ffi.unpack(found, len(wanted))):
+            symbol = None
+            if one.number:
+                file = self._text(one.file) if one.has_file else None
+                symbol = Symbol(self._text(one.name), one.start, one.start + one.size, file)
+            self._known[section, address] = symbol
 
     def nearest(self, section: int, address: int) -> Symbol | None:
         """Return the symbol of *section* (its number) that starts last at or before *address*.
@@ -95,6 +139,8 @@ class NearestSymbols:
         come before all global ones, so for a global one it is known only if no STT_FILE follows
         another symbol.
         """
+        if (section, address) in self._known:
+            return self._known[section, address]
         starts, order = self._by_address()
         at = bisect_right(starts, address)
         lowest = self._sections[section].address
@@ -130,7 +176,8 @@ class NearestSymbols:
             if self._little_endian != (sys.byteorder == "little"):
                 columns.byteswap()
             values = columns[1::4] if self._narrow else columns[1::3]
-            self._order = sorted(compress(range(len(values)), self._may_be_code), key=values.__getitem__)
+            code = self._infos.translate(_MAY_BE_CODE)
+            self._order = sorted(compress(range(len(values)), code), key=values.__getitem__)
             self._starts = list(map(values.__getitem__, self._order))
         return self._starts, self._order
 
@@ -164,13 +211,20 @@ class NearestSymbols:
         return self._sections[index].name if index < len(self._sections) else ""
 
     def _text(self, offset: int) -> str:
-        return string_at(self._strings, offset, MAX_NAME_BYTES).decode("utf-8", "surrogateescape")
+        if self._table is None:
+            return ""
+        for limit in (256, MAX_NAME_BYTES):  # most names are short
+            data = self._image.part(self._table[1], offset, limit)
+            if b"\0" in data or len(data) < limit:
+                break
+        return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 class StickySymbols(NearestSymbols):
     """Looks no further while an address is in the symbol found last, as binutils: the order of questions matters."""
 
     def __init__(self, image: ElfImage) -> None:
+        """See `NearestSymbols`."""
         super().__init__(image)
         self._last: tuple[int, Symbol] | None = None
 

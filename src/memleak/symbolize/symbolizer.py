@@ -22,11 +22,10 @@ from .process import ToolError
 from .symbols import split_version
 
 if TYPE_CHECKING:
-    from .nativesymbols import AnySymbolTable
-
-if TYPE_CHECKING:
     from .cache import SymbolCache
+    from .nativesymbols import AnySymbolTable
     from .remembered import Remembered
+    from .units import LearnedUnits
 
 BuildId = Union[str, bytes, None]
 Request = tuple[str, BuildId, int, bool]  # path, build-id, address, exact
@@ -95,6 +94,7 @@ class Symbolizer:
             function names only.
         cache: where answers given before are looked for, and new ones kept when it is closed; None
             touches no file but those that are read.
+        mapped, units: see `DwarfEngine`.
 
     Raises:
         ValueError: *engine* is none of these.
@@ -107,6 +107,8 @@ class Symbolizer:
         debug_dirs: Sequence[str] = (),
         engine: str = "auto",
         cache: SymbolCache | None = None,
+        mapped: bool = False,
+        units: LearnedUnits | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
@@ -120,9 +122,14 @@ class Symbolizer:
         self._modules: dict[tuple[str, str | None], _Module] = {}
         self._answers: dict[_Key, tuple[Frame, ...]] = {}
         self._problems: dict[str, str] = {}
+        self._mapped = mapped
+        self._units = units
         self._remembered: Remembered | None = None
         if cache is not None:
             from .remembered import Remembered
+            from .units import LearnedUnits
+
+            self._units = self._units or LearnedUnits(cache)
 
             self._remembered = Remembered(cache, sysroot=sysroot, debug_dirs=self._debug_dirs, engine=engine)
 
@@ -256,7 +263,9 @@ class Symbolizer:
         if file is None or module.lines_failed or self._engine_name == "none":
             return nothing
         if not self._engine_chosen:
-            self._engine = choose_engine(self._engine_name, self._engine_timeout_s)
+            self._engine = choose_engine(
+                self._engine_name, self._engine_timeout_s, mapped=self._mapped, units=self._units
+            )
             self._engine_chosen = True
         try:
             if self._engine is None:
