@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     text = "Print source lines of addresses, as GNU addr2line does; docs/reference/symbolization.md says what differs."
-    parser = Parser(VERB, text, epilog=EPILOG)
+    # Said here, for argparse would make it each time: a tenth of the time of an answer out of the cache.
+    parser = Parser(VERB, text, epilog=EPILOG, usage="memleak addr2line [options] [-e BIN | -r TARGET] [ADDR …]")
     parser.add_argument("words", metavar="ADDR", nargs="*", help="an address or a token")
     parser.add_argument(
         "-e", "--exe", metavar="BIN", action="append", default=[], help="the binary (a.out); repeatable"

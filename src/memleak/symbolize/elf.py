@@ -14,10 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, cast
-
-if TYPE_CHECKING:
-    from elftools.elf.elffile import ELFFile
+from typing import Any, NamedTuple, Protocol
 
 MAX_SECTIONS = 20_000
 MAX_SEGMENTS = 4_096
@@ -29,6 +26,7 @@ PROGRAMS = ("ET_EXEC", "ET_DYN")
 
 _SHF_EXECINSTR = 4
 _NT_GNU_BUILD_ID = 3
+_IN_SECTION_0 = 0xFFFF  # a number too large for the header
 
 
 class ElfError(Exception):
@@ -221,12 +219,9 @@ class ElfImage:
         self._source.close()
 
     def _read_structure(self, kinds: Sequence[str]) -> None:
-        # Not at the top: `import memleak.symbolize` must stay cheap, and this costs 50 ms.
-        from elftools.elf.elffile import ELFFile
-
         if self._source.pread(4, 0) != b"\x7fELF":
             raise ElfError("not an ELF file")
-        elf = ELFFile(cast("IO[bytes]", _Stream(self._source)))
+        elf = _Structure(_Stream(self._source))
         if elf["e_type"] not in kinds:
             raise ElfError(f"neither a program nor a library ({elf['e_type']})")
         self.bits: int = elf.elfclass
@@ -281,11 +276,51 @@ class ElfImage:
         return name, int.from_bytes(crc, "little" if self.little_endian else "big")
 
 
-def _sections(elf: ELFFile) -> Iterator[Section]:
+class _Structure:
+    """The header, as `elftools.elf.elffile.ELFFile` reads it; without DWARF, whose loading takes twice as long as the rest."""
+
+    def __init__(self, stream: _Stream) -> None:
+        # Not at the top: `import memleak.symbolize` must stay cheap, and this costs 15 ms.
+        from elftools.common.utils import struct_parse
+        from elftools.elf.structs import ELFStructs
+
+        self.stream = stream
+        identity = stream.read(16)
+        if identity[4:5] not in (b"\1", b"\2") or identity[5:6] not in (b"\1", b"\2"):
+            raise ElfError("not a usable ELF file: of no known class or byte order")
+        self.elfclass = 32 * identity[4]
+        self.little_endian = identity[5] == 1
+        self.structs = ELFStructs(little_endian=self.little_endian, elfclass=self.elfclass)
+        self.structs.create_basic_structs()
+        self._parse = struct_parse
+        self.header = self.parse("Elf_Ehdr", 0)
+        self.structs.create_advanced_structs(self["e_type"], self["e_machine"], self["e_ident"]["EI_OSABI"])
+
+    def __getitem__(self, name: str) -> Any:
+        return self.header[name]
+
+    def parse(self, structure: str, offset: int) -> Any:
+        return self._parse(getattr(self.structs, structure), self.stream, stream_pos=offset)
+
+    def _first_section(self, field: str) -> int:
+        """Return a field of section 0, which holds numbers that are too large for the header."""
+        return int(self.parse("Elf_Shdr", self["e_shoff"])[field]) if self["e_shoff"] else 0
+
+    def num_sections(self) -> int:
+        return int(self["e_shnum"]) or self._first_section("sh_size")
+
+    def get_shstrndx(self) -> int:
+        index = int(self["e_shstrndx"])
+        return self._first_section("sh_link") if index == _IN_SECTION_0 else index
+
+    def num_segments(self) -> int:
+        count = int(self["e_phnum"])
+        return self._first_section("sh_info") if count == _IN_SECTION_0 else count
+
+
+def _sections(elf: _Structure) -> Iterator[Section]:
     # Headers only. `ELFFile.get_section` would also parse what hash, dynamic and symbol sections
     # hold, and follow their links, which a hostile file can make very long.
-    from elftools.common.utils import struct_parse
-
     count = elf.num_sections()
     if elf["e_shoff"] == 0 or count == 0:
         return
@@ -295,7 +330,7 @@ def _sections(elf: ELFFile) -> Iterator[Section]:
     size = elf["e_shentsize"]
     if elf["e_shoff"] + count * size > elf.stream.seek(0, 2):
         return
-    headers = [struct_parse(elf.structs.Elf_Shdr, elf.stream, elf["e_shoff"] + i * size) for i in range(count)]
+    headers = [elf.parse("Elf_Shdr", elf["e_shoff"] + i * size) for i in range(count)]
     names = b""
     index = elf.get_shstrndx()
     if 0 < index < count:
@@ -319,9 +354,7 @@ def string_at(table: bytes, offset: int, limit: int) -> bytes:
     return table[offset : end if end >= 0 else offset + limit]
 
 
-def _build_id(elf: ELFFile, sections: list[Section]) -> str:
-    from elftools.common.utils import struct_parse
-
+def _build_id(elf: _Structure, sections: list[Section]) -> str:
     # Sections first: in a separate debug file the PT_NOTE offsets may point nowhere.
     # Segments too: sstrip and packers remove the section table.
     for section in sections:
@@ -331,7 +364,7 @@ def _build_id(elf: ELFFile, sections: list[Section]) -> str:
                 return found
     for index in range(min(elf.num_segments(), MAX_SEGMENTS)):
         offset = elf["e_phoff"] + index * elf["e_phentsize"]
-        segment = struct_parse(elf.structs.Elf_Phdr, elf.stream, offset)
+        segment = elf.parse("Elf_Phdr", offset)
         if segment["p_type"] == "PT_NOTE":
             found = _build_id_in(elf, segment["p_offset"], segment["p_filesz"])
             if found:
@@ -339,7 +372,7 @@ def _build_id(elf: ELFFile, sections: list[Section]) -> str:
     return ""
 
 
-def _build_id_in(elf: ELFFile, offset: int, size: int) -> str:
+def _build_id_in(elf: _Structure, offset: int, size: int) -> str:
     # pyelftools' own reading of notes parses each kind: a MB of properties took 4 s, and 160 MB.
     elf.stream.seek(offset)
     notes = elf.stream.read(min(size, MAX_NOTES_BYTES))
