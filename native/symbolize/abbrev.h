@@ -68,8 +68,8 @@ void form_skip(struct bytes *b, uint16_t form, struct encoding encoding);
 // Passes over all attributes of an entry.
 static inline void abbrev_skip(const struct abbrevs *table, const struct abbrev *abbrev, struct bytes *b)
 {
-	const struct skip_step *step = &table->step[abbrev->first_step];
-	for (uint32_t i = 0; i < abbrev->steps; i++, step++) {
+	for (uint32_t i = 0; i < abbrev->steps; i++) {
+		const struct skip_step *step = &table->step[abbrev->first_step + i];
 		bytes_skip(b, step->fixed);
 		if (step->form)
 			form_skip(b, step->form, table->encoding);
