@@ -71,7 +71,7 @@ def a_split_file_of_another_build_of_gnus_kind() -> Case:
     return _split(4, id_of_dwo=0x4321)
 
 
-def _alternate(version: int, *, is_there: bool = True) -> Case:
+def _alternate(version: int, *, is_there: bool = True, build_id: bytes = b"\x07" * 20) -> Case:
     old = version < 5
     shared = abstract("shared")
     alternate = DwarfFile([Unit(version, Die("partial_unit", [], [shared]))])
@@ -81,9 +81,9 @@ def _alternate(version: int, *, is_there: bool = True) -> Case:
         call(shared, place(version, 0x1008, 0x1010), 4, form="GNU_ref_alt" if old else "ref_sup8"),
     ])  # fmt: skip
     file = DwarfFile([unit(version, [link, body], lines(version, PLAIN))], alternate=alternate)
-    one, two = ("shared", "f") if is_there else (None, None)
+    one, two = ("shared", "f") if is_there and build_id == b"\x07" * 20 else (None, None)
     want = {0x1000: [(one, 10), (two, 3)], 0x1008: [(one, 10), (two, 4)], 0x1010: [(two, 20)]}
-    beside = {"shared.debug": lambda: write_elf(sections=alternate.sections())} if is_there else {}
+    beside = {"shared.debug": lambda: write_elf(type="rel", sections=alternate.sections(), build_id=build_id)} if is_there else {}
     return Case(file, want, beside=beside, sections={".gnu_debugaltlink": b"shared.debug\0" + b"\x07" * 20})
 
 
@@ -95,6 +95,11 @@ def what_dwz_shares_between_files() -> Case:
 @case
 def a_supplementary_file_of_dwarf_5() -> Case:
     return _alternate(5)
+
+
+@case
+def a_shared_file_of_another_build() -> Case:
+    return _alternate(4, build_id=b"\x08" * 20)
 
 
 @case

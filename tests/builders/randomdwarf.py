@@ -138,7 +138,7 @@ class RandomProgram:
         beside = {name: write_elf(type="rel", sections=split.sections()) for name, split in splits.items()}
         sections = file.sections()
         if alternate is not None:
-            beside["shared.debug"] = write_elf(sections=alternate.sections(), build_id=b"\x07" * 20)
+            beside["shared.debug"] = write_elf(type="rel", sections=alternate.sections(), build_id=b"\x07" * 20)
             sections[".gnu_debugaltlink"] = b"shared.debug\0" + b"\x07" * 20
         return Written(write_elf(sections=sections, text_address=BASE), beside, self.truth, addresses)
 

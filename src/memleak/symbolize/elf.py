@@ -400,7 +400,7 @@ def open_elf(path: str) -> ElfImage:
 
 
 def open_split(path: str) -> ElfImage:
-    """Open what a compiler put beside an object file: a .dwo, or a .dwp of several.
+    """Open what belongs to programs and is none: a .dwo, a .dwp of several, what dwz took out of several.
 
     Raises:
         ElfError: missing, unreadable, not a regular file, or of another kind.

@@ -166,12 +166,15 @@ class _OpenFile:
         return array
 
     def _attach_alternate(self, image: ElfImage) -> None:
-        name = alternate_link(image)
-        if name is None:
+        link = alternate_link(image)
+        if link is None:
             return
+        name, build_id = link
         for path in (os.path.join(os.path.dirname(os.path.realpath(self._path)), name), name):
             try:
-                with open_elf(path) as alternate:
+                with open_split(path) as alternate:
+                    if alternate.build_id != build_id:
+                        continue
                     self._lib.mlsym_attach_alternate(self._handle, self._sections(path, alternate))
                     return
             except (ElfError, OSError):

@@ -109,10 +109,10 @@ def _unzstd(section: Section, data: memoryview, size: int) -> bytes:
     return target.raw[:size]
 
 
-def alternate_link(image: ElfImage) -> str | None:
-    """Return the path of what dwz took out of this file and others, as the file names it."""
+def alternate_link(image: ElfImage) -> tuple[str, str] | None:
+    """Return path and build-id of what dwz took out of this file and others, as the file names it."""
     section = image.section(".gnu_debugaltlink")
     if section is None or not 2 <= section.size <= 4096:
         return None
-    name = os.fsdecode(image.data(section).split(b"\0", 1)[0])
-    return name or None
+    name, _, build_id = image.data(section).partition(b"\0")
+    return (os.fsdecode(name), build_id.hex()) if name else None
