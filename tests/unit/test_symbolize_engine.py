@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import linebuilds
 import pytest
 
 from memleak.symbolize.elf import open_elf
@@ -14,29 +15,7 @@ from memleak.symbolize.engine import DwarfEngine
 from memleak.symbolize.lines import LlvmSymbolizer, SourceFrame, choose_engine
 from memleak.symbolize.process import ToolError
 
-SOURCES = Path(__file__).resolve().parents[1] / "data/lines"
 ADDRESSES = 1500
-BUILDS = {
-    "gcc-2": ("g++", "-gdwarf-2 -O2"),
-    "gcc-3": ("g++", "-gdwarf-3 -O2"),
-    "gcc-4": ("g++", "-gdwarf-4 -O2"),
-    "gcc-5": ("g++", "-gdwarf-5 -O2"),
-    "gcc-5-unoptimised": ("g++", "-gdwarf-5 -O0"),
-    "gcc-5-small": ("g++", "-gdwarf-5 -Os -no-pie"),
-    "gcc-64-bit-offsets": ("g++", "-gdwarf-5 -gdwarf64 -O2"),
-    "gcc-types": ("g++", "-gdwarf-4 -fdebug-types-section -O2"),
-    "gcc-zlib": ("g++", "-gdwarf-5 -O2 -gz=zlib"),
-    "gcc-old-zlib": ("g++", "-gdwarf-4 -O2 -gz=zlib-gnu"),
-    "gcc-lto": ("g++", "-gdwarf-5 -O2 -flto -fno-fat-lto-objects"),
-    "gcc-split-4": ("g++", "-gdwarf-4 -gsplit-dwarf -O2"),
-    "gcc-split-5": ("g++", "-gdwarf-5 -gsplit-dwarf -O2"),
-    "clang-4": ("clang++", "-gdwarf-4 -O2"),
-    "clang-5": ("clang++", "-gdwarf-5 -O2"),
-    "clang-5-static-position": ("clang++", "-gdwarf-5 -O1 -no-pie"),
-    "clang-lines-only": ("clang++", "-gline-tables-only -O2"),
-    "clang-split-4": ("clang++", "-gdwarf-4 -gsplit-dwarf -O2"),
-    "clang-split-5": ("clang++", "-gdwarf-5 -gsplit-dwarf -O2"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -44,32 +23,15 @@ def built(tmp_path_factory):
     """Build the program in one way, once; each lies in a directory of its own with its .dwo files."""
     done: dict[str, Path] = {}
 
-    def build(name: str) -> Path:
+    def get(name: str) -> Path:
         if name not in done:
-            compiler, words = BUILDS[name]
-            if not shutil.which(compiler):
-                pytest.skip(f"{compiler} is not installed")
-            home = tmp_path_factory.mktemp(name)
-            plain = {"g++": "gcc", "clang++": "clang"}[compiler]
-            link = [word for word in words.split() if word.startswith(("-no-pie", "-flto", "-gz", "-O"))]
-            compile_ = [word for word in words.split() if word != "-no-pie"]
-            if "-no-pie" in words:
-                compile_.append("-fno-pie")
-            for command in (
-                [plain, *compile_, "-c", str(SOURCES / "plain.c"), "-o", "plain.o"],
-                [compiler, "-std=c++17", *compile_, "-c", str(SOURCES / "program.cc"), "-o", "program.o"],
-                [compiler, *link, "program.o", "plain.o", "-o", "program"],
-            ):
-                ran = subprocess.run(command, cwd=home, capture_output=True, text=True)
-                if ran.returncode and any(
-                    word in ran.stderr for word in ("unrecognized", "unsupported", "unknown argument")
-                ):
-                    pytest.skip(f"{compiler} does not know {words}")
-                assert ran.returncode == 0, ran.stderr
-            done[name] = home / "program"
+            try:
+                done[name] = linebuilds.build(name, tmp_path_factory.mktemp(name))
+            except linebuilds.CannotBuild as reason:
+                pytest.skip(str(reason))
         return done[name]
 
-    return build
+    return get
 
 
 def text(path: Path) -> tuple[int, bytes]:
@@ -101,7 +63,7 @@ def same(ours: list[SourceFrame], theirs: list[SourceFrame]) -> bool:
     return all(a.function == b.function for a, b in zip(ours[:-1], theirs[:-1]))
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", linebuilds.BUILDS)
 def test_every_address_has_llvms_lines(built, name):
     path = built(name)
     # llvm 14 loses inlined calls in split units: it is asked about the same code with all in one file.
