@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -83,6 +84,20 @@ def test_long_options_are_the_short_ones(run, program):
     assert run("--demangle=gnu-v3", "-fe", program, *asked)[1] == run("-Cfe", program, *asked)[1]
     assert run(asked[0], "-fe", program, asked[1])[1] == run("-fe", program, *asked[:2])[1]
     assert run("-f", "--demangle", asked[0], "-e", program)[1] == run("-Cfe", program, asked[0])[1]
+
+
+def test_json_has_all_of_it_a_line_for_each_address(run, program):
+    asked = words(code_addresses(program, 200))
+    out = run("--json", "-Ce", program, *asked, "0x0")[1].split(b"\n")[:-1]
+    answers = [json.loads(line) for line in out]
+    assert [answer["address"] for answer in answers] == [f"0x{int(word, 16):016x}" for word in [*asked, "0"]]
+    assert answers[-1]["frames"] == []
+    text = run("-Cfise", program, *asked)[1].split(b"\n")
+    frames = [frame for answer in answers[:-1] for frame in answer["frames"]]
+    names = [frame["function"] for frame in frames if frame["function"]]
+    assert names == [line.decode() for line in text[::2] if line not in (b"??", b"")]
+    assert any(frame["inlined"] for frame in frames) and any(frame["discriminator"] for frame in frames)
+    assert all(frame["line"] is None or frame["line"] > 0 for frame in frames)
 
 
 def test_addresses_of_a_section_are_offsets(run, program):

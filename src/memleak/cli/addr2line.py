@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from argparse import Namespace
@@ -43,7 +44,11 @@ def main(argv: Sequence[str]) -> int:
     else:
         lookup = _Addresses(options)
     for asked in [options.words] if options.words else lines(sys.stdin.fileno()):
-        gnutext.write(lookup.answers(asked), style, sys.stdout.buffer)
+        answers = lookup.answers(asked)
+        if options.json:
+            sys.stdout.buffer.write(b"".join(map(_json, answers)))
+        else:
+            gnutext.write(answers, style, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     return lookup.close()
 
@@ -69,7 +74,23 @@ def _parser() -> Parser:
     parser.add_argument("-j", "--section", metavar="NAME", help="addresses are offsets in this section")
     parser.add_argument("--gnu-compat", action="store_true", help="as binutils 2.40 even where that is odd")
     add_symbol_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, with all that is known")
     return parser
+
+
+def _json(answer: Answer) -> bytes:
+    last = len(answer.frames) - 1
+    frames = [
+        {
+            "function": frame.function,
+            "file": frame.file or None,
+            "line": frame.line,
+            "discriminator": frame.discriminator,
+            "inlined": depth < last,
+        }
+        for depth, frame in enumerate(answer.frames)
+    ]
+    return json.dumps({"address": answer.address, "frames": frames}).encode() + b"\n"
 
 
 def lines(fd: int) -> Iterator[list[str]]:
