@@ -100,6 +100,21 @@ def test_a_separate_debug_file_is_found(built, tmp_path):
         )
 
 
+def test_names_that_dwz_moved_to_a_file_of_several_programs_are_found(built, tmp_path):
+    if not shutil.which("dwz"):
+        pytest.skip("dwz is not installed")
+    for name in ("gcc-5", "gcc-4-unoptimised"):
+        shutil.copy(built(name), tmp_path / name)
+    subprocess.run(["dwz", "-m", "shared", "gcc-5", "gcc-4-unoptimised"], cwd=tmp_path, check=True)
+    path = tmp_path / "gcc-5"
+    addresses = code_addresses(path, ADDRESSES)
+    with BinaryLines(str(path)) as lines, BinaryLines(str(built("gcc-5"))) as whole:
+        found = lines.chains(addresses)
+        assert [[frame[:5] for frame in chain] for chain in found] == [
+            [frame[:5] for frame in chain] for chain in whole.chains(addresses)
+        ]
+
+
 def llvm(path: Path, addresses: list[int]) -> list[list[SourceFrame]]:
     engine = choose_engine("llvm-symbolizer")
     if engine is None:
