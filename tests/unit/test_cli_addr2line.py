@@ -132,7 +132,9 @@ def test_a_file_that_is_no_binary_is_one_line_and_status_1(run, tmp_path, name):
     assert (status, out) == (1, b"") and err.count(b"\n") == 1 and name.encode() in err
 
 
-@pytest.mark.parametrize("argv", [["--nothing"], ["-e"], ["-j", ".text", "-r", "x", "0"], ["--demangle=zork", "0"]])
+@pytest.mark.parametrize(
+    "argv", [["--nothing"], ["-e"], ["--sysroot", "/", "0"], ["-j", ".text", "-r", "x", "0"], ["--demangle=zork", "0"]]
+)
 def test_what_cannot_be_meant_is_status_2(run, argv):
     assert run(*argv)[0] == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import resource
@@ -107,6 +108,30 @@ def test_the_object_lives_in_another_process_from_call_to_call(start):
 @pytest.mark.parametrize("value", [None, 2**64 - 1, "x" * 3_000_000, ["\udcff/file", "é\n\0"], {"a": [1, [2]]}])
 def test_values_arrive_as_they_were_sent(start, value):
     assert start().call("echo", value) == value
+
+
+def test_a_child_that_nobody_holds_ends(start):
+    child, other = Child(Worker), start()
+    pid = child.call("pid")
+    del child
+    gc.collect()
+    assert not is_running(pid)
+    assert other.call("count") == 1
+
+
+def test_a_child_leaves_the_other_ones_alone(start):
+    """It has a copy of all that its parent has."""
+    first = start()
+    pid = first.call("pid")
+
+    class Closing(Worker):
+        def close_other(self) -> None:
+            first.close()
+
+    second = Child(Closing)
+    second.call("close_other")
+    second.close()
+    assert first.call("pid") == pid
 
 
 def test_an_exception_is_told_and_the_child_goes_on(start):

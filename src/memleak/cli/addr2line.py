@@ -36,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
         options.addresses, options.functions, options.inlines, options.pretty_print, options.basenames
     )
     several = len(options.exe) > 1 and not options.gnu_compat
+    if options.sysroot is not None and options.recording is None:
+        raise UsageError("--sysroot is for --recording")
     lookup: _Tokens | _Addresses
     if options.recording is not None or several:
         if options.section is not None or options.gnu_compat or (several and options.recording is not None):
@@ -102,7 +104,7 @@ def lines(fd: int) -> Iterator[list[str]]:
         if not data and pending:
             complete = [pending]
         if complete:
-            yield [line.decode("utf-8", "surrogateescape") for line in complete]
+            yield [os.fsdecode(line) for line in complete]
         if not data:
             return
 
@@ -117,8 +119,6 @@ class _Addresses:
     """Addresses of one binary, each looked up as it is given; tokens are return addresses."""
 
     def __init__(self, options: Namespace) -> None:
-        if options.sysroot is not None:
-            raise UsageError("--sysroot is for --recording")
         self._path = path = options.exe[-1] if options.exe else "a.out"
         self._words = bool(options.words)
         self._compat = options.gnu_compat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 MOST = 2**64 - 1
@@ -49,5 +50,5 @@ def number(text: str, base: int) -> int:
 
 def pieces(line: str) -> list[str]:
     """Split a line of standard input as a buffer of fixed size does."""
-    whole = line.encode("utf-8", "surrogateescape") + b"\n"
-    return [whole[at : at + LINE_BYTES].decode("utf-8", "surrogateescape") for at in range(0, len(whole), LINE_BYTES)]
+    whole = os.fsencode(line) + b"\n"
+    return [os.fsdecode(whole[at : at + LINE_BYTES]) for at in range(0, len(whole), LINE_BYTES)]

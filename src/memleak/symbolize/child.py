@@ -53,6 +53,7 @@ class Child:
         self._cpu_s = cpu_s
         self._timeout_s = timeout_s
         self._pid = 0
+        self._owner = os.getpid()
         try:
             self._start(make)
         except OSError as error:
@@ -156,8 +157,11 @@ class Child:
 
     def close(self) -> None:
         """End the child. Harmless if it is gone already."""
-        if self._pid:
+        if self._pid and self._owner == os.getpid():  # in another child it is a copy
             self._end(signal.SIGKILL)
+
+    def __del__(self) -> None:
+        self.close()
 
     def _end(self, how: int) -> int:
         pid, self._pid = self._pid, 0

@@ -6,6 +6,7 @@ guess where local symbols were stripped, but it is what addr2line prints.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from array import array
@@ -190,7 +191,7 @@ class NearestSymbols:
 
     def value_of(self, name: str) -> int | None:
         """Return the value of the first symbol of that name; a section is a symbol of its name."""
-        wanted = name.encode("utf-8", "surrogateescape") + b"\0"
+        wanted = os.fsencode(name) + b"\0"
         offsets = set(_occurrences(self._strings, wanted))
         for one in self._each():
             if one.name in offsets or (
@@ -217,7 +218,7 @@ class NearestSymbols:
             data = self._image.part(self._table[1], offset, limit)
             if b"\0" in data or len(data) < limit:
                 break
-        return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+        return os.fsdecode(data.split(b"\0", 1)[0])
 
 
 class StickySymbols(NearestSymbols):
