@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import resource
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -373,12 +374,11 @@ def write_often(place: str, first: int) -> None:
 
 
 def test_writers_at_once_never_tear_a_file(cache):
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=write_often, args=(cache.place, 1000 * number)) for number in range(1, 4)]
-    for writer in writers:
-        writer.start()
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "builders"), *sys.path]
+    code = f"import sys; sys.path[:] = {paths!r}; import test_symbolize_cache as t; t.write_often({cache.place!r}, %d)"
+    writers = [subprocess.Popen([sys.executable, "-c", code % (1000 * number)]) for number in range(1, 4)]
     try:
-        while any(writer.is_alive() for writer in writers):
+        while any(writer.poll() is None for writer in writers):
             blob = cache.load_blob(KEY, "units")
             assert blob is None or blob == blob[:1] * 50_000
             for number in (0, 1005, 2010, 3029):
@@ -386,8 +386,8 @@ def test_writers_at_once_never_tear_a_file(cache):
                 assert seen is None or seen == answer(number) or (number == 0 and seen[0].line % 1000 == 1)
     finally:
         for writer in writers:
-            writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+            writer.wait()
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert found(cache, KEY, 0)[0] is not None
     assert len(files(cache)) == 2
 
