@@ -187,6 +187,15 @@ def test_files_of_another_user_are_not_read(cache):
     assert not cache.add_answers(KEY, {1: answer(1)})
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give directories away")
+def test_nothing_is_made_in_the_home_of_another_user(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 12345, -1)
+    assert not SymbolCache(directory({"HOME": str(home)})).add_answers(KEY, {1: answer(1)})
+    assert os.listdir(home) == []
+
+
 def test_where_nothing_can_be_written_nothing_is_stored(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file/below", "/proc/nowhere", "with\0nul"):

@@ -13,6 +13,7 @@ from elfwriter import ElfSymbol, write_elf
 
 from memleak.symbolize import Symbolizer
 from memleak.symbolize import cache as cache_module
+from memleak.symbolize import demangle as demangle_module
 from memleak.symbolize import remembered as remembered_module
 from memleak.symbolize.cache import SymbolCache
 from memleak.symbolize.frames import Frame
@@ -204,6 +205,14 @@ def test_a_binary_with_problems_is_not_stored(program, cache, tmp_path, monkeypa
     with Symbolizer(cache=cache, engine="addr2line") as symbolizer:
         symbolizer.frames(str(program), None, 0x1100, True)
         assert "not installed" in symbolizer.problems()[str(program)]
+    assert stored(cache) == []
+
+
+def test_names_that_nobody_could_demangle_are_not_stored(app, cache, monkeypatch):
+    app.write_bytes(write_elf(symbols=[ElfSymbol("_ZN4shop3addEv", 0x1000)], build_id=OURS))
+    with monkeypatch.context() as patched:
+        patched.setattr(demangle_module, "_commands", list)
+        assert ask(cache, app, 0x1000) == ["_ZN4shop3addEv"]
     assert stored(cache) == []
 
 

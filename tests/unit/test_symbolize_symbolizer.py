@@ -304,6 +304,18 @@ def test_a_name_that_no_demangler_reads_is_shown_as_it_is(tmp_path, monkeypatch)
     app.write_bytes(write_elf(symbols=[ElfSymbol("_ZN4shop3addEv", 0x1000)], build_id=OURS))
     with Symbolizer() as symbolizer:
         assert symbolizer.frames(str(app), OURS, 0x1001)[0].function == "_ZN4shop3addEv"
+        assert "neither c++filt nor libstdc++" in symbolizer.problems()[str(app)]
+
+
+def test_names_that_need_no_demangler_are_no_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(demangle_module, "_commands", list)
+    app = tmp_path / "app"
+    symbols = [ElfSymbol("alpha", 0x1000), ElfSymbol("_ZN4shop3add17h0123456789abcdefE", 0x1010)]
+    app.write_bytes(write_elf(symbols=symbols, build_id=OURS))
+    with Symbolizer() as symbolizer:
+        names = [symbolizer.frames(str(app), OURS, at)[0].function for at in (0x1001, 0x1011)]
+        assert names == ["alpha", "shop::add"]
+        assert symbolizer.problems() == {}
 
 
 def test_hostile_names_are_shown_without_harm(tmp_path):

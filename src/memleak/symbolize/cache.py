@@ -192,6 +192,9 @@ def _make(place: str) -> None:
     above = os.path.dirname(place)
     if above not in ("", place):
         _make(above)
+    # As root in a user's home, as sudo leaves it, what we make would be in that user's way.
+    if os.stat(above or ".").st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{above} belongs to another user")
     with contextlib.suppress(FileExistsError):
         os.mkdir(place, 0o700)
 

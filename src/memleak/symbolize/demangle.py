@@ -40,6 +40,11 @@ class Demangler:
         self._commands: list[list[str]] | None = None
         self._restarts = 0
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether names were to be demangled, and nothing here can."""
+        return self._commands is not None and not self._commands
+
     def names(self, mangled: Iterable[str]) -> dict[str, str]:
         """Return a readable name for each of *mangled*; the name itself if there is none."""
         wanted = set(mangled)

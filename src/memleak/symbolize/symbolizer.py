@@ -32,6 +32,7 @@ Request = tuple[str, BuildId, int, bool]  # path, build-id, address, exact
 _Key = tuple[str, Optional[str], int, bool]  # the same, build-id as hex
 
 MAX_REMEMBERED = 200_000  # answers; then the memory starts anew
+NOT_DEMANGLED = "names are as linkers spell them: neither c++filt nor libstdc++.so.6 is installed"
 MAX_CLONE_CHARS = 4096  # the pattern below takes quadratic time
 
 # Copies that GCC and Clang split off one function; addr2line prints the function's own name.
@@ -190,6 +191,8 @@ class Symbolizer:
             drafts.update(zip(asked, self._drafts(module, lookups)))
         mangled = {draft.function for found in drafts.values() for draft in found}
         readable = self._demangler.names(name for name in mangled if name)
+        if self._demangler.is_missing:
+            self._note_mangled(drafts, readable)
         return {
             (path, build_id, vaddr, exact): tuple(
                 Frame(
@@ -205,6 +208,12 @@ class Symbolizer:
             )
             for (path, build_id, vaddr, exact), found in drafts.items()
         }
+
+    def _note_mangled(self, drafts: dict[_Key, list[_Draft]], readable: dict[str, str]) -> None:
+        for (path, *_), found in drafts.items():
+            names = [draft.function for draft in found if draft.function]
+            if any(name.startswith(("_Z", "_R")) and readable[name] == name for name in names):
+                self._problems.setdefault(recorded_path(path), NOT_DEMANGLED)
 
     def _module(self, path: str, build_id: str | None) -> _Module:
         key = (path, build_id)
