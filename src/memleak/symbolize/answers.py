@@ -233,32 +233,36 @@ def from_bytes(table: bytes) -> AnswerTable:
 def build(answers: Mapping[int, Answer]) -> Parts:
     """Return the table of *answers*, without those that have no place in one (a number or a name that cannot be)."""
     strings: dict[bytes, int] = {}
-    frames: dict[tuple[int, int, int, int], int] = {}
-    chains: dict[tuple[int, ...], int] = {}
-    known: dict[AnswerFrame, int] = {}
+    frames = array("I")
+    numbers: dict[AnswerFrame, int] = {}
+    chains: dict[Answer, int] = {}
+    links = array("I")
+    ends = array("I")
     addresses, chain_of = array("Q"), array("I")
     for address in sorted(answers):
         answer = answers[address]
-        if not (0 <= address < 1 << 64 and len(answer) <= MAX_CHAIN and all(map(_fits, answer))):
-            continue
-        chain = []
-        for frame in answer:
-            number = known.get(frame)
-            if number is None:
-                packed = (
-                    _number(strings, frame.function), _number(strings, frame.file), frame.line or 0,
-                    frame.discriminator << 1 | frame.inlined,
-                )  # fmt: skip
-                number = known[frame] = frames.setdefault(packed, len(frames))
-            chain.append(number)
-        addresses.append(address)
-        chain_of.append(chains.setdefault(tuple(chain), len(chains)))
+        chain = chains.get(answer)
+        if chain is None:
+            if len(answer) > MAX_CHAIN or not all(map(_fits, answer)):
+                continue
+            chain = chains[answer] = len(chains)
+            for frame in answer:
+                number = numbers.get(frame)
+                if number is None:
+                    number = numbers[frame] = len(numbers)
+                    names = _number(strings, frame.function), _number(strings, frame.file)
+                    frames.extend((*names, frame.line or 0, frame.discriminator << 1 | frame.inlined))
+                links.append(number)
+            ends.append(len(links))
+        if 0 <= address < 1 << 64:
+            addresses.append(address)
+            chain_of.append(chain)
     return Parts(
         addresses,
         chain_of,
-        _ends(chains),
-        array("I", (link for chain in chains for link in chain)),
-        array("I", (number for frame in frames for number in frame)),
+        ends,
+        links,
+        frames,
         _ends(strings),
         b"".join(strings),
     )
@@ -275,7 +279,7 @@ def _number(strings: dict[bytes, int], text: str | None) -> int:
     return 0 if text is None else strings.setdefault(text.encode("utf-8", "surrogatepass"), len(strings)) + 1
 
 
-def _ends(parts: Iterable[tuple[int, ...] | bytes]) -> array[int]:
+def _ends(parts: Iterable[bytes]) -> array[int]:
     ends, end = array("I"), 0
     for part in parts:
         end += len(part)
