@@ -6,7 +6,6 @@ Usage: ``_dwarf_ffi_build.py mlsym.h OUTPUT.c``
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import cffi  # type: ignore[import-untyped]
 from _ffi_build import between_marks  # type: ignore[import-not-found]

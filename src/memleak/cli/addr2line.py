@@ -12,7 +12,7 @@ from .. import tokens
 from ..errors import QueryError, TargetError
 from ..symbolize.elf import ElfError
 from . import gnutext, gnuwords
-from .binaries import confined_lines
+from .binaries import confined_lines, sources
 from .common import Parser, UsageError, add_symbol_options, complain
 from .gnutext import Answer
 
@@ -126,9 +126,7 @@ class _Addresses:
         self._demangle = options.demangle in ("auto", "gnu-v3")
         self._places = tokens.GivenPlaces([path])
         try:
-            self._lines = confined_lines(
-                path, gnu_compat=self._compat, debug_dirs=options.debug_dir, use_cache=not options.no_cache
-            )
+            self._lines = confined_lines(path, sources(options), gnu_compat=self._compat)
         except ElfError as error:
             raise TargetError(f"{path}: {error}") from error
         if self._section is not None and not self._lines.has_section(self._section):

@@ -110,6 +110,9 @@ def add_symbol_options(parser: argparse.ArgumentParser) -> None:
         "--debug-dir", metavar="DIR", action="append", default=[], help="also look for debug files in DIR (repeatable)"
     )
     parser.add_argument("--no-cache", action="store_true", help="neither read nor keep names found before")
+    parser.add_argument(
+        "--debuginfod", action="store_true", help="fetch missing debug information from the servers of $DEBUGINFOD_URLS"
+    )
 
 
 def conditions(words: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import locate, query
 from . import render
-from .binaries import confined
+from .binaries import confined, sources
 from .common import Parser, add_symbol_options, add_target, conditions, positive
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def named(options: Any, target: str) -> AbstractContextManager[Any]:
     if getattr(options, "no_symbols", False):
         return nullcontext()
     root = options.sysroot or locate.root_of(target)
-    return confined(root, options.debug_dir, use_cache=not options.no_cache)
+    return confined(root, sources(options))  # type: ignore[no-any-return]
 
 
 def opened(target: str, symbolizer: Any) -> Snapshot:

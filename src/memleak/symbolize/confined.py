@@ -18,6 +18,7 @@ from .lines import SourceFrame
 from .symbolizer import BuildId, Request, Symbolizer
 
 if TYPE_CHECKING:
+    from .debuginfod import Debuginfod
     from .units import LearnedUnits
 
 MAX_LOST = 8  # children; then nothing is read any more
@@ -142,7 +143,7 @@ class ConfinedLines:
     """`BinaryLines` in a child process; without names once the child is lost, which `problem` tells.
 
     Args:
-        path, gnu_compat, debug_dirs, units: see `BinaryLines`.
+        path, gnu_compat, debug_dirs, units, server: see `BinaryLines`.
         make: makes it, in the child.
         limits: see `Child`.
 
@@ -157,6 +158,7 @@ class ConfinedLines:
         gnu_compat: bool = False,
         debug_dirs: Sequence[str] = (),
         units: LearnedUnits | None = None,
+        server: Debuginfod | None = None,
         make: Callable[..., Any] = BinaryLines,
         **limits: Any,
     ) -> None:
@@ -165,7 +167,7 @@ class ConfinedLines:
         try:
             self._child: Child | None = Child(
                 lambda: _LinesService(
-                    make(path, gnu_compat=gnu_compat, debug_dirs=debug_dirs, mapped=True, units=units)
+                    make(path, gnu_compat=gnu_compat, debug_dirs=debug_dirs, mapped=True, units=units, server=server)
                 ),
                 **limits,
             )

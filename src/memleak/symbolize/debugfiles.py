@@ -10,10 +10,13 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .elf import ElfError, FileSource
 from .headers import Headers, read_headers
+
+if TYPE_CHECKING:
+    from .debuginfod import Debuginfod
 
 SYSTEM_DEBUG_DIR = "/usr/lib/debug"
 VDSO = ("[vdso]", "linux-vdso.so.1", "linux-gate.so.1")  # the kernel, the loader and 32-bit say so
@@ -45,6 +48,12 @@ def has_file(path: str) -> bool:
     return bool(path) and path not in VDSO and not path.startswith("[")
 
 
+def is_perf_map(path: str) -> bool:
+    """Tell whether a file is named as those are in which run-time compilers say what code they made."""
+    name = os.path.basename(path)
+    return name.startswith("perf-") and name.endswith(".map") and name[5:-4].isdigit()
+
+
 def build_id_hex(build_id: str | bytes | None) -> str | None:
     """Return *build_id* as lower-case hex; "" = recorded without one; None = not known."""
     if build_id is None:
@@ -58,6 +67,7 @@ def find_binary(
     *,
     sysroot: str | None = None,
     debug_dirs: Sequence[str] = (),
+    server: Debuginfod | None = None,
 ) -> Binary:
     """Find the files that name addresses of the module recorded as *path*.
 
@@ -66,6 +76,7 @@ def find_binary(
         build_id: hex; "" if the module has none; None to take the file at *path* as it is.
         sysroot: root of that file system, tried before our own.
         debug_dirs: further places like /usr/lib/debug, or that hold copies of binaries.
+        server: asked for debug information that is in none of these places.
     """
     path = recorded_path(path)
     refused: list[str] = []
@@ -74,7 +85,8 @@ def find_binary(
             headers = read_headers(candidate)
             reason = _other_build(candidate, headers.build_id, build_id)
             if reason is None:
-                return _with_debug_file(candidate, path, headers, sysroot, debug_dirs)
+                found = _with_debug_file(candidate, path, headers, sysroot, debug_dirs)
+                return found if found.line_file is not None else _with_fetched(found, headers.build_id, server)
         except ElfError as error:
             reason = f"{candidate}: {error}"
         refused.append(reason)
@@ -86,7 +98,19 @@ def find_binary(
                 return Binary((candidate,), candidate if headers.has_lines else None, None)
         except ElfError:
             continue
-    return Binary((), None, "; ".join(dict.fromkeys(refused)) or f"{path}: not found")
+    return _with_fetched(Binary((), None, "; ".join(dict.fromkeys(refused)) or f"{path}: not found"), build_id or "", server)
+
+
+def _with_fetched(found: Binary, build_id: str, server: Debuginfod | None) -> Binary:
+    """Complete what was found, if anything, with a server's debug file of that build."""
+    file = server.fetch(build_id) if server is not None and build_id else None
+    if file is None:
+        return found
+    try:
+        has_lines = read_headers(file).has_lines
+    except ElfError:
+        return found
+    return Binary((file, *found.symbol_files), file if has_lines else None, None)
 
 
 def same_build(actual: str, recorded: str | None) -> bool:

@@ -21,6 +21,7 @@ from .nearest import NearestSymbols, StickySymbols, Symbol, section_number
 from .process import ToolError
 
 if TYPE_CHECKING:
+    from .debuginfod import Debuginfod
     from .units import LearnedUnits
 
 _SHF_ALLOC = 2
@@ -39,6 +40,7 @@ class BinaryLines:
         gnu_compat: names exactly as binutils 2.40 chooses them, which depends on what was asked before.
         debug_dirs: further directories like /usr/lib/debug.
         mapped, units: see `DwarfEngine`.
+        server: see `Symbolizer`.
 
     Raises:
         ElfError: the file is not there, or is not a program or library.
@@ -52,12 +54,13 @@ class BinaryLines:
         debug_dirs: Sequence[str] = (),
         mapped: bool = False,
         units: LearnedUnits | None = None,
+        server: Debuginfod | None = None,
     ) -> None:
         self._image = open_elf(path)
         self._debug: ElfImage | None = None
         try:
             self.bits = self._image.bits
-            line_file = find_binary(path, None, debug_dirs=debug_dirs).line_file
+            line_file = find_binary(path, None, debug_dirs=debug_dirs, server=server).line_file
             self._line_file = None if line_file is None else os.path.abspath(line_file)
             if line_file is not None and line_file != path:
                 self._debug = open_elf(line_file)

@@ -22,22 +22,27 @@ class CachedLines:
         start: starts what is behind the cache.
         cache: where answers are.
         debug_dirs: that *start* looks in.
+        engine: a name for what answers; answers of another are not given.
 
     Raises:
         ElfError: the file is not there, or is not a program or library.
     """
 
-    def __init__(self, path: str, start: Callable[[], Any], cache: SymbolCache, debug_dirs: Sequence[str]) -> None:
+    def __init__(
+        self, path: str, start: Callable[[], Any], cache: SymbolCache, debug_dirs: Sequence[str], engine: str
+    ) -> None:
         self.bits = read_headers(path).bits
         self._path, self._start, self._cache, self._debug_dirs = path, start, cache, tuple(debug_dirs)
+        self._engine = engine
         self._behind: Any = None
+        self._failed: str | None = None
         self._stored: dict[Key, CachedAnswers | None] = {}
         self._new: dict[Key, dict[int, Answer]] = {}
 
     @property
     def problem(self) -> str | None:
         """Why there are fewer names than there could be, or None."""
-        return None if self._behind is None else self._behind.problem
+        return self._failed if self._behind is None else self._behind.problem
 
     def close(self) -> None:
         """Write what was learned, and close what is behind."""
@@ -52,11 +57,13 @@ class CachedLines:
 
     def has_section(self, name: str) -> bool:
         """See `BinaryLines.has_section`."""
-        return bool(self._started().has_section(name))
+        behind = self._started()
+        return behind is not None and bool(behind.has_section(name))
 
     def address_of(self, symbol: str) -> int | None:
         """See `BinaryLines.address_of`."""
-        return self._started().address_of(symbol)  # type: ignore[no-any-return]
+        behind = self._started()
+        return None if behind is None else behind.address_of(symbol)
 
     def chains(
         self, addresses: Sequence[int], section: str | None = None, *, demangle: bool = False
@@ -64,7 +71,7 @@ class CachedLines:
         """See `ConfinedLines.chains`. Offsets in a section are not looked for in the cache."""
         key = self._key(demangle) if section is None else None
         if key is None:
-            return self._started().chains(addresses, section, demangle=demangle)  # type: ignore[no-any-return]
+            return self._ask(addresses, section, demangle)
         if key not in self._stored:
             self._stored[key] = self._cache.answers(key)
         stored, new = self._stored[key], self._new.setdefault(key, {})
@@ -77,7 +84,7 @@ class CachedLines:
                 known[address] = answer
         missing = [address for address in dict.fromkeys(addresses) if address not in known]
         if missing:
-            found = self._started().chains(missing, None, demangle=demangle)
+            found = self._ask(missing, None, demangle)
             asked = {address: _answer(chain) for address, chain in zip(missing, found)}
             # Replaced while it was read: whose answers these are is not known.
             if self.problem is None and key == self._key(demangle):
@@ -85,15 +92,25 @@ class CachedLines:
             known.update(asked)
         return [[_frame(frame) for frame in known[address]] for address in addresses]
 
+    def _ask(self, addresses: Sequence[int], section: str | None, demangle: bool) -> list[list[SourceFrame]]:
+        behind = self._started()
+        if behind is None:
+            return [[] for _ in addresses]
+        return behind.chains(addresses, section, demangle=demangle)  # type: ignore[no-any-return]
+
     def _started(self) -> Any:
-        if self._behind is None:
-            self._behind = self._start()
+        """Return what is behind the cache; None if the file has gone since it was opened, which `problem` tells."""
+        if self._behind is None and self._failed is None:
+            try:
+                self._behind = self._start()
+            except ElfError as error:
+                self._failed = str(error)
         return self._behind
 
     def _key(self, demangle: bool) -> Key | None:
         binary = find_binary(self._path, None, debug_dirs=self._debug_dirs)
         try:
-            return key_of(binary, None, "addr2line -C" if demangle else "addr2line")
+            return key_of(binary, None, f"addr2line, {self._engine}{', -C' if demangle else ''}")
         except ElfError:
             return None
 

@@ -12,17 +12,29 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from .debugfiles import VDSO, Binary, build_id_hex, find_binary, has_file, recorded_path, same_build
+from .debugfiles import (
+    VDSO,
+    Binary,
+    build_id_hex,
+    find_binary,
+    has_file,
+    is_perf_map,
+    path_in_root,
+    recorded_path,
+    same_build,
+)
 from .demangle import Demangler
 from .elf import ElfError, ElfImage, open_elf, own_vdso
 from .frames import Frame
 from .lines import ENGINES, TIMEOUT_S, LineEngine, SourceFrame, choose_engine
 from .nativesymbols import symbol_table
+from .perfmap import PerfMap
 from .process import ToolError
 from .symbols import split_version
 
 if TYPE_CHECKING:
     from .cache import SymbolCache
+    from .debuginfod import Debuginfod
     from .nativesymbols import AnySymbolTable
     from .remembered import Remembered
     from .units import LearnedUnits
@@ -57,9 +69,9 @@ class _Module:
         self.build_id = build_id
         self.binary = binary
         self.lines_failed = False
-        self._symbols: AnySymbolTable | None = None
+        self._symbols: AnySymbolTable | PerfMap | None = None
 
-    def symbols(self) -> AnySymbolTable:
+    def symbols(self) -> AnySymbolTable | PerfMap:
         if self._symbols is None:
             images = []
             try:
@@ -79,6 +91,9 @@ class _Module:
     def _is_ours(self, image: ElfImage) -> bool:
         return not self.build_id or same_build(image.build_id, self.build_id)
 
+    def take_names(self, symbols: AnySymbolTable | PerfMap) -> None:
+        self._symbols = symbols
+
     def take_symbols(self, image: ElfImage) -> None:
         self._symbols = symbol_table([image])
 
@@ -96,6 +111,7 @@ class Symbolizer:
         cache: where answers given before are looked for, and new ones kept when it is closed; None
             touches no file but those that are read.
         mapped, units: see `DwarfEngine`.
+        server: asked for debug information that is not here; None asks nobody.
 
     Raises:
         ValueError: *engine* is none of these.
@@ -110,6 +126,7 @@ class Symbolizer:
         cache: SymbolCache | None = None,
         mapped: bool = False,
         units: LearnedUnits | None = None,
+        server: Debuginfod | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
@@ -125,6 +142,7 @@ class Symbolizer:
         self._problems: dict[str, str] = {}
         self._mapped = mapped
         self._units = units
+        self._server = server
         self._remembered: Remembered | None = None
         if cache is not None:
             from .remembered import Remembered
@@ -150,7 +168,7 @@ class Symbolizer:
 
     def problems(self) -> dict[str, str]:
         """Return why a binary has fewer names or lines than it could: path -> reason."""
-        return dict(self._problems)
+        return {**self._problems, **({} if self._server is None else self._server.problems)}
 
     def frames(self, path: str, build_id: BuildId, vaddr: int, exact: bool = False) -> tuple[Frame, ...]:
         """Return the frames of one address, innermost first; at least one.
@@ -231,8 +249,23 @@ class Symbolizer:
             return module
         if not has_file(path):
             return _Module(path, build_id, Binary((), None, None))
-        binary = find_binary(path, build_id, sysroot=self._sysroot, debug_dirs=self._debug_dirs)
+        if is_perf_map(path):
+            return self._perf_map(path, build_id)
+        binary = find_binary(
+            path, build_id, sysroot=self._sysroot, debug_dirs=self._debug_dirs, server=self._server
+        )
         return _Module(path, build_id, binary)
+
+    def _perf_map(self, path: str, build_id: str | None) -> _Module:
+        file = path_in_root(self._sysroot, path) if self._sysroot else path
+        try:
+            symbols, problem = PerfMap(file), None
+        except ElfError as error:
+            symbols, problem = None, f"{file}: {error}"
+        module = _Module(path, build_id, Binary((), None, problem))
+        if symbols is not None:
+            module.take_names(symbols)
+        return module
 
     def _take_vdso(self, module: _Module) -> None:
         # The kernel's code differs between kernels: only a build-id tells that it is the same.
