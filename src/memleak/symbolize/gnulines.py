@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .units import LearnedUnits
 
 _SHF_ALLOC = 2
+_MOST = 2**64 - 1
 _FALLBACKS = ("llvm-symbolizer", "addr2line")
 
 
@@ -134,7 +135,7 @@ class BinaryLines:
                 raise KeyError(section)
             one = sections[only]
             usable = [only] if one.flags & _SHF_ALLOC else []
-            within = [(at + one.address, usable if _holds(one, at) else []) for at in addresses]
+            within = [((at + one.address) & _MOST, usable if _holds(one, at) else []) for at in addresses]
         wanted = sorted({at for at, numbers in within if numbers})
         lines = dict(zip(wanted, self._lines(wanted)))
         if isinstance(self._names, RightNames):
