@@ -109,6 +109,8 @@ class CachedLines:
 
     def _key(self, demangle: bool) -> Key | None:
         binary = find_binary(self._path, None, debug_dirs=self._debug_dirs)
+        if binary.problem is not None:
+            return None
         try:
             return key_of(binary, None, f"addr2line, {self._engine}{', -C' if demangle else ''}")
         except ElfError:
