@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -130,12 +129,11 @@ def _build_id(program: Path) -> None:
 
 
 def _debugdata(program: Path) -> None:
-    """Only a symbol table is left, packed, as Fedora has it."""
+    """Only a symbol table is left, packed, as Fedora has it; the file "mini" has it as it was."""
     mini = program.with_name("mini")
     run(["objcopy", "--strip-debug", "--keep-file-symbols", "program", "mini"], program.parent)
     program.with_name("mini.xz").write_bytes(lzma.compress(mini.read_bytes(), check=lzma.CHECK_CRC32))
     run(["objcopy", "--strip-all", "--add-section", ".gnu_debugdata=mini.xz", "program"], program.parent)
-    os.unlink(mini)
 
 
 DERIVED = {

@@ -1,0 +1,1 @@
+"""How right and how fast addresses get their names, beside the tools that are installed."""

@@ -1,0 +1,115 @@
+"""docs/symbolization-report.md from a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .agreement import KINDS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/symbolization-report.md"
+
+
+def write(held: dict[str, Any]) -> None:
+    """Make the page anew."""
+    PAGE.write_text("\n".join(page(held)) + "\n")
+
+
+def page(held: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the page."""
+    facts = held["machine"]
+    yield "# Symbolization: how right and how fast"
+    yield ""
+    yield "Made by `python benchmarks/symbolize --page` from `benchmarks/results/symbolize.json`; not written by hand."
+    yield ""
+    yield f"Measured on {facts['when']}, commit {facts['commit']}: {facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']},"
+    yield f"Python {facts['python']}; " + "; ".join(held["tools"].values()) + "."
+    yield ""
+    yield from agreement(held)
+    yield from speed(held)
+
+
+def agreement(held: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables of agreement, and what the differences are."""
+    yield "## Agreement"
+    yield ""
+    yield f"{held['addresses']:,} addresses of code of each program, at random. Against llvm-symbolizer, of the addresses that it"
+    yield "has a line of: the innermost line, the number of frames, all files and lines, the names of all inlined calls. The text"
+    yield "of GNU addr2line -afiC: the share of addresses whose whole text is the same, and the others by the kinds below."
+    yield ""
+    yield "| program | line | depth | chain | inlined names | GNU, same text | GNU, differences |"
+    yield "|---|---|---|---|---|---|---|"
+    for one in held["agreement"]:
+        yield row(one)
+    yield ""
+    shared = [one for one in held["agreement"] if "elfutils" in one]
+    if shared:
+        yield "What dwz shares between files, against eu-addr2line:"
+        yield ""
+        yield "| program | chain | inlined names |"
+        yield "|---|---|---|"
+        for one in shared:
+            counts = one["elfutils"]
+            yield f"| {one['name']} | {share(counts, 'chain')} | {share(counts, 'inlined names')} |"
+        yield ""
+    if held["left_out"]:
+        yield "Left out: " + "; ".join(f"{name} ({reason})" for name, reason in held["left_out"].items()) + "."
+        yield ""
+    yield "Kinds of differences to GNU addr2line:"
+    yield ""
+    seen: dict[str, tuple[str, str]] = {}
+    for one in held["agreement"]:
+        for kind, example in one.get("gnu", {}).get("examples", {}).items():
+            seen.setdefault(kind, (one["name"], example))
+    for kind, words in KINDS.items():
+        if kind in seen:
+            name, example = seen[kind]
+            yield f"* **{kind}**: {words}. In {name}: `{example.replace('`', '')}`"
+    yield ""
+
+
+def row(one: dict[str, Any]) -> str:
+    """Return the line of a program."""
+    counts = one.get("llvm", {})
+    cells = [share(counts, what) for what in ("line", "depth", "chain", "inlined names")]
+    kinds = dict(one.get("gnu", {}).get("kinds", {}))
+    total = sum(kinds.values())
+    same = kinds.pop("same", 0)
+    others = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+    cells += [f"{100 * same / total:.1f} %" if total else "–", others]
+    return f"| {one['name']} | " + " | ".join(cells) + " |"
+
+
+def share(counts: dict[str, Any], what: str) -> str:
+    """Return a percentage; 100 only if it is all of them."""
+    compared = counts.get("compared", 0)
+    if not compared:
+        return "–"
+    if counts.get(what, 0) == compared:
+        return "100 %"
+    return f"{min(99.99, 100 * counts.get(what, 0) / compared):.2f} %"
+
+
+def speed(held: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables of time and memory."""
+    yield "## Speed"
+    yield ""
+    yield f"Whole processes on one core, page cache warm, medians of {held['rounds']} rounds in which the tools alternate. Addresses"
+    yield "are drawn at random from code that has lines: nearly each lies in another unit, which is the worst case."
+    yield ""
+    for one in held["speed"]:
+        yield f"### {one['name']}, {one['mib']} MB"
+        yield ""
+        yield "| addresses | tool | seconds | ratio to addr2line | peak memory, MB |"
+        yield "|---|---|---|---|---|"
+        for count, tools in one["cold"].items():
+            base = tools.get("addr2line", {}).get("seconds")
+            for name, found in tools.items():
+                ratio = f"{base / found['seconds']:.1f} ×" if base else "–"
+                yield f"| {int(count):,} | {name} | {found['seconds']:.3f} | {ratio} | {found['peak_mib']:.0f} |"
+        yield ""
+        warm = one["warm_us"]
+        yield f"Asked again in one process: {warm['reader']:.1f} µs an address by the reader, {warm['answers kept']:.1f} µs from the"
+        yield "answers that are kept."
+        yield ""
