@@ -16,6 +16,8 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "builders"), str(TESTS / "fuzz")]
 
 import editing  # noqa: E402
+from compression import compressed  # noqa: E402
+from dwarfcases import CASES  # noqa: E402
 from elfwriter import ElfSymbol, write_elf  # noqa: E402
 from recordingwriter import RecordingWriter, word  # noqa: E402
 
@@ -186,6 +188,27 @@ def fuzz_elf(data: bytes) -> None:
         for build_id in (None, "01" * 20):
             for address in (0, 0x1005, 0x1062, (1 << 64) - 1):
                 assert symbolizer.frames(path, build_id, address)
+        symbolizer.problems()
+
+
+@lru_cache(maxsize=1)
+def debug_files() -> tuple[bytes, ...]:
+    """Small files with debug information, plain and packed."""
+    names = ("all_versions_and_formats_in_one_file", "calls_in_pieces_and_side_by_side", "every_kind_of_range_of_dwarf_5")
+    names += ("files_of_dwarf_5", "a_split_unit_of_dwarf_5", "what_dwz_shares_between_files", "addresses_of_four_bytes")
+    made = [CASES[name]() for name in names]
+    found = [case.elf() for case in made]
+    for how in ("zlib", "zlib-gnu", "zstd"):
+        sections, flags = compressed(made[0].file.sections(), how)
+        found.append(write_elf(sections=sections, section_flags=flags))
+    return tuple(found)
+
+
+def fuzz_debuginfo(data: bytes) -> None:
+    """Find files, lines and functions in a file that is damaged; what cannot be read is a problem that is told."""
+    with file_of(editing.edited(data, debug_files())) as path, Symbolizer(engine="memleak") as symbolizer:
+        asked = [(path, None, address, True) for address in range(0x0FF8, 0x1088, 4)]
+        assert all(symbolizer.resolve(asked))
         symbolizer.problems()
 
 
