@@ -20,7 +20,8 @@ fn count<T: Ord + Clone>(words: &[T]) -> BTreeMap<T, usize> {
     found
 }
 fn main() {
-    let words: Vec<String> = std::env::args().flat_map(|a| a.split('/').map(str::to_owned).collect::<Vec<_>>()).collect();
+    let words: Vec<String> =
+        std::env::args().flat_map(|a| a.split('/').map(str::to_owned).collect::<Vec<_>>()).collect();
     let total: usize = count(&words).iter().filter(|(k, _)| k.len() > 1).map(|(_, v)| v * 2).sum();
     println!("{} {:?}", total, count(&[1, 2, 2, 3]));
 }
