@@ -13,7 +13,8 @@ debug information comes in; what a tool is missing for is left out, and said.
     unzip triton-3.2.0-*.whl triton/_C/libtriton.so
 
 Agreement: addresses at random, the same each time, against llvm-symbolizer (lines, depth, chains), GNU addr2line (its
-text, byte by byte; each difference is one of the kinds that the report explains) and, for what files share, eu-addr2line.
+text, byte by byte; each difference is one of the kinds that the report explains) and, for what files share,
+eu-addr2line.
 Speed: whole processes on one core, page cache warm, one tool after the other in each round; medians.
 """
 

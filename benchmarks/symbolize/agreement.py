@@ -31,6 +31,8 @@ KINDS = {
 }
 _CLONE = re.compile(r"(?:\.(?:isra|part|constprop|cold|lto_priv|llvm)(?:\.\d+)*)+(?=$| )| \[clone [^]]*\]")
 
+_PARAMETERS = re.compile(r"(?<!operator)\([^()]*\)(?: const)?\Z")
+
 
 def text_addresses(program: Program, count: int) -> list[int]:
     """Return addresses of code, at random but the same in each run."""
@@ -185,6 +187,6 @@ def named(name: str, mine: Sequence[Frame], other: Sequence[Frame]) -> str:
         return "6"
     if all(_CLONE.sub("", a) == _CLONE.sub("", b) for a, b in pairs):
         return "5"
-    outermost = other[-1].function
-    bare = [a for a, b in pairs if b == outermost or a in b]
+    # What DWARF has where there is no linkage name: no parameters.
+    bare = [a for a, b in pairs if a in b or b == other[-1].function or not _PARAMETERS.search(a)]
     return "4" if len(bare) == len(pairs) else "other"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,13 @@ def agreement(held: dict[str, Any]) -> Iterator[str]:
     """Yield the tables of agreement, and what the differences are."""
     yield "## Agreement"
     yield ""
-    yield f"{held['addresses']:,} addresses of code of each program, at random. Against llvm-symbolizer, of the addresses"
-    yield "that it has a line of: the innermost line, the number of frames, all files and lines, the names of all inlined"
-    yield "calls. The text of GNU addr2line -afiC: the share of addresses whose whole text is the same, and the others by"
-    yield "the kinds below."
+    yield from textwrap.wrap(
+        f"{held['addresses']:,} addresses of code of each program, at random. Against llvm-symbolizer, of the "
+        "addresses that it has a line of: the innermost line, the number of frames, all files and lines, the names of all "
+        "inlined calls. The text of GNU addr2line -afiC: the share of addresses whose whole text is the same, and the "
+        "others by the kinds below.",
+        120,
+    )
     yield ""
     yield "| program | line | depth | chain | inlined names | GNU, same text | GNU, differences |"
     yield "|---|---|---|---|---|---|---|"
@@ -96,8 +100,12 @@ def speed(held: dict[str, Any]) -> Iterator[str]:
     """Yield the tables of time and memory."""
     yield "## Speed"
     yield ""
-    yield f"Whole processes on one core, page cache warm, medians of {held['rounds']} rounds in which the tools alternate."
-    yield "Addresses are drawn at random from code that has lines: they lie all over the file, which is the worst case."
+    yield from textwrap.wrap(
+        f"Whole processes on one core, page cache warm, medians of {held['rounds']} rounds in which the tools "
+        "alternate. Addresses are drawn at random from code that has lines: they lie all over the file, which is the "
+        "worst case.",
+        120,
+    )
     yield ""
     for one in held["speed"]:
         yield f"### {one['name']}, {one['mib']} MB"
@@ -111,6 +119,6 @@ def speed(held: dict[str, Any]) -> Iterator[str]:
                 yield f"| {int(count):,} | {name} | {found['seconds']:.3f} | {ratio} | {found['peak_mib']:.0f} |"
         yield ""
         warm = one["warm_us"]
-        yield f"Asked again in one process: {warm['reader']:.1f} µs an address by the reader, {warm['answers kept']:.1f} µs"
-        yield "from the answers that are kept."
+        reader, kept = warm["reader"], warm["answers kept"]
+        yield f"Asked again in one process: {reader:.1f} µs an address by the reader, {kept:.1f} µs from answers kept."
         yield ""
