@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from memleak import cli, layout, linkmaps, loaded, query, recording  # noqa: E40
 from memleak.cli import program  # noqa: E402
 from memleak.pylines import LineTable  # noqa: E402
 from memleak.records import version_name  # noqa: E402
-from memleak.symbolize import Symbolizer  # noqa: E402
+from memleak.symbolize import Symbolizer, answers  # noqa: E402
+from memleak.symbolize.answers import AnswerFrame  # noqa: E402
 from memleak.symbolize.demangle import rust_legacy  # noqa: E402
 
 # ---- files -----------------------------------------------------------------------------------------
@@ -236,6 +239,72 @@ def fuzz_names(data: bytes) -> None:
 
 
 NAMES = (b"_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE", b"_ZN9_$LT$T$GT$3foo17h0123456789abcdefE.llvm.1")
+
+# ---- names that are kept and sent along ---------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def tables() -> tuple[bytes, ...]:
+    """Tables of answers: few that share much, and many."""
+    inner, outer = AnswerFrame("inner", "a.h", 3, True, 2), AnswerFrame("outer", "a.c", 30, False, 0)
+    few = {0x100F: (inner, outer), 0x101F: (outer,), 0x1030: (AnswerFrame(None, None, None, False, 0),), 0x1040: ()}
+    many = {address: (AnswerFrame(f"f{address}", "\udcff.c", address, False, 0), outer) for address in range(1, 200)}
+    return answers.build(few).pack(), answers.build(many).pack()
+
+
+def fuzz_answers(data: bytes) -> None:
+    """Find addresses in a table, and add to it."""
+    content = editing.edited(data, tables())
+    with contextlib.suppress(answers.TableError):
+        table = answers.from_bytes(content)
+        for address in (0, 0x100F, 0x1030, *table.addresses[:50]):
+            with contextlib.suppress(answers.TableError):
+                table.find(address)
+        merged = answers.merge(table.parts(), answers.from_bytes(tables()[0]).parts())
+        answers.from_bytes(merged.pack()).find(0x101F)
+
+
+@lru_cache(maxsize=1)
+def members() -> tuple[tuple[str, bytes], ...]:
+    """What a bundle holds."""
+    modules = [
+        {"path": path, "build_id": build_id, "lines": True, "addresses": 2, "symbols": "symbols/0", "problem": problem}
+        for path, build_id, problem in (("/opt/app", "01" * 20, None), ("/usr/lib/libpython3.so", "02" * 20, "why"))
+    ]
+    members = [{"member": "recordings/0.mlrec", "running": False}]
+    manifest = {"format": 1, "made_by": "a test", "recordings": members, "modules": modules}
+    return (
+        ("manifest.json", json.dumps(manifest).encode()), ("recordings/0.mlrec", recordings()[1]),
+        ("symbols/0", tables()[0]),
+    )  # fmt: skip
+
+
+def _packed(content: Iterable[tuple[str, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in content:
+            archive.writestr(zipfile.ZipInfo(name), part, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def fuzz_bundle(data: bytes) -> None:
+    """Read a bundle that is damaged as a whole, or whose parts were and have sound checksums."""
+    whole = data[:1] < b"\x80"
+    if whole:
+        content = editing.edited(data[1:], (_packed(members()),))
+    else:
+        chosen = data[0] % len(members())
+        content = _packed(
+            (name, editing.edited(data[1:], (part,)) if number == chosen else part)
+            for number, (name, part) in enumerate(members())
+        )
+    with file_of(content) as path:
+        snapshot = query.open(path)
+        for row in snapshot.rows():
+            assert row.est_bytes >= 0 and len(row.values()) == len(row.columns())
+        snapshot.symbol_problems()
+
+
 
 # ---- another process's memory --------------------------------------------------------------------------
 
