@@ -194,3 +194,16 @@ def test_names_are_the_same_with_the_cache(tmp_path, source, capsys, monkeypatch
     monkeypatch.setenv("MEMLEAK_SYMBOL_CACHE", str(tmp_path / "cache"))
     for _ in range(2):
         assert said(capsys, "symbolize", source, "--json") == expected
+
+
+def test_the_second_time_no_process_is_started(tmp_path, source, app, capsys, monkeypatch):
+    monkeypatch.setenv("MEMLEAK_SYMBOL_CACHE", str(tmp_path / "cache"))
+    forks = []
+    real = os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or real())
+    for words in (["top", source], ["addr2line", "-f", "-e", app, "0x1008"]):
+        said(capsys, *words)
+        assert forks
+        forks.clear()
+        said(capsys, *words)
+        assert not forks
