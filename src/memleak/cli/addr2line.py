@@ -7,18 +7,25 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from .. import tokens
 from ..errors import QueryError, TargetError
 from ..symbolize.elf import ElfError
 from . import gnutext, gnuwords
 from .binaries import confined_lines, sources
-from .common import Parser, UsageError, add_symbol_options, complain
+from .common import Parser, UsageError, add_symbol_options, complain, positive
 from .gnutext import Answer
+
+if TYPE_CHECKING:
+    from ..processplaces import ProcessPlaces
 
 EPILOG = """\
 Addresses are hexadecimal, or SYMBOL, or SYMBOL+OFFSET. Without any, they are read from standard input, one a line,
 and answered as they come.
+
+With --pid, addresses are those in a running process; the files that it has mapped are read, and what its run-time
+compiler says in /tmp/perf-PID.map.
 
 With --recording, or more than one -e, words are tokens of a back_trace as memleak sql prints it: 0x1234 in the
 program itself, lib.so+0x1234 elsewhere, 0x0 is padding. They are return addresses: what is found is the call. A
@@ -39,9 +46,10 @@ def main(argv: Sequence[str]) -> int:
     if options.sysroot is not None and options.recording is None:
         raise UsageError("--sysroot is for --recording")
     lookup: _Tokens | _Addresses
-    if options.recording is not None or several:
-        if options.section is not None or options.gnu_compat or (several and options.recording is not None):
-            raise UsageError("--recording, several -e, -j and --gnu-compat exclude one another")
+    if options.recording is not None or options.pid is not None or several:
+        others = [options.recording is not None, options.pid is not None, several, options.gnu_compat]
+        if options.section is not None or sum(others) > 1:
+            raise UsageError("--recording, --pid, several -e, -j and --gnu-compat exclude one another")
         lookup = _Tokens(options)
     else:
         lookup = _Addresses(options)
@@ -58,12 +66,13 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     text = "Print source lines of addresses, as GNU addr2line does; docs/reference/symbolization.md says what differs."
     # Said here, for argparse would make it each time: a tenth of the time of an answer out of the cache.
-    parser = Parser(VERB, text, epilog=EPILOG, usage="memleak addr2line [options] [-e BIN | -r TARGET] [ADDR …]")
+    parser = Parser(VERB, text, epilog=EPILOG, usage="memleak addr2line [options] [-e BIN | -r TARGET | --pid PID] [ADDR …]")
     parser.add_argument("words", metavar="ADDR", nargs="*", help="an address or a token")
     parser.add_argument(
         "-e", "--exe", metavar="BIN", action="append", default=[], help="the binary (a.out); repeatable"
     )
     parser.add_argument("-r", "--recording", metavar="TARGET", help="a pid, a recording, or a directory of recordings")
+    parser.add_argument("--pid", metavar="PID", type=positive, help="addresses are those in this process")
     parser.add_argument("-f", "--functions", action="store_true", help="functions, too")
     parser.add_argument("-i", "--inlines", action="store_true", help="also what inlined calls were inlined into")
     parser.add_argument(
@@ -186,8 +195,13 @@ class _Tokens:
         from .top import named
 
         self._refused: dict[str, None] = {}
-        self._places: tokens.RecordedPlaces | tokens.GivenPlaces
-        if options.recording is None:
+        self._places: tokens.RecordedPlaces | tokens.GivenPlaces | ProcessPlaces
+        if options.pid is not None:
+            from ..processplaces import ProcessPlaces
+
+            self._places = ProcessPlaces(options.pid)
+            self._symbolizer = named(options, str(options.pid))
+        elif options.recording is None:
             self._places = tokens.GivenPlaces(options.exe)
             self._symbolizer = named(options, "")
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .elf import (
@@ -22,7 +23,7 @@ from .elf import (
 )
 
 _PROGRAMS = (2, 3)  # ET_EXEC, ET_DYN
-_PT_NOTE = 4
+_PT_LOAD, _PT_NOTE = 1, 4
 _SHT_NOTE, _SHT_NOBITS = 7, 8
 _NT_GNU_BUILD_ID = 3
 _IN_SECTION_0 = 0xFFFF  # a number too large for the header
@@ -66,6 +67,27 @@ def read_headers(path: str) -> Headers:
         source.close()
 
 
+class Load(NamedTuple):
+    """A part of a file that is mapped when it is run: where in the file, at which address, how many bytes."""
+
+    offset: int
+    address: int
+    size: int
+
+
+def read_loads(path: str) -> list[Load]:
+    """Return the parts of the file at *path* that are mapped when it is run.
+
+    Raises:
+        ElfError: as `read_headers`.
+    """
+    source = FileSource(path)
+    try:
+        return _Reader(source).loads()
+    finally:
+        source.close()
+
+
 class _Section(NamedTuple):
     name: str
     type: int
@@ -78,7 +100,8 @@ class _Reader:
         self._source = source
         self._budget = MAX_STRUCTURE_BYTES
 
-    def headers(self, modified_ns: int) -> Headers:
+    def _start(self) -> tuple[int, ...]:
+        """Return the places and numbers of the two tables: phoff, shoff, phentsize, phnum, shentsize, shnum, shstrndx."""
         start = self._bytes(0, 16)
         if start[:4] != b"\x7fELF":
             raise ElfError("not an ELF file")
@@ -95,6 +118,16 @@ class _Reader:
             raise ElfError(f"neither a program nor a library (type {kind})")
         self._section_layout = f"II{word * 4}II{word * 2}"
         self._segment_layout = "IIQQQQQQ" if self._wide else "IIIIIIII"
+        return phoff, shoff, phentsize, phnum, shentsize, shnum, shstrndx
+
+    def loads(self) -> list[Load]:
+        phoff, shoff, phentsize, phnum, *_ = self._start()
+        segments = self._segments(phoff, phentsize, phnum, shoff)
+        offset, address, size = (2, 3, 5) if self._wide else (1, 2, 4)
+        return [Load(one[offset], one[address], one[size]) for one in segments if one[0] == _PT_LOAD]
+
+    def headers(self, modified_ns: int) -> Headers:
+        phoff, shoff, phentsize, phnum, shentsize, shnum, shstrndx = self._start()
         sections = self._sections(shoff, shentsize, shnum, shstrndx)
         by_name: dict[str, _Section] = {}
         for section in sections:
@@ -154,16 +187,19 @@ class _Reader:
                 found = self._build_id_in(section.offset, section.size)
                 if found:
                     return found
-        if count == _IN_SECTION_0:
-            count = self._unpack(self._section_layout, shoff)[7]
-        for index in range(min(count, MAX_SEGMENTS)):
-            segment = self._unpack(self._segment_layout, offset + index * stride)
+        for segment in self._segments(offset, stride, count, shoff):
             if segment[0] == _PT_NOTE:
                 offset_at, size_at = (2, 5) if self._wide else (1, 4)
                 found = self._build_id_in(segment[offset_at], segment[size_at])
                 if found:
                     return found
         return ""
+
+    def _segments(self, offset: int, stride: int, count: int, shoff: int) -> Iterator[tuple[int, ...]]:
+        if count == _IN_SECTION_0:
+            count = self._unpack(self._section_layout, shoff)[7]
+        for index in range(min(count, MAX_SEGMENTS)):
+            yield self._unpack(self._segment_layout, offset + index * stride)
 
     def _build_id_in(self, offset: int, size: int) -> str:
         notes = self._bytes(offset, min(size, MAX_NOTES_BYTES))
