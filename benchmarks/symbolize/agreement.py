@@ -46,9 +46,8 @@ def text_addresses(program: Program, count: int) -> list[int]:
     return sorted(random.Random(1).sample(every, min(count, len(every))))
 
 
-def measure(program: Program, count: int) -> dict[str, Any]:
+def measure(program: Program, addresses: Sequence[int]) -> dict[str, Any]:
     """Compare all tools on one program."""
-    addresses = text_addresses(program, count)
     ours = answers(program, addresses)
     result: dict[str, Any] = {"name": program.name, "addresses": len(addresses)}
     words = blocks.llvm(program.whole, demangle=False)

@@ -37,9 +37,9 @@ def agreement(held: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield from textwrap.wrap(
         f"{held['addresses']:,} addresses of code of each program, at random. Against llvm-symbolizer, of the "
-        "addresses that it has a line of: the innermost line, the number of frames, all files and lines, the names of all "
-        "inlined calls. The text of GNU addr2line -afiC: the share of addresses whose whole text is the same, and the "
-        "others by the kinds below.",
+        "addresses that it has a line of: the innermost line, the number of frames, all files and lines, the names of "
+        "all inlined calls. The text of GNU addr2line -afiC: the share of addresses whose whole text is the same, "
+        "and the others by the kinds below.",
         120,
     )
     yield ""

@@ -71,16 +71,17 @@ class _Unit:
         self.version = rng.choice((2, 3, 4, 4, 5, 5, 5))
         self.is_split = self.version >= 4 and rng.random() < 0.25 and not usual
         self.offset_size = 8 if self.version >= 3 and rng.random() < 0.2 and not usual else 4
+        self.address_size = 4 if rng.random() < 0.15 and not usual else 8
         self.root = Die("compile_unit")
         self.low_pc = rng.choice((None, min(low for low, _ in blocks)))
-        self.lines = random_lines(rng, self.version, self.offset_size, blocks, usual)
+        self.lines = random_lines(rng, self.version, self.offset_size, self.address_size, blocks, usual)
         self.skeleton: Optional[Unit] = None
         self.origins: list[tuple[Die, Optional[str]]] = []  # abstract instances
         self.says_siblings = rng.choice(("no", "first", "last"))
 
     def make(self, alternate: Optional[DwarfFile]) -> None:
         """Make the unit, and its skeleton."""
-        what = {"offset_size": self.offset_size, "id": self.rng.getrandbits(64)}
+        what = {"offset_size": self.offset_size, "address_size": self.address_size, "id": self.rng.getrandbits(64)}
         if self.is_split:
             self.skeleton = Unit(
                 self.version, Die("skeleton_unit" if self.version >= 5 else "compile_unit"), type="skeleton", **what

@@ -40,7 +40,12 @@ class LinePlan:
 
 
 def random_lines(
-    rng: random.Random, version: int, offset_size: int, blocks: Sequence[tuple[int, int]], usual: bool
+    rng: random.Random,
+    version: int,
+    offset_size: int,
+    address_size: int,
+    blocks: Sequence[tuple[int, int]],
+    usual: bool,
 ) -> LinePlan:
     """Make lines for parts of some blocks."""
     comp_dir = rng.choice((None, "/build", "/build/", "relative"))
@@ -56,6 +61,7 @@ def random_lines(
         directories=directories,
         files=listed,
         offset_size=offset_size,
+        address_size=address_size,
         line_base=rng.choice((-5, -3, -1, 0)),
         line_range=rng.choice((14, 12, 4, 1)),
         opcode_base=rng.choice((13, 13, 10, 20)),
