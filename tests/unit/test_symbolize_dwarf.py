@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
+import struct
 from pathlib import Path
 
 import pytest
-from compression import compressed
+from compression import compressed, zstd_frame
 from dwarfcases import CASES
 from elfwriter import write_elf
 from randomdwarf import RandomProgram
 
 from memleak.symbolize.engine import DwarfEngine
 from memleak.symbolize.lines import choose_engine
+from memleak.symbolize.process import ToolError
 
 LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 RANDOM_PROGRAMS = 100_000 if LONG else 1_500
@@ -135,3 +138,15 @@ def test_llvm_agrees_on_random_programs_of_usual_forms(tmp_path):
     finally:
         engine.close()
     assert compared > 1000
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+@pytest.mark.parametrize("size", [1 << 31, (1 << 63) - 1, 10_000_000])
+def test_a_compressed_section_that_lies_about_its_size_takes_no_memory(kind, size, tmp_path):
+    sections, flags = compressed(CASES["all_versions_and_formats_in_one_file"]().file.sections(), "zlib")
+    sections[".debug_info"] = struct.pack("<IIQQ", kind, 0, size, 1) + zstd_frame(b"few")
+    path = written(tmp_path, write_elf(sections=sections, section_flags=flags), {})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ToolError, match="debug_info"):
+        answers(path, [0x1000])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10

@@ -17,6 +17,7 @@ MAX_INFLATED_BYTES = 2 << 30  # of one section
 
 _SHF_COMPRESSED = 1 << 11
 _ZLIB, _ZSTD = 1, 2
+_MOST_RATIO = {_ZLIB: 1100, _ZSTD: 40_000}  # of what a format can hold to its bytes: more is a lie
 
 
 class Place(NamedTuple):
@@ -79,16 +80,16 @@ def _checked(section: Section, size: int, data: bytes) -> Place:
 
 
 def _undo(section: Section, kind: int, data: memoryview, size: int) -> bytes:
-    if size > MAX_INFLATED_BYTES:
+    if kind not in _MOST_RATIO:
+        raise ElfError(f"{section.name} is compressed in an unknown way ({kind})")
+    if size > min(MAX_INFLATED_BYTES, (len(data) + 64) * _MOST_RATIO[kind]):
         raise ElfError(f"{section.name} says it has {size} bytes")
     if kind == _ZLIB:
         try:
             return zlib.decompressobj().decompress(data, size + 1) if size else b""
         except zlib.error as error:
             raise ElfError(f"{section.name}: {error}") from error
-    if kind == _ZSTD:
-        return _unzstd(section, data, size)
-    raise ElfError(f"{section.name} is compressed in an unknown way ({kind})")
+    return _unzstd(section, data, size)
 
 
 def _unzstd(section: Section, data: memoryview, size: int) -> bytes:
@@ -102,11 +103,11 @@ def _unzstd(section: Section, data: memoryview, size: int) -> bytes:
     decompress = library.ZSTD_decompress
     decompress.restype = ctypes.c_size_t
     decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
-    target = ctypes.create_string_buffer(max(1, size))
-    done = decompress(target, size, bytes(data), len(data))
+    target = bytearray(size)
+    done = decompress((ctypes.c_char * size).from_buffer(target), size, bytes(data), len(data))
     if done != size:
         raise ElfError(f"{section.name} is not what zstd makes")
-    return target.raw[:size]
+    return target
 
 
 def alternate_link(image: ElfImage) -> tuple[str, str] | None:
