@@ -3,7 +3,7 @@
 // Invariant: the table has what stands between its offset and its end marker, never more than MOST of either.
 // Why:       nine of ten entries are passed over. Widths that do not vary are added up once per abbreviation, so most entries are
 //            one addition.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "abbrev.h"
 
 #include "dwarf.h"

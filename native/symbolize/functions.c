@@ -4,7 +4,7 @@
 // Why:       gcc says where an entry's sibling is, so what is below functions that cover none of the addresses is jumped over: of a C++
 //            program nine bytes of ten. A function inside of another entry is missed so (one in thirty); then everything is walked, for what
 //            is not found yet. clang and rustc say no siblings: everything is walked at once.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "functions.h"
 
 #include "dwarf.h"

@@ -3,7 +3,7 @@
 // Invariant: a program is read once, front to end; each opcode takes at least a byte.
 // Why:       no table of rows is built: of a unit's ten thousand rows a batch wants a few. A row is compared with the next address that is
 //            wanted, and forgotten.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "lines.h"
 
 #include "dwarf.h"

@@ -1,7 +1,7 @@
 // lookup.c -- a batch of addresses: units, lines, functions, names, and the frames made of them
 //
 // Invariant: a unit is read at most once per batch, and only if it has one of the addresses.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "handle.h"
 
 #include "dwarf.h"

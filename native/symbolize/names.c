@@ -2,7 +2,7 @@
 //
 // Invariant: at most HOPS entries are read for one name, each of at most PART_MOST bytes.
 // Why:       a name is asked for once per function, not once per address: C++ names are long, and many calls lie in few functions.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "names.h"
 
 #include "dwarf.h"

@@ -1,7 +1,7 @@
 // ranges.c -- lists of address ranges: .debug_ranges up to DWARF 4, .debug_rnglists from 5 on
 //
 // Invariant: a list ends at its end marker, at the section's end, or when no more may be read.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "ranges.h"
 
 #include "dwarf.h"

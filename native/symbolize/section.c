@@ -1,7 +1,7 @@
 // section.c -- reading sections: all of one, or a part of a large one
 //
 // Invariant: nothing beyond a section's size, nor beyond the file's end, is given out.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "section.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 //
 // Invariant: units stand in ascending order and do not overlap. A unit that cannot be read stays in the list, unusable, so that those
 //            behind it are found.
-// Proof:     tests/unit/test_symbolize_engine.py
+// Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "unit.h"
 
 #include "dwarf.h"

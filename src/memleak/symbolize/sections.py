@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from .elf import ElfError, ElfImage, Section
 
@@ -20,12 +20,15 @@ _ZLIB, _ZSTD = 1, 2
 _MOST_RATIO = {_ZLIB: 1100, _ZSTD: 40_000}  # of what a format can hold to its bytes: more is a lie
 
 
+Bytes = Union[bytes, bytearray]
+
+
 class Place(NamedTuple):
     """Where the bytes of a section are: in the file, or here."""
 
     offset: int
     size: int
-    memory: Optional[bytes]
+    memory: Optional[Bytes]
 
 
 NOWHERE = Place(0, 0, None)
@@ -73,13 +76,13 @@ def old_inflated(image: ElfImage, section: Section) -> Place:
     return _checked(section, size, _undo(section, _ZLIB, memoryview(data)[12:], size))
 
 
-def _checked(section: Section, size: int, data: bytes) -> Place:
+def _checked(section: Section, size: int, data: Bytes) -> Place:
     if len(data) != size:
         raise ElfError(f"{section.name} has {len(data)} bytes where it says {size}")
     return Place(0, size, data)
 
 
-def _undo(section: Section, kind: int, data: memoryview, size: int) -> bytes:
+def _undo(section: Section, kind: int, data: memoryview, size: int) -> Bytes:
     if kind not in _MOST_RATIO:
         raise ElfError(f"{section.name} is compressed in an unknown way ({kind})")
     if size > min(MAX_INFLATED_BYTES, (len(data) + 64) * _MOST_RATIO[kind]):
@@ -92,7 +95,7 @@ def _undo(section: Section, kind: int, data: memoryview, size: int) -> bytes:
     return _unzstd(section, data, size)
 
 
-def _unzstd(section: Section, data: memoryview, size: int) -> bytes:
+def _unzstd(section: Section, data: memoryview, size: int) -> Bytes:
     # Python has it from 3.14 on; the library is nearly everywhere, for package managers need it.
     import ctypes
 
