@@ -1,9 +1,10 @@
 // functions.c -- the walk over a unit's entries
 //
-// Invariant: each entry is read at most twice, and the cursor only goes forward: a sibling that lies behind is not followed.
+// Invariant: each entry is read at most three times, and the cursor only goes forward: a sibling that lies behind is not followed.
 // Why:       gcc says where an entry's sibling is, so what is below functions that cover none of the addresses is jumped over: of a C++
 //            program nine bytes of ten. A function inside of another entry is missed so (one in thirty); then everything is walked, for what
-//            is not found yet. clang and rustc say no siblings: everything is walked at once.
+//            is not found yet. clang and rustc say no siblings: everything is walked at once. Once more if a function at the address 0 is
+//            all that may have an address.
 // Proof:     tests/unit/test_symbolize_dwarf.py, tests/unit/test_symbolize_engine.py, tests/fuzz/fuzz_symbolize.c
 #include "functions.h"
 
