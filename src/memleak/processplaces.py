@@ -6,7 +6,7 @@ import os
 import re
 from typing import NamedTuple, Optional
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedDict  # type: ignore[import-untyped]
 
 from . import locate
 from .errors import QueryError, TargetError

@@ -166,10 +166,10 @@ def test_a_package_of_separate_files_says_what_they_say(built, name, tmp_path):
     path = home / "program"
     addresses = text_addresses(path, 1500)
 
-    def found() -> list[list[SourceFrame]]:
+    def found() -> list[list[tuple]]:
         engine = DwarfEngine()
-        try:
-            return engine.lookup(str(path), addresses)
+        try:  # but for the numbers of entries, which others have in a package
+            return [[frame[:5] for frame in chain] for chain in engine.lookup(str(path), addresses)]
         finally:
             engine.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import locate, query
@@ -65,12 +65,12 @@ def _show(options: Any, where: dict[str, Any], symbolizer: Any) -> None:
     render.write(lines, sys.stdout)
 
 
-def named(options: Any, target: str) -> AbstractContextManager[Any]:
+def named(options: Any, target: str) -> Any:
     """Return a symbolizer that looks where the options say, else where the target's files are; None for no names."""
     if getattr(options, "no_symbols", False):
         return nullcontext()
     root = options.sysroot or locate.root_of(target)
-    return confined(root, sources(options))  # type: ignore[no-any-return]
+    return confined(root, sources(options))
 
 
 def opened(target: str, symbolizer: Any) -> Snapshot:

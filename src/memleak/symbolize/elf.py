@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 MAX_SECTIONS = 20_000
 MAX_SEGMENTS = 4_096
@@ -54,7 +54,10 @@ class Source(Protocol):
     """Bytes at an offset: a file, or an image in memory (`file` None)."""
 
     size: int
-    file: FileIdentity | None
+
+    @property
+    def file(self) -> FileIdentity | None:
+        """What it was, None for memory."""
 
     def pread(self, count: int, offset: int) -> bytes:
         """Return up to *count* bytes; fewer at the end."""
@@ -300,7 +303,7 @@ class _Structure:
         return self.header[name]
 
     def parse(self, structure: str, offset: int) -> Any:
-        return self._parse(getattr(self.structs, structure), self.stream, stream_pos=offset)
+        return self._parse(getattr(self.structs, structure), cast(Any, self.stream), stream_pos=offset)
 
     def _first_section(self, field: str) -> int:
         """Return a field of section 0, which holds numbers that are too large for the header."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from .elf import ElfError, ElfImage, open_elf, open_split
 from .lines import SourceFrame
+from .native import reader
 from .process import ToolError
 from .sections import NAMES, Place, alternate_link, place, places
 
@@ -114,9 +115,7 @@ class _OpenFile:
     """One binary in the engine's hands."""
 
     def __init__(self, path: str, mapped: bool, gnu_files: bool) -> None:
-        from . import _dwarf  # type: ignore[attr-defined]
-
-        self._ffi, self._lib = _dwarf.ffi, _dwarf.lib
+        self._ffi, self._lib = reader()
         self._path, self._mapped = path, mapped
         self._fds: list[int] = []
         self._kept: list[Any] = []  # memory that the handle points into

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .elf import ElfError, ElfImage, FileIdentity, Section
+from .native import reader
 from .symbols import SymbolTable
 from .symboltables import MAX_TABLES, Table, tables
 
@@ -37,9 +38,7 @@ class NativeSymbolTable:
     """
 
     def __init__(self, images: Iterable[ElfImage]) -> None:
-        from . import _dwarf  # type: ignore[attr-defined]
-
-        self._ffi, self._lib = _dwarf.ffi, _dwarf.lib
+        self._ffi, self._lib = reader()
         self._handle = self._ffi.gc(self._lib.mlsym_symbols_open(), self._lib.mlsym_symbols_close)
         if self._handle == self._ffi.NULL:
             raise MemoryError

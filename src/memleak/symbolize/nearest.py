@@ -17,6 +17,7 @@ from itertools import compress
 from typing import NamedTuple, Optional
 
 from .elf import MAX_SECTION_BYTES, ElfImage, Section
+from .native import reader
 from .nativesymbols import table_in_c
 
 MAX_NAME_BYTES = 16 << 10
@@ -114,14 +115,14 @@ class NearestSymbols:
         if self._table is None or not self._little_endian:
             return
         try:
-            from . import _dwarf  # type: ignore[attr-defined]
+            ffi, lib = reader()
         except ImportError:
             return  # the package was not built for this Python
-        ffi, wanted = _dwarf.ffi, sorted(set(addresses))
+        wanted = sorted(set(addresses))
         with table_in_c(ffi, self._image, self._table[0]) as table:
             found = ffi.new("struct mlsym_nearest[]", len(wanted))
             lowest = self._sections[section].address
-            if _dwarf.lib.mlsym_find_nearest(table, self._narrow, section, lowest, wanted, len(wanted), found) != 0:
+            if lib.mlsym_find_nearest(table, self._narrow, section, lowest, wanted, len(wanted), found) != 0:
                 return
         for address, one in zip(wanted, ffi.unpack(found, len(wanted))):
             symbol = None
