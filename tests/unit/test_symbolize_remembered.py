@@ -286,6 +286,21 @@ def test_many_answers_are_written_before_the_end(app, cache, monkeypatch):
         assert stored(cache)
 
 
+def test_few_files_are_open_at_once(cache, tmp_path):
+    paths = [tmp_path / f"app{number}" for number in range(3 * remembered_module.MAX_OPEN)]
+    for number, path in enumerate(paths):
+        path.write_bytes(write_elf(symbols=[ElfSymbol(f"f{number}", 0x1000, 0x40)], build_id=bytes([number]) * 20))
+    requests = [(str(path), None, address, True) for address in (0x1000, 0x1001) for path in paths]
+    with Symbolizer(cache=cache) as symbolizer:
+        expected = symbolizer.resolve(requests)
+    before = len(os.listdir("/proc/self/fd"))
+    ours = Remembered(cache)
+    assert list(ours.find(requests).values()) == sorted(expected, key=lambda chain: int(chain[0].function[1:]))
+    assert 0 < len(os.listdir("/proc/self/fd")) - before <= remembered_module.MAX_OPEN
+    ours.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_no_file_stays_open(app, cache):
     ask(cache, app, 0x1000)
     before = len(os.listdir("/proc/self/fd"))

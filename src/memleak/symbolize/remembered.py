@@ -21,6 +21,7 @@ from .headers import Headers, read_headers
 Request = tuple[str, "str | None", int, bool]  # path, build-id as hex, address, exact
 
 MAX_PENDING = 100_000  # answers; then they are written
+MAX_OPEN = 16  # files
 _MAX_BUILD_ID_HEX = 256
 _HASHED_BYTES = 1 << 20
 
@@ -69,17 +70,23 @@ class Remembered:
 
     def find(self, requests: Iterable[Request]) -> dict[Request, tuple[Frame, ...]]:
         """Return the frames of those requests that were answered before."""
-        found = {}
+        by_module: dict[tuple[str, str | None], list[Request]] = {}
         for request in requests:
-            path, build_id, vaddr, exact = request
-            stored = self._answers(path, build_id)
-            answer = stored.find(_lookup(vaddr, exact)) if stored is not None else None
-            if answer is not None:
-                module = recorded_path(path)
-                found[request] = tuple(
-                    Frame(frame.function, frame.file, frame.line, frame.inlined, module, vaddr, frame.discriminator)
-                    for frame in answer
-                )
+            by_module.setdefault(request[:2], []).append(request)
+        found = {}
+        for module, asked in by_module.items():
+            stored = self._answers(*module)
+            if stored is None:
+                continue
+            path = recorded_path(module[0])
+            for request in asked:
+                _, _, vaddr, exact = request
+                answer = stored.find(_lookup(vaddr, exact))
+                if answer is not None:
+                    found[request] = tuple(
+                        Frame(frame.function, frame.file, frame.line, frame.inlined, path, vaddr, frame.discriminator)
+                        for frame in answer
+                    )
         return found
 
     def keep(self, answers: Mapping[Request, tuple[Frame, ...]], problems: Mapping[str, str]) -> None:
@@ -120,6 +127,8 @@ class Remembered:
         if key is None:
             return None
         if key not in self._stored:
+            if len(self._stored) >= MAX_OPEN:
+                self._forget()
             self._stored[key] = self._cache.answers(key)
         return self._stored[key]
 
