@@ -104,17 +104,13 @@ class Remembered:
             if key is not None and key == self._make_key(*module):
                 self._pending.setdefault(key, {}).update(given)
         if sum(map(len, self._pending.values())) > MAX_PENDING:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was kept."""
-        self._forget()
-        while self._pending:
-            self._cache.add_answers(*self._pending.popitem())
+            self.close()
 
     def close(self) -> None:
         """Write what was kept, and close the files. May be used again."""
-        self.flush()
+        self._forget()
+        while self._pending:
+            self._cache.add_answers(*self._pending.popitem())
 
     def _forget(self) -> None:
         for stored in self._stored.values():
