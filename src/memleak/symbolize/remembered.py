@@ -201,7 +201,7 @@ def key_of(binary: Binary, build_id: str | None, engine: str) -> Key | None:
     found = files[-1][1]
     if not same_build(found.build_id, build_id) or len(found.build_id) > _MAX_BUILD_ID_HEX:
         return None
-    parts: list[object] = [_code(), engine, binary.line_file == files[0][0]]
+    parts: list[object] = [code_state(), engine, binary.line_file == files[0][0]]
     for path, headers in files:
         parts += [headers.build_id, headers.size, headers.modified_ns, headers.has_lines, *_alternate(path, headers)]
     build = found.build_id
@@ -243,7 +243,7 @@ def _digest(path: str) -> str:
 _code_state: list[tuple[str, int, int]] = []
 
 
-def _code() -> list[tuple[str, int, int]]:
+def code_state() -> list[tuple[str, int, int]]:
     """Return what tells versions of our own code apart: answers of one with a mistake do not outlive it."""
     if not _code_state:
         try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from .cache import Key, SymbolCache
 from .elf import ElfError
 from .headers import read_headers
+from .remembered import code_state
 
 KIND = "units"
 _MAX_BUILD_ID_HEX = 256
-_FORMAT = "2"  # of what DwarfEngine.learned() gives
 
 
 class LearnedUnits:
@@ -39,4 +39,4 @@ def _key(path: str) -> Key | None:
         return None
     if not headers.build_id or len(headers.build_id) > _MAX_BUILD_ID_HEX:
         return None
-    return Key(headers.build_id, repr((_FORMAT, headers.size, headers.modified_ns)).encode())
+    return Key(headers.build_id, repr((code_state(), headers.size, headers.modified_ns)).encode())
