@@ -115,7 +115,7 @@ def test_every_system_call_is_a_known_one():
 
 
 SYMBOLIZE_LAYERS = [
-    {"bytes", "dwarf", "mlsym"}, {"section"}, {"abbrev", "symboltable"}, {"nearest", "symbols"}, {"unit"}, {"index"}, {"lines", "names", "ranges"}, {"functions", "handle"}, {"lookup", "split"},
+    {"bytes", "dwarf", "mlsym"}, {"section"}, {"abbrev", "symboltable"}, {"nearest", "symbols"}, {"unit"}, {"index", "linetable"}, {"lines", "names", "ranges"}, {"functions", "handle"}, {"lookup", "split"},
 ]  # fmt: skip
 
 

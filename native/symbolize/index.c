@@ -8,14 +8,17 @@
 #include <stdlib.h>
 
 #define RANGES_MOST (1U << 24)
+#define ROOM_FIRST 64U
 #define FORMAT 1U
 #define HAS_JUMPED 1U
 #define IS_FULL 2U
 
 // ---- recording -----------------------------------------------------------------------------------
 
-static bool grow(struct index_recording *r, uint32_t room)
+// One that was imported is as large as it has to be, which may be nothing.
+static bool grow(struct index_recording *r)
 {
+	uint32_t room = r->index && r->index->room ? r->index->room * 2 : ROOM_FIRST;
 	struct function_index *grown =
 	    room <= RANGES_MOST ? realloc(r->index, sizeof(*grown) + (size_t)room * sizeof(grown->range[0])) : NULL;
 	if (!grown)
@@ -33,9 +36,9 @@ bool index_begin(struct index_recording *r, struct unit *unit, bool second)
 		unit->functions = NULL;
 		return r->index != NULL;
 	}
-	if (!grow(r, 64))
+	if (!grow(r))
 		return false;
-	*r->index = (struct function_index){.room = 64};
+	*r->index = (struct function_index){.room = ROOM_FIRST};
 	return true;
 }
 
@@ -50,7 +53,7 @@ void index_record(struct index_recording *r, const struct indexed_range *range)
 		if (r->met < index->first_count && index->range[r->met].entry == range->entry)
 			return;
 	}
-	if (index->count == index->room && !grow(r, index->room * 2)) {
+	if (index->count == index->room && !grow(r)) {
 		free(index);
 		r->index = NULL;
 		return;
@@ -91,7 +94,7 @@ bool sequences_record(struct sequence_index **index, const struct indexed_sequen
 	struct sequence_index *at = *index;
 	uint32_t count = at ? at->count : 0;
 	if (!at || count == at->room) {
-		uint32_t room = at ? at->room * 2 : 16;
+		uint32_t room = at && at->room ? at->room * 2 : ROOM_FIRST;
 		at = room <= RANGES_MOST ? realloc(at, sizeof(*at) + room * sizeof(at->sequence[0])) : NULL;
 		if (!at) {
 			free(*index);

@@ -11,7 +11,6 @@
 
 #include <stdlib.h>
 
-#define TABLE_MOST (1U << 20) // files, and directories
 #define PROGRAM_MOST (1ULL << 30)
 #define PART_BYTES 256U // of a program, after which the next row begins a part of its own
 #define BYTES_PER_WORK 8U
@@ -22,8 +21,8 @@ struct program {
 	uint32_t count, next; // the first place that no row of the sequence has passed
 	uint64_t wanted;      // its address; the highest there is if there is none
 	uint64_t *work_left;
-	uint8_t minimum, line_range, opcode_base, operands[256];
-	int8_t line_base;
+	const struct line_table *table;
+	uint8_t opcode_base;
 	struct row now, last; // the registers; the row before
 	bool begun, from_zero, lost; // the sequence has a row; its first one is at the address 0; its rest covers nothing
 	uint16_t advance[256]; // what a special opcode adds to the address, and to the line
@@ -35,125 +34,6 @@ struct program {
 	struct sequence_index *recorded;
 	bool recording, defines_files;
 };
-
-// ---- the header ----------------------------------------------------------------------------------
-
-static bool add(void **array, uint32_t used, size_t each)
-{
-	if (used & (used - 1) || used >= TABLE_MOST) // full at 0, 1, 2, 4 …
-		return used < TABLE_MOST;
-	void *grown = realloc(*array, (used ? used * 2 : 1) * each);
-	if (grown)
-		*array = grown;
-	return grown != NULL;
-}
-
-static bool add_directory(struct line_table *t, const struct value *name)
-{
-	if (!add((void **)&t->directory, t->directories, sizeof(*t->directory)))
-		return false;
-	t->directory[t->directories++] = *name;
-	return true;
-}
-
-static bool add_file(struct line_table *t, const struct value *name, uint64_t directory)
-{
-	if (!add((void **)&t->entry, t->entries, sizeof(*t->entry)))
-		return false;
-	t->entry[t->entries++] = (struct line_file){*name, directory};
-	return true;
-}
-
-// False: that was the end marker, or nothing more can be read.
-static bool next_name(struct bytes *b, struct value *name)
-{
-	*name = (struct value){.form = DW_FORM_string, .text = bytes_string(b)};
-	return !b->bad && *name->text;
-}
-
-// Before DWARF 5: directory 0 is the unit's, file 0 is none.
-static bool old_tables(struct line_table *t, struct bytes *b)
-{
-	struct value none = {0};
-	if (!add_directory(t, &none) || !add_file(t, &none, 0))
-		return false;
-	struct value name;
-	while (next_name(b, &name))
-		if (!add_directory(t, &name))
-			return false;
-	while (next_name(b, &name)) {
-		uint64_t directory = bytes_uleb(b);
-		bytes_skip_leb(b); // when it was changed
-		bytes_skip_leb(b); // its length
-		if (b->bad || !add_file(t, &name, directory))
-			return false;
-	}
-	return !b->bad;
-}
-
-static bool new_table(struct line_table *t, struct bytes *b, bool files)
-{
-	struct attribute_spec format[256];
-	unsigned formats = bytes_u8(b);
-	for (unsigned i = 0; i < formats; i++) {
-		uint64_t name = bytes_uleb(b), form = bytes_uleb(b);
-		format[i] = (struct attribute_spec){name < 0xFFFF ? (uint16_t)name : 0, form < 0xFFFF ? (uint16_t)form : 0xFFFF, 0};
-	}
-	uint64_t count = bytes_uleb(b);
-	for (uint64_t i = 0; i < count && formats; i++) {
-		struct value name = {0};
-		uint64_t directory = 0;
-		if (!work_spend(t->file->work_left, formats))
-			return false;
-		for (unsigned f = 0; f < formats; f++) {
-			struct value value;
-			value_read(b, &format[f], t->encoding, &value);
-			if (format[f].name == DW_LNCT_path)
-				name = value;
-			else if (format[f].name == DW_LNCT_directory_index)
-				directory = value.number;
-		}
-		if (b->bad || !(files ? add_file(t, &name, directory) : add_directory(t, &name)))
-			return false;
-	}
-	return !b->bad;
-}
-
-// Leaves the cursor at the program.
-static bool read_header(struct line_table *t, struct program *p, struct bytes *b)
-{
-	bool dwarf64;
-	if (!bytes_initial_length(b, &dwarf64))
-		return false;
-	t->encoding = (struct encoding){(uint8_t)bytes_u16(b), t->unit->encoding.address_size, dwarf64 ? 8 : 4};
-	if (t->encoding.version < 2 || t->encoding.version > 5)
-		return false;
-	if (t->encoding.version == 5) {
-		t->encoding.address_size = bytes_u8(b);
-		bytes_skip(b, 1); // of a segment's selector
-		if (t->encoding.address_size != 4 && t->encoding.address_size != 8)
-			return false;
-	}
-	uint64_t length = bytes_fixed(b, t->encoding.offset_size);
-	if (b->bad || length > bytes_left(b))
-		return false;
-	struct bytes header = {b->at, b->at + length, false};
-	b->at += length;
-	p->minimum = bytes_u8(&header);
-	if (t->encoding.version >= 4)
-		bytes_skip(&header, 1); // operations of one instruction: more than one on VLIW machines only
-	bytes_skip(&header, 1);		// whether a row is a statement by default
-	p->line_base = (int8_t)bytes_u8(&header);
-	p->line_range = bytes_u8(&header);
-	p->opcode_base = bytes_u8(&header);
-	for (unsigned i = 1; i < p->opcode_base; i++)
-		p->operands[i] = bytes_u8(&header);
-	if (header.bad || !p->line_range)
-		return false;
-	if (t->encoding.version < 5)
-		return old_tables(t, &header);
-	return new_table(t, &header, false) && new_table(t, &header, true);
-}
 
 // ---- the program ---------------------------------------------------------------------------------
 
@@ -242,7 +122,7 @@ static void end_sequence(struct program *p)
 		return;
 	if (p->wanted < p->now.address)
 		give_places(p);
-	end_part(p, p->now.address);
+	end_part(p, p->now.address > p->last.address ? p->now.address : p->last.address); // an end may lie before the last row
 }
 
 static void begin_sequence(struct program *p)
@@ -270,7 +150,7 @@ static bool extended(struct line_table *t, struct program *p, struct bytes *b)
 		struct value name = {.form = DW_FORM_string, .text = bytes_string(&operand)};
 		uint64_t directory = bytes_uleb(&operand);
 		p->defines_files = true;
-		return operand.bad || add_file(t, &name, directory);
+		return operand.bad || line_table_add(t, &name, directory);
 	}
 	case DW_LNE_set_discriminator:
 		p->now.discriminator = (uint32_t)bytes_uleb(&operand);
@@ -283,14 +163,14 @@ static bool standard(struct program *p, uint8_t opcode, struct bytes *b)
 {
 	switch (opcode) {
 	case DW_LNS_copy: new_row(p, b->at); return true;
-	case DW_LNS_advance_pc: p->now.address += bytes_uleb(b) * p->minimum; return true;
+	case DW_LNS_advance_pc: p->now.address += bytes_uleb(b) * p->table->minimum; return true;
 	case DW_LNS_advance_line: p->now.line += (uint32_t)bytes_sleb(b); return true;
 	case DW_LNS_set_file: p->now.file = (uint32_t)bytes_uleb(b); return true;
 	case DW_LNS_set_column: p->now.column = (uint32_t)bytes_uleb(b); return true;
 	case DW_LNS_const_add_pc: p->now.address += p->advance[255]; return true;
 	case DW_LNS_fixed_advance_pc: p->now.address += bytes_u16(b); return true;
 	}
-	for (unsigned i = 0; i < p->operands[opcode]; i++)
+	for (unsigned i = 0; i < p->table->operands[opcode]; i++)
 		bytes_skip_leb(b);
 	return true;
 }
@@ -337,11 +217,13 @@ static void run(struct line_table *t, struct program *p, struct bytes *b)
 	}
 }
 
-static void prepare(struct program *p, const struct bytes *b)
+static void prepare(struct program *p, const struct line_table *t, const struct bytes *b)
 {
-	for (unsigned opcode = p->opcode_base; opcode < 256; opcode++) {
-		p->advance[opcode] = (uint16_t)((opcode - p->opcode_base) / p->line_range * p->minimum);
-		p->step[opcode] = (int16_t)(p->line_base + (int)((opcode - p->opcode_base) % p->line_range));
+	p->table = t;
+	p->opcode_base = t->opcode_base;
+	for (unsigned opcode = t->opcode_base; opcode < 256; opcode++) {
+		p->advance[opcode] = (uint16_t)((opcode - t->opcode_base) / t->line_range * t->minimum);
+		p->step[opcode] = (int16_t)(t->line_base + (int)((opcode - t->opcode_base) % t->line_range));
 	}
 	p->start = b->at;
 }
@@ -351,6 +233,8 @@ static void run_whole(struct line_table *t, struct program *p, struct bytes *b, 
 	p->recording = true;
 	begin_sequence(p);
 	run(t, p, b);
+	if (p->begun && !p->lost) // a program may end without an end of its last sequence
+		end_part(p, p->last.address);
 	// A part may use files that are defined before it: without those there is no reading it by itself.
 	if (p->recording && !b->bad && !p->defines_files)
 		unit->sequences = p->recorded;
@@ -397,62 +281,14 @@ bool lines_run(struct debug_file *file, struct unit *unit, struct place *places,
 		return false;
 	b = section_part(section, unit->lines, (size_t)length, table->bytes);
 	struct program p = {.places = places, .count = count, .work_left = file->work_left};
-	bool good = read_header(table, &p, &b);
+	bool good = line_table_read(table, &b);
 	p.first_file = file->begins_in_file_0 && table->encoding.version >= 5 ? 0 : 1;
 	if (good) {
-		prepare(&p, &b);
+		prepare(&p, table, &b);
 		if (unit->sequences)
 			run_indexed(table, &p, &b, unit->sequences);
 		else
 			run_whole(table, &p, &b, unit);
 	}
 	return good;
-}
-
-static char *joined(const char *directory, const char *name)
-{
-	size_t first = strlen(directory), second = strlen(name);
-	char *path = malloc(first + second + 2);
-	if (!path)
-		return NULL;
-	memcpy(path, directory, first);
-	if (first && path[first - 1] != '/')
-		path[first++] = '/';
-	memcpy(path + first, name, second + 1);
-	return path;
-}
-
-char *lines_path(const struct line_table *t, uint64_t number)
-{
-	if (number >= t->entries || !t->entry[number].name.form)
-		return NULL;
-	const struct line_file *entry = &t->entry[number];
-	char *name = unit_string(t->file, t->unit, &entry->name);
-	if (!name || *name == '/')
-		return name;
-	char *directory = entry->directory < t->directories && t->directory[entry->directory].form
-			      ? unit_string(t->file, t->unit, &t->directory[entry->directory])
-			      : NULL;
-	const char *base = t->unit->comp_dir;
-	char *path = name;
-	if (directory && *directory) {
-		path = joined(directory, name);
-		free(name);
-	}
-	bool absolute = path && *path == '/';
-	free(directory);
-	if (path && !absolute && base && *base) {
-		char *whole = joined(base, path);
-		free(path);
-		path = whole;
-	}
-	return path;
-}
-
-void lines_free(struct line_table *t)
-{
-	free(t->bytes);
-	free(t->directory);
-	free(t->entry);
-	*t = (struct line_table){0};
 }

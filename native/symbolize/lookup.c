@@ -175,7 +175,7 @@ static uint32_t path_of(struct unit_batch *u, uint64_t number)
 	if (number >= u->lines.entries || !u->path)
 		return 0;
 	if (u->path[number] == UINT32_MAX) {
-		char *path = lines_path(&u->lines, number);
+		char *path = line_table_path(&u->lines, number);
 		u->path[number] = keep_text(u->batch, path);
 		free(path);
 	}
@@ -307,7 +307,7 @@ done:
 	free(u.found.innermost);
 	free(u.found.scope);
 	free(u.path);
-	lines_free(&u.lines);
+	line_table_free(&u.lines);
 }
 
 // A unit that nobody says the place of has the addresses that it has lines of. `index` has room for all.

@@ -29,6 +29,7 @@ struct mlsym_frame {
 	uint32_t flags;
 	uint32_t line, column, discriminator; // 0: not known
 	uint32_t function, file; // offsets in the text; 0: not known
+	uint32_t reserved;	 // 0: frames can be compared as bytes
 	uint64_t entry, low;	 // of the function: its entry's offset, its first address; 0: not known
 };
 

@@ -25,7 +25,7 @@ def answers(path: Path, addresses) -> list[list[tuple]]:
     """Return what our reader says."""
     engine = DwarfEngine()
     try:
-        return [[tuple(frame) for frame in chain] for chain in engine.lookup(str(path), list(addresses))]
+        return [[tuple(frame[:4]) for frame in chain] for chain in engine.lookup(str(path), list(addresses))]
     finally:
         engine.close()
 

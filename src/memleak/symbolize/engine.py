@@ -22,7 +22,7 @@ MAX_SPLIT_FILES = 256  # attached for one batch
 MAX_OPEN = 8  # binaries
 
 # mlsym_frame: address, flags, line, column, discriminator, function, file; entry, low
-_FRAME = struct.Struct("7I2Q")
+_FRAME = struct.Struct("7I4x2Q")
 
 
 class DwarfEngine:
