@@ -13,7 +13,7 @@
 
 #define PROGRAM_MOST (1ULL << 30)
 #define PART_BYTES 256U // of a program, after which the next row begins a part of its own
-#define BYTES_PER_WORK 8U
+#define BYTES_PER_WORK 2U
 
 struct program {
 	uint32_t first_file; // that each sequence begins in

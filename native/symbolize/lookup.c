@@ -82,17 +82,21 @@ static bool claim_range(void *context, uint64_t low, uint64_t high)
 {
 	struct claim *claim = context;
 	struct batch *batch = claim->batch;
+	struct debug_file *file = &batch->handle->main;
 	if (!low && !claim->from_zero) {
 		claim->left_out |= batch->address[0] < high;
 		return true;
 	}
 	uint32_t first = first_not_below(batch->address, batch->count, low), i = first;
-	for (; i < batch->count && batch->address[i] < high; i++)
-		if (batch->owner[i] == NO_UNIT) {
-			batch->owner[i] = claim->unit;
-			batch->without--;
-		}
-	return work_spend(&batch->handle->work_left, i - first) && batch->without;
+	for (; i < batch->count && batch->address[i] < high; i++) {
+		if (batch->owner[i] != NO_UNIT)
+			continue;
+		if (!unit_read_root(file, &file->unit[claim->unit]))
+			return false; // what cannot be read has nothing
+		batch->owner[i] = claim->unit;
+		batch->without--;
+	}
+	return work_spend(file->work_left, i - first) && batch->without;
 }
 
 static void read_aranges_set(struct claim *claim, struct bytes *b)
@@ -122,6 +126,8 @@ static void read_aranges_set(struct claim *claim, struct bytes *b)
 	}
 }
 
+static bool may_have_code(const struct unit *unit) { return unit->type == DW_UT_compile || unit->type == DW_UT_skeleton; }
+
 // By .debug_aranges; for what they do not say (clang writes none), by the units' first entries.
 static void claim_all(struct claim *claim)
 {
@@ -139,8 +145,7 @@ static void claim_all(struct claim *claim)
 	}
 	for (uint32_t i = 0; i < file->units && batch->without; i++) {
 		struct unit *unit = &file->unit[i];
-		bool has_code = unit->type == DW_UT_compile || unit->type == DW_UT_skeleton;
-		if (unit->usable && has_code && unit_read_root(file, unit)) {
+		if (unit->usable && may_have_code(unit) && unit_read_root(file, unit)) {
 			claim->unit = i;
 			ranges_of_unit(file, unit, claim_range, claim);
 		}
@@ -316,7 +321,7 @@ static void look_up_silent(struct batch *batch, uint32_t *index)
 	struct debug_file *file = &batch->handle->main;
 	for (uint32_t i = 0; i < file->units && batch->without && batch->handle->work_left; i++) {
 		const struct unit *unit = &file->unit[i];
-		if (!unit->usable || !unit->root_read || unit->has_ranges || unit->has_high_pc || !unit->has_lines)
+		if (!unit->usable || !may_have_code(unit) || !unit->root_read || unit->has_ranges || unit->has_high_pc || !unit->has_lines)
 			continue;
 		uint32_t count = 0;
 		for (uint32_t a = 0; a < batch->count; a++)

@@ -104,3 +104,13 @@ def type_units_between_others() -> Case:
     described = Die("class_type", [("name", "string", "C")], [function("member", place(5, 0x1000, 0x1010))])
     types = Unit(5, Die("type_unit", [], [described]), type="type", id=77, described=described)
     return Case(DwarfFile([types, _one_of(5, "f", 0x1000)]), {0x1000: [("f", 10)]}, ["llvm"])
+
+
+@case
+def a_unit_without_abbreviations_in_aranges() -> Case:
+    """What it claims goes to the one that can be read."""
+    lost, good = _one_of(4, "lost", 0x1000), _one_of(4, "f", 0x1000)
+    lost.aranges = [(0x1000, 16)]
+    file = DwarfFile([lost, good])
+    info = file.sections()[".debug_info"]
+    return Case(file, {0x1000: [("f", 10)]}, sections={".debug_info": info[:6] + b"\xff\xff\xff\0" + info[10:]})

@@ -17,7 +17,7 @@ from .sections import NAMES, Place, alternate_link, place, places
 if TYPE_CHECKING:
     from .units import LearnedUnits
 
-WORK = 2_000_000_000  # entries of debug information that one batch may read
+WORK = 1_000_000_000  # entries of debug information that one batch may read: a quarter of a minute
 MAX_SPLIT_FILES = 256  # attached for one batch
 MAX_OPEN = 8  # binaries
 
