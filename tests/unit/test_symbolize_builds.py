@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -92,3 +93,34 @@ def test_elfutils_agrees_on_what_files_share(derived, name):
             function for function, *_ in ours[:-1]
         ]
     assert compared > 150 and alike > 0.97 * compared
+
+
+@pytest.mark.parametrize("words", ["-gdwarf-4", "-gdwarf-5", "-gdwarf-5 -gsplit-dwarf"])
+def test_what_the_linker_took_out_has_no_addresses(words, tmp_path):
+    """It lies at the address 0, longer than the way from there to the code; addr2line and llvm are wrong about it."""
+    dead = "".join(f"if (n == {number}) sink += n * {number} + {number};\n" for number in range(600))
+    (tmp_path / "a.c").write_text(
+        f"int sink;\nvoid dead(int n) {{\n{dead}}}\nint kept(int n) {{ return n * 3 + sink; }}\n"
+    )
+    (tmp_path / "b.c").write_text("int kept(int);\nint main(int n, char **v) { (void)v; return kept(n); }\n")
+    flags = [*words.split(), "-O1", "-ffunction-sections", "-Wl,--gc-sections"]
+    try:
+        linebuilds.run(["gcc", *flags, "a.c", "b.c", "-o", "program"], tmp_path)
+    except linebuilds.CannotBuild as reason:
+        pytest.skip(str(reason))
+    with open_elf(str(tmp_path / "program")) as image:
+        places = {name: symbol_address(image, name) for name in ("kept", "main")}
+    found = answers(tmp_path / "program", list(places.values()))
+    assert [(chain[-1][0], chain[-1][1], chain[-1][2]) for chain in found] == [
+        ("kept", str(tmp_path / "a.c"), 604), ("main", str(tmp_path / "b.c"), 2),
+    ]  # fmt: skip
+
+
+def symbol_address(image, name: str) -> int:
+    """Return the value of a symbol."""
+    strings, entries = (image.data(image.section(part)) for part in (".strtab", ".symtab"))
+    values = {
+        strings[start:].partition(b"\0")[0].decode(): value
+        for start, _, _, _, value, _ in struct.iter_unpack("<IBBHQQ", entries)
+    }
+    return values[name]
