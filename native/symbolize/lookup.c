@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #define NO_UNIT 0xFFFFFFFF
-#define TEXT_MOST (1U << 28)
+#define TEXT_MOST (1U << 27)
 #define DEPTH_MOST 256 // of calls inlined into one another
 
 // ---- strings and frames, as they grow ------------------------------------------------------------
@@ -397,6 +397,7 @@ struct mlsym_result *mlsym_lookup(mlsym *handle, const uint64_t *addresses, uint
 	handle->batches++;
 	keep_text(&batch, ""); // 0 is no text
 	handle->work_left = work;
+	names_make_room(&handle->names);
 	look_up(&batch);
 	sort_frames(&batch);
 	free(batch.owner);

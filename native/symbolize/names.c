@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define HOPS 16
-#define BYTES_MOST (1U << 28) // of all names; those found later have none
+#define BYTES_MOST (1U << 27) // of all names; those found later have none
 #define PART_FIRST 1024U // of an entry in another unit
 #define PART_MOST (64U << 10)
 
@@ -150,8 +150,8 @@ struct name *names_find(struct names *n, struct debug_file *file, uint64_t entry
 	if (!make_room(n))
 		return NULL;
 	struct name *found = &n->slot[slot_of(n, file, entry)];
-	if (found->file)
-		return found;
+	if (found->file || n->bytes >= BYTES_MOST)
+		return found->file ? found : NULL;
 	*found = (struct name){.file = file, .entry = entry};
 	n->used++;
 	struct described all = {.next = {file, entry}};
@@ -168,13 +168,9 @@ struct name *names_find(struct names *n, struct debug_file *file, uint64_t entry
 		free(all.linkage_name);
 		return NULL;
 	}
-	const char *text = all.linkage_name ? all.linkage_name : all.name;
-	size_t bytes = text ? strlen(text) + 1 : 0;
-	if (n->bytes + bytes <= BYTES_MOST) {
-		n->bytes += bytes;
-		found->linkage = all.linkage_name || all.plain;
-		found->text = all.linkage_name ? take(&all.linkage_name) : take(&all.name);
-	}
+	found->linkage = all.linkage_name || all.plain;
+	found->text = all.linkage_name ? take(&all.linkage_name) : take(&all.name);
+	n->bytes += found->text ? strlen(found->text) + 1 : 0;
 	free(all.name);
 	free(all.linkage_name);
 	return found;
@@ -184,6 +180,12 @@ struct name *names_of_origin(struct names *n, struct debug_file *file, const str
 {
 	struct referred at = refer(file, unit, origin);
 	return at.file ? names_find(n, at.file, at.entry, unit, loaded) : NULL;
+}
+
+void names_make_room(struct names *n)
+{
+	if (n->bytes > BYTES_MOST / 2)
+		names_free(n);
 }
 
 void names_free(struct names *n)

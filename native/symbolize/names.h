@@ -26,6 +26,9 @@ struct name *names_find(struct names *names, struct debug_file *file, uint64_t e
 struct name *names_of_origin(struct names *names, struct debug_file *file, const struct value *origin, struct unit *unit,
 			     struct bytes loaded);
 
+// Forgets all if they take much memory. Names that were given out are gone then.
+void names_make_room(struct names *names);
+
 void names_free(struct names *names);
 
 #endif

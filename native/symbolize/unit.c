@@ -16,7 +16,7 @@
 #define STRING_MOST (1U << 20)
 #define UNIT_BYTES_MOST (1ULL << 31)
 #define ZEROS_MOST 256U // between two units, for alignment
-#define TEXT_PER_WORK 64U
+#define TEXT_PER_WORK 16U
 
 // ---- values --------------------------------------------------------------------------------------
 

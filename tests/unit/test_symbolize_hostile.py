@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 
 import pytest
 from dwarfforms import fixed, uleb
@@ -132,3 +134,27 @@ def test_time_is_bounded(make, tmp_path, monkeypatch):
     engine.close()
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert after.ru_utime - before.ru_utime < CPU_S
+
+
+ASK = """
+import resource, sys
+from memleak.symbolize.engine import DwarfEngine
+DwarfEngine().lookup(sys.argv[1], [0x1000])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = DwarfEngine().lookup(sys.argv[1], list(range(0x1000, 0x1000 + 10_000)))
+assert sum(len(chain[0].function or "") for chain in found) > 100 << 20
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.timeout(300)
+def test_memory_is_bounded(tmp_path):
+    """Ten thousand functions have one name, which is a megabyte long."""
+    name = ("name", "strp", "n" * 1_000_000)
+    made = [Die("subprogram", [name, *place(4, address, address + 1)]) for address in ADDRESSES]
+    path = tmp_path / "program"
+    path.write_bytes(write_elf(sections=DwarfFile([unit(4, made, rows(), ALL)]).sections()))
+    assert path.stat().st_size < 4 << 20
+    ran = subprocess.run([sys.executable, "-c", ASK, str(path)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 512 << 10
