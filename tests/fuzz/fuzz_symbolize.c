@@ -7,6 +7,7 @@
 #include "mlsym.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,11 +82,13 @@ static void take_input(struct input *input, const uint8_t *data, size_t bytes)
 
 // ---- the answer ----------------------------------------------------------------------------------
 
-static void check(bool holds)
-{
-	if (!holds)
-		abort();
-}
+#define check(holds)                                                                                                   \
+	do {                                                                                                           \
+		if (!(holds)) {                                                                                        \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #holds);                                    \
+			abort();                                                                                       \
+		}                                                                                                      \
+	} while (0)
 
 static void check_text(const struct mlsym_result *result, uint32_t offset)
 {
@@ -128,7 +131,8 @@ static void look_up(mlsym *handle, const struct input *input)
 	struct mlsym_result *result = mlsym_lookup(handle, input->address, input->addresses, input->work);
 	check(result != NULL);
 	check_result(input, result);
-	check_again(handle, input, result);
+	if (result->complete)
+		check_again(handle, input, result);
 	bool attached = false;
 	for (uint64_t i = 0; i < result->split_count && i < SPLITS_MOST; i++)
 		attached |= mlsym_attach_split(handle, result->splits[i].unit, &input->section[MLSYM_SECTIONS]) == 0;

@@ -25,7 +25,14 @@ static inline __attribute__((always_inline)) int inner(int n) { return n * 3; }
 namespace space { struct kind { int method(int n) { return inner(n) + inner(n + 1); } }; }
 int outer(int n) { space::kind k; return n > 3 ? k.method(n) : inner(n); }
 """
-COMPILED = ("-gdwarf-2", "-gdwarf-3", "-gdwarf-4", "-gdwarf-5", "-gdwarf-5 -gdwarf64", "-gdwarf-4 -fdebug-types-section")
+COMPILED = (
+    "-gdwarf-2",
+    "-gdwarf-3",
+    "-gdwarf-4",
+    "-gdwarf-5",
+    "-gdwarf-5 -gdwarf64",
+    "-gdwarf-4 -fdebug-types-section",
+)
 
 
 def packed(files: Sequence[Mapping[str, bytes]], addresses: Sequence[int]) -> bytes:
@@ -71,6 +78,8 @@ def _compiled(directory: Path, words: Sequence[str]) -> bytes:
     subprocess.run(command, check=True)
     with target.open("rb") as file:
         elf = ELFFile(file)
-        sections = {section.name: section.data() for section in elf.iter_sections() if section.name.startswith(".debug_")}
+        sections = {
+            section.name: section.data() for section in elf.iter_sections() if section.name.startswith(".debug_")
+        }
         text = elf.get_section_by_name(".text")
         return packed([sections], range(text["sh_addr"], text["sh_addr"] + text["sh_size"], 3))
