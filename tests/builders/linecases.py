@@ -96,11 +96,11 @@ def files_of_dwarf_5() -> Case:
 
 @case
 def a_program_that_stops_in_the_middle() -> Case:
-    """What it said until then counts; a sequence that has no end covers nothing."""
+    """What it said until then counts: rows but the last, of which nobody knows where it ends."""
     program = lines(4, [(0x1000, 1), (0x1010, 0)])
-    program.set_address(0x1010).special(0, 1)
+    program.set_address(0x1010).special(0, 1).special(8, 1)
     program.code += b"\0\x09\x02\x00\x10"
-    return _of_program(4, program, {0x1000: (FILE, 1, 0), 0x1010: ()}, [])
+    return _of_program(4, program, {0x1000: (FILE, 1, 0), 0x1010: (FILE, 2, 0), 0x1018: ()}, [])
 
 
 @case

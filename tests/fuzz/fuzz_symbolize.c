@@ -1,9 +1,10 @@
 // fuzz_symbolize.c -- debug information of any bytes, in up to three files
 //
 // Input: pieces, each a kind (1 byte), a length (2) and so many bytes. Kinds 0 to 9 are the sections of the program in the order of
-// mlsym.h, 10 to 19 those of a split file, 20 to 29 of a shared one; 30 are addresses of eight bytes, 31 is what may be read.
-// fuzz: with symbolize/section symbolize/abbrev symbolize/unit symbolize/ranges symbolize/lines symbolize/names
-// fuzz: with symbolize/functions symbolize/lookup
+// mlsym.h, 10 to 19 those of a split file, 20 to 29 of a shared one; 30 are addresses of eight bytes, 31 is what may be read, 32 what
+// was learned before, 33 the index of a package, which the split file then is.
+// fuzz: with symbolize/section symbolize/abbrev symbolize/unit symbolize/index symbolize/ranges symbolize/lines
+// fuzz: with symbolize/names symbolize/functions symbolize/lookup symbolize/split symbolize/handle
 #include "mlsym.h"
 
 #include <stdbool.h>
@@ -17,13 +18,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 #define PIECES (FILES * MLSYM_SECTIONS)
 #define ADDRESSES 30U
 #define WORK 31U
+#define LEARNED 32U
+#define PACKAGE 33U
 #define ADDRESSES_MOST 64U
 #define WORK_MOST (1U << 20)
 #define SPLITS_MOST 4U
 #define DEPTH_MOST 256U
 
 struct input {
-	struct mlsym_section section[PIECES];
+	struct mlsym_section section[PIECES], learned, package;
 	uint64_t address[ADDRESSES_MOST];
 	uint32_t addresses;
 	uint64_t work;
@@ -60,6 +63,7 @@ static void take_input(struct input *input, const uint8_t *data, size_t bytes)
 	*input = (struct input){.work = WORK_MOST};
 	for (unsigned i = 0; i < PIECES; i++)
 		input->section[i].fd = -1;
+	input->learned.fd = input->package.fd = -1;
 	while (bytes >= 3) {
 		unsigned kind = data[0];
 		size_t length = data[1] | (size_t)data[2] << 8;
@@ -68,6 +72,8 @@ static void take_input(struct input *input, const uint8_t *data, size_t bytes)
 		length = length < bytes ? length : bytes;
 		if (kind < PIECES)
 			take_section(&input->section[kind], data, length);
+		if (kind == LEARNED || kind == PACKAGE)
+			take_section(kind == LEARNED ? &input->learned : &input->package, data, length);
 		for (size_t at = 0; kind == ADDRESSES && at + 8 <= length; at += 8) {
 			uint64_t address;
 			memcpy(&address, data + at, sizeof(address));
@@ -126,16 +132,43 @@ static void check_again(mlsym *handle, const struct input *input, const struct m
 	mlsym_result_free(again);
 }
 
+// What was learned makes no difference to a handle that was not there.
+static void check_learned(mlsym *handle, const struct input *input, const struct mlsym_result *first)
+{
+	uint64_t bytes = 0;
+	unsigned char *learned = mlsym_export(handle, &bytes);
+	if (!learned)
+		return;
+	mlsym *other = mlsym_open(input->section);
+	check(other != NULL);
+	mlsym_attach_alternate(other, &input->section[2 * MLSYM_SECTIONS]);
+	mlsym_import(other, learned, bytes);
+	check_again(other, input, first);
+	mlsym_close(other);
+	mlsym_free(learned);
+}
+
+static bool attach(mlsym *handle, const struct input *input, uint64_t unit)
+{
+	if (input->package.memory)
+		return mlsym_attach_packaged(handle, unit) == 0;
+	return mlsym_attach_split(handle, unit, &input->section[MLSYM_SECTIONS]) == 0;
+}
+
 static void look_up(mlsym *handle, const struct input *input)
 {
 	struct mlsym_result *result = mlsym_lookup(handle, input->address, input->addresses, input->work);
 	check(result != NULL);
 	check_result(input, result);
-	if (result->complete)
+	if (result->complete && !input->learned.memory) {
 		check_again(handle, input, result);
+		check_learned(handle, input, result);
+	}
 	bool attached = false;
+	if (input->package.memory)
+		mlsym_open_package(handle, &input->section[MLSYM_SECTIONS], &input->package);
 	for (uint64_t i = 0; i < result->split_count && i < SPLITS_MOST; i++)
-		attached |= mlsym_attach_split(handle, result->splits[i].unit, &input->section[MLSYM_SECTIONS]) == 0;
+		attached |= attach(handle, input, result->splits[i].unit);
 	mlsym_result_free(result);
 	if (!attached)
 		return;
@@ -152,8 +185,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	mlsym *handle = mlsym_open(input.section);
 	check(handle != NULL);
 	mlsym_attach_alternate(handle, &input.section[2 * MLSYM_SECTIONS]);
+	if (input.learned.memory)
+		mlsym_import(handle, input.learned.memory, input.learned.size);
 	look_up(handle, &input);
 	mlsym_close(handle);
+	free((void *)(uintptr_t)input.learned.memory);
+	free((void *)(uintptr_t)input.package.memory);
 	for (unsigned i = 0; i < PIECES; i++)
 		free((void *)(uintptr_t)input.section[i].memory);
 	return 0;
