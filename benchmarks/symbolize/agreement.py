@@ -55,7 +55,10 @@ def measure(program: Program, addresses: Sequence[int]) -> dict[str, Any]:
         result["llvm"] = with_llvm(linkage_names(program, addresses), blocks.ask(words, addresses))
     words = blocks.gnu(program.path if program.gnu_finds else program.whole)
     if words:
-        result["gnu"] = with_gnu(program, ours, blocks.ask(words, addresses))
+        theirs = blocks.ask(words, addresses)
+        result["gnu"] = with_gnu(program, ours, theirs)
+        if blocks.has_verb():
+            result["gnu, compatible"] = with_gnu(program, answers(program, addresses, "--gnu-compat"), theirs)
     words = blocks.elfutils(program.path)
     if words and "alternate" in program.name:
         result["elfutils"] = with_elfutils(
@@ -64,10 +67,10 @@ def measure(program: Program, addresses: Sequence[int]) -> dict[str, Any]:
     return result
 
 
-def answers(program: Program, addresses: Sequence[int]) -> list[list[Frame]]:
+def answers(program: Program, addresses: Sequence[int], *options: str) -> list[list[Frame]]:
     """Return ours."""
-    if blocks.has_verb() and program.beside == program.path.parent:
-        return blocks.ask(blocks.ours(program.path), addresses)
+    if blocks.has_verb():
+        return blocks.ask(blocks.ours(program.path, "--debug-dir", str(program.beside), *options), addresses)
     from memleak.symbolize import Symbolizer
 
     with Symbolizer(engine="memleak", debug_dirs=[str(program.beside)]) as symbolizer:

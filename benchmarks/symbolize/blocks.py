@@ -32,19 +32,11 @@ def has_verb() -> bool:
     return subprocess.run(words, capture_output=True).returncode == 0
 
 
-def ours(path: Path, *, cached: bool = False) -> list[str]:
+def ours(path: Path, *options: str, cached: bool = False) -> list[str]:
     """Return how our own reader is started; with the cache on disk, or without."""
     if has_verb():
-        return [
-            sys.executable,
-            "-m",
-            "memleak",
-            "addr2line",
-            "-afiC",
-            *([] if cached else ["--no-cache"]),
-            "-e",
-            str(path),
-        ]
+        words = ["addr2line", "-afiC", *options, *([] if cached else ["--no-cache"]), "-e", str(path)]
+        return [sys.executable, "-m", "memleak", *words]
     return [sys.executable, str(HERE / "text.py"), str(path)]
 
 

@@ -39,12 +39,12 @@ def agreement(held: dict[str, Any]) -> Iterator[str]:
         f"{held['addresses']:,} addresses of code of each program, at random. Against llvm-symbolizer, of the "
         "addresses that it has a line of: the innermost line, the number of frames, all files and lines, the names of "
         "all inlined calls. The text of GNU addr2line -afiC: the share of addresses whose whole text is the same, "
-        "and the others by the kinds below.",
+        "and the others by the kinds below; then the same with --gnu-compat.",
         120,
     )
     yield ""
-    yield "| program | line | depth | chain | inlined names | GNU, same text | GNU, differences |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| program | line | depth | chain | inlined names | GNU, same text | but | --gnu-compat | but |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for one in held["agreement"]:
         yield row(one)
     yield ""
@@ -78,11 +78,11 @@ def row(one: dict[str, Any]) -> str:
     """Return the line of a program."""
     counts = one.get("llvm", {})
     cells = [share(counts, what) for what in ("line", "depth", "chain", "inlined names")]
-    kinds = dict(one.get("gnu", {}).get("kinds", {}))
-    total = sum(kinds.values())
-    same = kinds.pop("same", 0)
-    others = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
-    cells += [f"{100 * same / total:.1f} %" if total else "–", others]
+    for mode in ("gnu", "gnu, compatible"):
+        kinds = dict(one.get(mode, {}).get("kinds", {}))
+        total, same = sum(kinds.values()), kinds.pop("same", 0)
+        others = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+        cells += [share({"compared": total, "same": same}, "same"), others]
     return f"| {one['name']} | " + " | ".join(cells) + " |"
 
 
