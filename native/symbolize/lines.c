@@ -85,7 +85,7 @@ static void begin_part(struct program *p, const uint8_t *at)
 	p->part.from_zero = p->from_zero;
 }
 
-// A row's address may not be below the one before. Where it is, as in what lld took out and put at the last address there is, the rest of
+// A row's address may not be below the one before, nor the end's. Where it is, as in what lld took out and put at the last address there is, the rest of
 // the sequence covers nothing.
 static void __attribute__((noinline)) lose(struct program *p)
 {
@@ -120,6 +120,10 @@ static void end_sequence(struct program *p)
 {
 	if (!p->begun || p->lost)
 		return;
+	if (p->now.address < p->last.address) {
+		lose(p);
+		return;
+	}
 	if (p->wanted < p->now.address)
 		give_places(p);
 	end_part(p, p->now.address > p->last.address ? p->now.address : p->last.address); // an end may lie before the last row

@@ -109,3 +109,11 @@ def addresses_that_go_down_inside_a_sequence() -> Case:
     program = lines(4, [(0x1000, 1), (0x1010, 0)])
     program.set_address(0x1020).special(0, 1).set_address(0x1010).special(0, 1).set_address(0x1030).end_sequence()
     return _of_program(4, program, {0x1000: (FILE, 1, 0)}, [])
+
+
+@case
+def a_sequence_that_ends_before_its_rows() -> Case:
+    """Rows but the last count."""
+    program = lines(4, [(0x1000, 1), (0x1010, 0)])
+    program.set_address(0x1020).special(0, 1).special(8, 1).set_address(0x13).end_sequence()
+    return _of_program(4, program, {0x1000: (FILE, 1, 0), 0x1020: (FILE, 2, 0), 0x1028: ()}, [])
