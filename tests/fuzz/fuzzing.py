@@ -20,7 +20,7 @@ import fuzzbuild
 HOME = Path(__file__).resolve().parent
 CORPUS = HOME / "corpus"
 INPUT_BYTES_MOST = {"elfimage": 3072, "relocs": 3072, "cfi": 1024, "symbolize": 4096}
-BY_EDGES = {"symbolize"}  # of these an input is kept for code that it runs, not for how often: they are large  # others: a few changes, or a few words
+BY_EDGES = {"symbolize", "symbols"}  # of these an input is kept for code that it runs, not for how often: they are large  # others: a few changes, or a few words
 GRACE_S = 120  # what a run may take beyond its time
 
 

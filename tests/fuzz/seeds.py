@@ -76,7 +76,7 @@ def tables(library: bytes) -> list[bytes]:
 def main() -> None:
     """Write them all."""
     home = Path(sys.argv[1])
-    for name in ("elfimage", "relocs", "cfi", "symbolize"):
+    for name in ("elfimage", "relocs", "cfi", "symbolize", "symbols"):
         (home / name).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         for kind, flags in LINKED.items():
@@ -88,6 +88,8 @@ def main() -> None:
                 (home / "cfi" / f"seed-{kind}-{number}").write_bytes(table)
         for name, data in symbolizeseeds.inputs(Path(directory)):
             (home / "symbolize" / f"seed-{name}").write_bytes(data)
+        for name, data in symbolizeseeds.symbol_tables():
+            (home / "symbols" / f"seed-{name}").write_bytes(data)
 
 
 if __name__ == "__main__":

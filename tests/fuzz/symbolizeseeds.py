@@ -1,7 +1,8 @@
-"""The first inputs of the target symbolize: what the tests' writer of DWARF writes, and small compiled objects."""
+"""The first inputs of the targets symbolize and symbols: what the tests' writers write, and small compiled objects."""
 
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "builders")]
 
 from dwarfcases import CASES  # noqa: E402
+from elfwriter import ElfSymbol, write_elf  # noqa: E402
 from randomdwarf import RandomProgram  # noqa: E402
 
 # In the order of mlsym.h.
@@ -83,3 +85,23 @@ def _compiled(directory: Path, words: Sequence[str]) -> bytes:
         }
         text = elf.get_section_by_name(".text")
         return packed([sections], range(text["sh_addr"], text["sh_addr"] + text["sh_size"], 3))
+
+
+def symbol_tables() -> Iterator[tuple[str, bytes]]:
+    """Yield inputs of the target symbols by name: tables of both widths, with and without versions."""
+    symbols = [
+        ElfSymbol("a.c", 0, 0, "file", "local", "abs"), ElfSymbol("local", 0x1000, 16, "func", "local"),
+        ElfSymbol("main", 0x1010, 32), ElfSymbol("alias", 0x1010, 32, bind="weak"),
+        ElfSymbol("label", 0x1030, 0, "notype"),
+        ElfSymbol("elsewhere", 0, 0, section="undef"), ElfSymbol("old", 0x1040, 8, old_version=True),
+        ElfSymbol("variable", 0x101000, 8, "object", section=".data"),
+    ]  # fmt: skip
+    for bits in (64, 32):
+        for kind, tables in (("static", {"symbols": symbols}), ("dynamic", {"dynamic_symbols": symbols})):
+            elf = ELFFile(io.BytesIO(write_elf(bits=bits, text=bytes(0x80), **tables)))
+            names = (".symtab", ".strtab", "") if kind == "static" else (".dynsym", ".dynstr", ".gnu.version")
+            parts = [elf.get_section_by_name(name).data() if name else b"" for name in names]
+            head = struct.pack("<BBHHH", bits == 32, 1, *map(len, parts))
+            limits = struct.pack("<QQQ", 0, 0x1080, 0)
+            asked = b"".join(struct.pack("<Q", address) for address in range(0xFFC, 0x1084, 12))
+            yield f"{kind}-{bits}", head + b"".join(parts) + limits + asked

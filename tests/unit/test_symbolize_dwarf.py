@@ -18,7 +18,7 @@ from memleak.symbolize.lines import choose_engine
 from memleak.symbolize.process import ToolError
 
 LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
-RANDOM_PROGRAMS = 100_000 if LONG else 1_500
+RANDOM_PROGRAMS = 100_000 if LONG else 1_200
 
 
 def answers(path: Path, addresses) -> list[list[tuple]]:
@@ -30,6 +30,18 @@ def answers(path: Path, addresses) -> list[list[tuple]]:
         return [[tuple(frame[:4]) for frame in chain] for chain in first]
     finally:
         engine.close()
+
+
+def learned_before(path: Path, addresses: list[int]) -> list[list[tuple]]:
+    """Return what a reader says that was given what another one learned of a few addresses."""
+    first, second = DwarfEngine(), DwarfEngine()
+    try:
+        first.lookup(str(path), addresses[:: max(1, len(addresses) // 5)])
+        second.learn(str(path), first.learned(str(path)))
+        return [[tuple(frame[:4]) for frame in chain] for chain in second.lookup(str(path), addresses)]
+    finally:
+        first.close()
+        second.close()
 
 
 def written(directory: Path, elf: bytes, beside: dict[str, bytes]) -> Path:
@@ -115,6 +127,8 @@ def test_random_programs(tmp_path_factory, record_property):
         different = [(hex(address), a, b) for address, a, b in zip(program.addresses, found, wanted) if a != b]
         assert not different, f"seed {seed}: {different[:3]}"
         addresses += len(wanted)
+        if seed % 5 == 0:
+            assert learned_before(path, list(program.addresses)) == wanted, seed
         for name in program.beside:
             (directory / name).unlink()
     record_property("addresses of random programs", addresses)
