@@ -126,7 +126,7 @@ static void end_sequence(struct program *p)
 	}
 	if (p->wanted < p->now.address)
 		give_places(p);
-	end_part(p, p->now.address > p->last.address ? p->now.address : p->last.address); // an end may lie before the last row
+	end_part(p, p->now.address);
 }
 
 static void begin_sequence(struct program *p)
