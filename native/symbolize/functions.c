@@ -362,7 +362,7 @@ static bool load_unit(struct walk *w)
 
 static bool walk_recorded(struct walk *w, bool second)
 {
-	index_begin(&w->recording, w->unit, second);
+	index_begin(&w->recording, w->search->file, w->unit, second);
 	w->full = second;
 	bool good = load_unit(w) && walk_unit(w);
 	if (good && !w->b.bad && *w->search->file->work_left)

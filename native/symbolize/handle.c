@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define INDEX_BYTES_MOST (1U << 28) // of all units: a gigabyte of debug information takes a tenth of it
+
 struct section section_of(const struct mlsym_section *from)
 {
 	return (struct section){.fd = from->fd, .offset = from->offset, .size = from->size, .memory = from->memory};
@@ -14,7 +16,7 @@ struct section section_of(const struct mlsym_section *from)
 
 void take_sections(mlsym *handle, struct debug_file *file, const struct mlsym_section *sections)
 {
-	*file = (struct debug_file){.work_left = &handle->work_left};
+	*file = (struct debug_file){.work_left = &handle->work_left, .index_left = &handle->index_left};
 	_Static_assert(MLSYM_SECTIONS == SECTION_COUNT, "the order in mlsym.h is that of enum section_id");
 	for (unsigned i = 0; i < SECTION_COUNT; i++)
 		file->section[i] = section_of(&sections[i]);
@@ -23,8 +25,10 @@ void take_sections(mlsym *handle, struct debug_file *file, const struct mlsym_se
 mlsym *mlsym_open(const struct mlsym_section *sections)
 {
 	struct mlsym *handle = calloc(1, sizeof(*handle));
-	if (handle)
-		take_sections(handle, &handle->main, sections);
+	if (!handle)
+		return NULL;
+	handle->index_left = INDEX_BYTES_MOST;
+	take_sections(handle, &handle->main, sections);
 	return handle;
 }
 

@@ -14,7 +14,7 @@ struct mlsym {
 	struct section package_index;
 	struct names names;
 	uint32_t batches; // that were looked up
-	uint64_t work_left;
+	uint64_t work_left, index_left;
 };
 
 struct section section_of(const struct mlsym_section *from);

@@ -18,19 +18,29 @@
 // One that was imported is as large as it has to be, which may be nothing.
 static bool grow(struct index_recording *r)
 {
-	uint32_t room = r->index && r->index->room ? r->index->room * 2 : ROOM_FIRST;
-	struct function_index *grown =
-	    room <= RANGES_MOST ? realloc(r->index, sizeof(*grown) + (size_t)room * sizeof(grown->range[0])) : NULL;
+	uint32_t old = r->index ? r->index->room : 0, room = old ? old * 2 : ROOM_FIRST;
+	struct function_index *grown = NULL;
+	uint64_t more = (uint64_t)(room - old) * sizeof(grown->range[0]);
+	if (room <= RANGES_MOST && more <= *r->left)
+		grown = realloc(r->index, sizeof(*grown) + (size_t)room * sizeof(grown->range[0]));
 	if (!grown)
 		return false;
+	*r->left -= more;
 	grown->room = room;
 	r->index = grown;
 	return true;
 }
 
-bool index_begin(struct index_recording *r, struct unit *unit, bool second)
+static void release(struct index_recording *r)
 {
-	*r = (struct index_recording){.second = second};
+	*r->left += (uint64_t)r->index->room * sizeof(r->index->range[0]);
+	free(r->index);
+	r->index = NULL;
+}
+
+bool index_begin(struct index_recording *r, struct debug_file *file, struct unit *unit, bool second)
+{
+	*r = (struct index_recording){.left = file->index_left, .second = second};
 	if (second) {
 		r->index = unit->functions; // it moves as it grows: the unit is given it back
 		unit->functions = NULL;
@@ -54,8 +64,7 @@ void index_record(struct index_recording *r, const struct indexed_range *range)
 			return;
 	}
 	if (index->count == index->room && !grow(r)) {
-		free(index);
-		r->index = NULL;
+		release(r);
 		return;
 	}
 	index = r->index;
@@ -83,24 +92,32 @@ void index_drop(struct index_recording *r, struct unit *unit)
 	if (r->second) {
 		r->index->count = r->index->first_count;
 		unit->functions = r->index;
+		r->index = NULL;
 	} else {
-		free(r->index);
+		release(r);
 	}
-	r->index = NULL;
 }
 
-bool sequences_record(struct sequence_index **index, const struct indexed_sequence *sequence)
+void sequences_free(struct sequence_index *index, uint64_t *left)
+{
+	*left += index ? (uint64_t)index->room * sizeof(index->sequence[0]) : 0;
+	free(index);
+}
+
+bool sequences_record(struct sequence_index **index, uint64_t *left, const struct indexed_sequence *sequence)
 {
 	struct sequence_index *at = *index;
 	uint32_t count = at ? at->count : 0;
 	if (!at || count == at->room) {
 		uint32_t room = at && at->room ? at->room * 2 : ROOM_FIRST;
-		at = room <= RANGES_MOST ? realloc(at, sizeof(*at) + room * sizeof(at->sequence[0])) : NULL;
+		uint64_t more = (uint64_t)(room - count) * sizeof(at->sequence[0]);
+		at = room <= RANGES_MOST && more <= *left ? realloc(at, sizeof(*at) + room * sizeof(at->sequence[0])) : NULL;
 		if (!at) {
-			free(*index);
+			sequences_free(*index, left);
 			*index = NULL;
 			return false;
 		}
+		*left -= more;
 		*at = (struct sequence_index){count, room};
 		*index = at;
 	}

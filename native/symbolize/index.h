@@ -23,11 +23,12 @@ struct function_index {
 // A walk that is being recorded into an index.
 struct index_recording {
 	struct function_index *index; // NULL: there is no memory, or it is not wanted
+	uint64_t *left;		      // bytes that it may still grow by
 	bool second;
 	uint32_t met; // of the second walk: ranges of the first one that it has passed
 };
 
-bool index_begin(struct index_recording *recording, struct unit *unit, bool second);
+bool index_begin(struct index_recording *recording, struct debug_file *file, struct unit *unit, bool second);
 void index_record(struct index_recording *recording, const struct indexed_range *range);
 
 // The walk has come to its end: the unit has the index. Else it is thrown away, and of a second walk what it added.
@@ -52,8 +53,9 @@ struct sequence_index {
 	struct indexed_sequence sequence[]; // one allocation: whoever has the unit frees it
 };
 
-// Appends to an index that grows; NULL to begin with. False: no memory; then it is freed, and NULL.
-bool sequences_record(struct sequence_index **index, const struct indexed_sequence *sequence);
+// Appends to an index that grows; NULL to begin with. False: no memory, or no more of what is `left`; then it is freed, and NULL.
+bool sequences_record(struct sequence_index **index, uint64_t *left, const struct indexed_sequence *sequence);
+void sequences_free(struct sequence_index *index, uint64_t *left);
 
 // How many units of a file have one.
 uint32_t index_units(const struct debug_file *file);

@@ -20,7 +20,7 @@ struct program {
 	struct place *places;
 	uint32_t count, next; // the first place that no row of the sequence has passed
 	uint64_t wanted;      // its address; the highest there is if there is none
-	uint64_t *work_left;
+	uint64_t *work_left, *index_left;
 	const struct line_table *table;
 	uint8_t opcode_base;
 	struct row now, last; // the registers; the row before
@@ -74,7 +74,7 @@ static void end_part(struct program *p, uint64_t high)
 {
 	p->part.high = high;
 	if (p->recording && p->part.row.address < high)
-		p->recording = sequences_record(&p->recorded, &p->part);
+		p->recording = sequences_record(&p->recorded, p->index_left, &p->part);
 }
 
 // The row is p->last, and `at` is what follows it.
@@ -243,7 +243,7 @@ static void run_whole(struct line_table *t, struct program *p, struct bytes *b, 
 	if (p->recording && !b->bad && !p->defines_files)
 		unit->sequences = p->recorded;
 	else
-		free(p->recorded);
+		sequences_free(p->recorded, p->index_left);
 }
 
 static void run_indexed(struct line_table *t, struct program *p, const struct bytes *b, const struct sequence_index *index)
@@ -284,7 +284,7 @@ bool lines_run(struct debug_file *file, struct unit *unit, struct place *places,
 	if (!section->memory && !(table->bytes = malloc(length)))
 		return false;
 	b = section_part(section, unit->lines, (size_t)length, table->bytes);
-	struct program p = {.places = places, .count = count, .work_left = file->work_left};
+	struct program p = {.places = places, .count = count, .work_left = file->work_left, .index_left = file->index_left};
 	bool good = line_table_read(table, &b);
 	p.first_file = file->begins_in_file_0 && table->encoding.version >= 5 ? 0 : 1;
 	if (good) {

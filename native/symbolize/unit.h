@@ -42,6 +42,7 @@ struct debug_file {
 	uint8_t *buffer;	// bytes of a unit
 	size_t buffer_room;
 	uint64_t *work_left; // of a lookup: what may still be read, in entries
+	uint64_t *index_left; // of a handle: bytes that indexes of units may still take
 };
 
 #define SPECS_PER_WORK 8U // attributes that are read in the time of an entry
