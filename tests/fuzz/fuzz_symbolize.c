@@ -3,9 +3,7 @@
 // Input: pieces, each a kind (1 byte), a length (2) and so many bytes. Kinds 0 to 9 are the sections of the program in the order of
 // mlsym.h, 10 to 19 those of a split file, 20 to 29 of a shared one; 30 are addresses of eight bytes, 31 is what may be read, 32 what
 // was learned before, 33 the index of a package, which the split file then is.
-// fuzz: with symbolize/section symbolize/abbrev symbolize/unit symbolize/index symbolize/linetable symbolize/ranges
-// fuzz: with symbolize/lines
-// fuzz: with symbolize/names symbolize/functions symbolize/lookup symbolize/split symbolize/handle
+// fuzz: with symbolize/*
 #include "mlsym.h"
 
 #include <stdbool.h>

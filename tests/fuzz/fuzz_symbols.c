@@ -2,7 +2,7 @@
 //
 // Input: whether its entries are those of 32-bit programs (1 byte), a section (1), how many bytes of symbols, strings and versions there
 // are (2 each), these, limits of sections (8 each, the first three), and addresses (8 each).
-// fuzz: with symbolize/section symbolize/symboltable symbolize/symbols symbolize/nearest
+// fuzz: with symbolize/*
 #include "mlsym.h"
 
 #include <stdbool.h>

@@ -2,7 +2,7 @@
 
     // fuzz: with elfimage cfi dwarf
 
-A part with a directory is another object's: symbolize/unit.
+A part with a directory is another object's: symbolize/unit; symbolize/* is all of it.
 """
 
 from __future__ import annotations
@@ -55,12 +55,19 @@ def build(name: str) -> Path:
     directory.mkdir(exist_ok=True)
     source = HOME / f"fuzz_{name}.c"
     parts = re.findall(r"^// fuzz: with (.*)$", source.read_text(), flags=re.MULTILINE)
-    objects = [_object(directory, part) for words in parts for part in words.split()]
+    objects = [_object(directory, part) for words in parts for word in words.split() for part in _all(word)]
     program = directory / f"fuzz_{name}"
     newest = max(path.stat().st_mtime_ns for path in [source, *objects, *HOME.glob("*.h"), *_headers()])
     if not program.exists() or program.stat().st_mtime_ns < newest:
         nativebuild.make(program, [*compiler(), str(source), *map(str, objects)])
     return program
+
+
+def _all(word: str) -> list[str]:
+    """Return the parts that a word means."""
+    if word == "symbolize/*":
+        return [name.removesuffix(".c") for name in nativebuild.meson_list("symbolize_names")]
+    return [word]
 
 
 def _headers() -> list[Path]:
