@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import shutil
 import subprocess
@@ -239,3 +240,18 @@ def test_what_is_no_program_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ElfError):
         BinaryLines(str(path))
+
+
+def test_local_functions_come_from_gnu_debugdata(tmp_path):
+    """GNU's tools do not look there, and name the exported function before."""
+    embedded = lzma.compress(write_elf(symbols=[ElfSymbol("hidden", 0x1100, bind="local")]))
+    path = tmp_path / "library.so"
+    path.write_bytes(
+        write_elf(
+            dynamic_symbols=[ElfSymbol("exported", 0x1000), ElfSymbol("further", 0x1200)],
+            sections={".gnu_debugdata": embedded},
+        )
+    )
+    for compat, expected in ((False, ["exported", "hidden", "further"]), (True, ["exported", "exported", "further"])):
+        with BinaryLines(str(path), gnu_compat=compat) as lines:
+            assert [chain[0].function for chain in lines.chains([0x1004, 0x1104, 0x1204])] == expected

@@ -19,6 +19,7 @@ from .gnunames import GnuNames, RightNames
 from .lines import LineEngine, SourceFrame, choose_engine
 from .nearest import NearestSymbols, StickySymbols, Symbol, section_number
 from .process import ToolError
+from .symboltables import debugdata
 
 if TYPE_CHECKING:
     from .debuginfod import Debuginfod
@@ -71,6 +72,10 @@ class BinaryLines:
         table = StickySymbols if gnu_compat else NearestSymbols
         self._symbols = table(self._image)
         self._debug_symbols = table(self._debug) if self._debug is not None else self._symbols
+        # Fedora's table of the local functions that a stripped program lost. GNU's tools do not look there.
+        packed = None if gnu_compat or self._debug is not None else debugdata(self._image)
+        self._packed = packed
+        self._packed_symbols = table(packed) if packed is not None else self._symbols
         self._engine = DwarfEngine(mapped=mapped, gnu_files=gnu_compat, units=units)
         self._fallback: LineEngine | None = None
         self._demangler = Demangler()
@@ -152,13 +157,14 @@ class BinaryLines:
                 asked.setdefault(number, []).append(address)
         for number, addresses in asked.items():
             self._symbols.prepare(number, addresses)
-            other = self._in_debug_file(number)
-            if other is not None:
-                self._debug_symbols.prepare(other, addresses)
+            for image, symbols in ((self._debug, self._debug_symbols), (self._packed, self._packed_symbols)):
+                other = self._number_in(image, number)
+                if other is not None:
+                    symbols.prepare(other, addresses)
 
-    def _in_debug_file(self, number: int) -> int | None:
-        """Return the number of a section in the separate debug file."""
-        return None if self._debug is None else section_number(self._debug.sections, self._image.sections[number].name)
+    def _number_in(self, image: ElfImage | None, number: int) -> int | None:
+        """Return the number of one of our sections in another image of this build."""
+        return None if image is None else section_number(image.sections, self._image.sections[number].name)
 
     def _lines(self, addresses: Sequence[int]) -> list[list[SourceFrame]]:
         nothing: list[list[SourceFrame]] = [[] for _ in addresses]
@@ -190,6 +196,10 @@ class BinaryLines:
         return self._names.apply(chain, lambda: self._symbol(number, address))
 
     def _symbol(self, number: int, address: int) -> Symbol | None:
-        other = self._in_debug_file(number)
+        other = self._number_in(self._debug, number)
         found = None if other is None else self._debug_symbols.nearest(other, address)
-        return found if found is not None else self._symbols.nearest(number, address)
+        if found is None:
+            found = self._symbols.nearest(number, address)
+        other = self._number_in(self._packed, number)
+        packed = None if other is None else self._packed_symbols.nearest(other, address)
+        return packed if packed is not None and (found is None or packed.start > found.start) else found

@@ -39,7 +39,7 @@ def tables(image: ElfImage) -> Iterator[Table]:
         dynamic = _table(image, ".dynsym")
         if dynamic is not None:
             yield dynamic
-        embedded = _debugdata(image)
+        embedded = debugdata(image)
         if embedded is not None:
             table = _table(embedded, ".symtab")
             if table is not None:
@@ -56,7 +56,7 @@ def _table(image: ElfImage, name: str) -> Table | None:
     return Table(image, section, strings, image.section(".gnu.version") if name == ".dynsym" else None)
 
 
-def _debugdata(image: ElfImage) -> ElfImage | None:
+def debugdata(image: ElfImage) -> ElfImage | None:
     """Unpack .gnu_debugdata: Fedora's small ELF image of the local functions, xz inside."""
     section = image.section(".gnu_debugdata")
     if section is None:
