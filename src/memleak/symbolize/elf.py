@@ -378,8 +378,12 @@ def _build_id(elf: _Structure, sections: list[Section]) -> str:
 def _build_id_in(elf: _Structure, offset: int, size: int) -> str:
     # pyelftools' own reading of notes parses each kind: a MB of properties took 4 s, and 160 MB.
     elf.stream.seek(offset)
-    notes = elf.stream.read(min(size, MAX_NOTES_BYTES))
-    header = struct.Struct("<III" if elf.little_endian else ">III")
+    return build_id_of(elf.stream.read(min(size, MAX_NOTES_BYTES)), "<" if elf.little_endian else ">")
+
+
+def build_id_of(notes: bytes, order: str) -> str:
+    """Return the build-id among *notes* as hex, "" if there is none. *order*: of bytes, as `struct` spells it."""
+    header = struct.Struct(order + "III")
     at = 0
     while at + header.size <= len(notes):
         name_bytes, bytes_, kind = header.unpack_from(notes, at)

@@ -19,13 +19,13 @@ from .elf import (
     ElfError,
     FileSource,
     Source,
+    build_id_of,
     string_at,
 )
 
 _PROGRAMS = (2, 3)  # ET_EXEC, ET_DYN
 _PT_LOAD, _PT_NOTE = 1, 4
 _SHT_NOTE, _SHT_NOBITS = 7, 8
-_NT_GNU_BUILD_ID = 3
 _IN_SECTION_0 = 0xFFFF  # a number too large for the header
 _MAX_NAMES_BYTES = 1 << 20
 
@@ -202,19 +202,7 @@ class _Reader:
             yield self._unpack(self._segment_layout, offset + index * stride)
 
     def _build_id_in(self, offset: int, size: int) -> str:
-        notes = self._bytes(offset, min(size, MAX_NOTES_BYTES))
-        header = struct.Struct(self._order + "III")
-        at = 0
-        while at + header.size <= len(notes):
-            name_bytes, bytes_, kind = header.unpack_from(notes, at)
-            name = at + header.size
-            found = name + (name_bytes + 3 & ~3)
-            if found + bytes_ > len(notes):
-                break  # a broken note hides what follows it in the same place
-            if kind == _NT_GNU_BUILD_ID and notes[name : name + name_bytes] == b"GNU\0":
-                return notes[found : found + bytes_].hex()
-            at = found + (bytes_ + 3 & ~3)
-        return ""
+        return build_id_of(self._bytes(offset, min(size, MAX_NOTES_BYTES)), self._order)
 
     def _debuglink(self, section: _Section | None) -> tuple[str, int] | None:
         """Return the link; a name with a directory in it is refused: the file is looked for in fixed places only."""
