@@ -95,7 +95,7 @@ static void __attribute__((noinline)) lose(struct program *p)
 	want(p, p->count);
 }
 
-static inline void new_row(struct program *p, const uint8_t *at)
+static void __attribute__((noinline)) new_row(struct program *p, const uint8_t *at)
 {
 	bool begins = !p->begun;
 	if (unlikely(begins)) {
@@ -163,62 +163,75 @@ static bool extended(struct line_table *t, struct program *p, struct bytes *b)
 	return true;
 }
 
-static bool standard(struct program *p, uint8_t opcode, struct bytes *b)
+// What a row may be compared with and be forgotten: most reach no address that is wanted, and begin no part.
+struct quiet {
+	uint64_t wanted;
+	const uint8_t *limit;
+};
+
+static struct quiet quiet_of(const struct program *p, const uint8_t *end)
 {
-	switch (opcode) {
-	case DW_LNS_copy: new_row(p, b->at); return true;
-	case DW_LNS_advance_pc: p->now.address += bytes_uleb(b) * p->table->minimum; return true;
-	case DW_LNS_advance_line: p->now.line += (uint32_t)bytes_sleb(b); return true;
-	case DW_LNS_set_file: p->now.file = (uint32_t)bytes_uleb(b); return true;
-	case DW_LNS_set_column: p->now.column = (uint32_t)bytes_uleb(b); return true;
-	case DW_LNS_const_add_pc: p->now.address += p->advance[255]; return true;
-	case DW_LNS_fixed_advance_pc: p->now.address += bytes_u16(b); return true;
-	}
-	for (unsigned i = 0; i < p->table->operands[opcode]; i++)
-		bytes_skip_leb(b);
-	return true;
+	uint64_t left = (uint64_t)(end - p->start) - p->part.offset;
+	bool may_begin = p->recording && !p->lost && left > PART_BYTES;
+	if (!p->begun)
+		return (struct quiet){0, NULL}; // no row is quiet
+	return (struct quiet){p->wanted, may_begin ? p->start + p->part.offset + PART_BYTES : end};
 }
 
-// Special opcodes are nine of ten, and most follow one another: of the registers only address and line change.
-static void special_rows(struct program *p, struct bytes *b)
-{
-	const uint8_t *at = b->at, *end = b->end, base = p->opcode_base;
-	uint64_t address = p->now.address, wanted = p->wanted;
-	uint32_t line = p->now.line;
-	for (bool more = p->begun && address >= p->last.address; more; more = at < end && *at >= base) {
-		// Those that follow the last row, and reach no address that is wanted.
-		uint64_t next = address + p->advance[*at];
-		if (unlikely(next > wanted))
-			break;
-		address = next;
-		line += (uint32_t)(int32_t)p->step[*at++];
-	}
-	if (at > b->at) { // the last of them
-		p->last = (struct row){address, p->now.file, line, p->now.column, at > b->at + 1 ? 0 : p->now.discriminator};
-		p->now.discriminator = 0;
-	}
-	p->now.address = address;
-	p->now.line = line;
-	b->at = at;
-	if (at == end || *at < base)
-		return;
-	p->now.address += p->advance[*at];
-	p->now.line += (uint32_t)(int32_t)p->step[*at];
-	b->at++;
-	new_row(p, b->at);
-}
-
+// The registers are kept out of memory: a program has millions of opcodes, and a row changes one or two of them.
 static void run(struct line_table *t, struct program *p, struct bytes *b)
 {
-	while (b->at < b->end && !b->bad && (!p->single || p->last.address < p->end)) {
-		if (likely(*b->at >= p->opcode_base)) {
-			special_rows(p, b);
+	struct row now = p->now, last = p->last;
+	struct bytes c = *b;
+	struct quiet quiet = quiet_of(p, c.end);
+	while (c.at < c.end && !c.bad && (!p->single || last.address < p->end)) {
+		uint8_t opcode = *c.at++;
+		if (likely(opcode >= p->opcode_base)) {
+			now.address += p->advance[opcode];
+			now.line += (uint32_t)(int32_t)p->step[opcode];
+		} else {
+			switch (opcode) {
+			case 0:
+				p->now = now;
+				p->last = last;
+				struct bytes rest = c; // so that `c` is in no memory
+				bool goes_on = extended(t, p, &rest);
+				c = rest;
+				now = p->now;
+				last = p->last;
+				quiet = quiet_of(p, c.end);
+				if (goes_on)
+					continue;
+				*b = c;
+				return;
+			case DW_LNS_copy: break;
+			case DW_LNS_advance_pc: now.address += bytes_uleb(&c) * t->minimum; continue;
+			case DW_LNS_advance_line: now.line += (uint32_t)bytes_sleb(&c); continue;
+			case DW_LNS_set_file: now.file = (uint32_t)bytes_uleb(&c); continue;
+			case DW_LNS_set_column: now.column = (uint32_t)bytes_uleb(&c); continue;
+			case DW_LNS_const_add_pc: now.address += p->advance[255]; continue;
+			case DW_LNS_fixed_advance_pc: now.address += bytes_u16(&c); continue;
+			default:
+				for (unsigned i = 0; i < t->operands[opcode]; i++)
+					bytes_skip_leb(&c);
+				continue;
+			}
+		}
+		if (likely(now.address >= last.address && now.address <= quiet.wanted && c.at <= quiet.limit)) {
+			last = now;
+			now.discriminator = 0;
 			continue;
 		}
-		uint8_t opcode = *b->at++;
-		if (!(opcode ? standard(p, opcode, b) : extended(t, p, b)))
-			return;
+		p->now = now;
+		p->last = last;
+		new_row(p, c.at);
+		now = p->now;
+		last = p->last;
+		quiet = quiet_of(p, c.end);
 	}
+	p->now = now;
+	p->last = last;
+	*b = c;
 }
 
 static void prepare(struct program *p, const struct line_table *t, const struct bytes *b)
