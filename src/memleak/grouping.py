@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from . import layout
-from .estimate import estimate_bytes, estimate_count, is_narrow
+from .estimate import estimate_bytes, is_narrow
 from .once import once
 from .recording import Recording
 from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
-from .rows import Row
+from .rows import Facts, Row
 from .shown import LOST_PYTHON, PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
 from .stacks import MIXED, Tracer, back_trace, token
 
@@ -169,49 +169,56 @@ class Group:
         module = sources[self.members[member][0]].recording.module
         return [(module(frame.module_id), frame) for frame in self.recorded[member].stack]
 
-    def row(self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED) -> Row:
-        """Return the row that is shown; *side* says which frames `trace` and `frames` are."""
-        numbers = sorted({number for number, _ in self.members})
+    def facts(self, sources: tuple[Source, ...]) -> Facts:
+        """Return the columns that need neither names nor the stack nor quantiles: those of a row that are cheap."""
+        numbers = sorted({number for number, _ in self.members}) if len(self.members) > 1 else [self.members[0][0]]
         mine = [sources[number] for number in numbers]
         headers = [source.recording.header for source in mine]
-        domains = {row.domain for row in self.recorded}
-        narrow = any(source.narrow(domains) for source in mine)
-        value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes(domains) for s in mine))
-        count = estimate_count(self.sums, narrow=narrow)
         domain = _same(row.domain for row in self.recorded)
-        single = self.kind == "stack"
-        places = self.places(sources) if single else []
         totals = self.kind != "thread"
-        row = self.recorded[0]
-        frames = tracer.frames(row, places, side) if single else []
-        mixed = frames if side == MIXED else None
-        python_trace, native_trace, mixed_trace = self._traces(tracer, places, mixed) if single else (None, None, None)
-        return Row(
+        row, sums = self.recorded[0], self.sums
+        pid = _same(header.pid for header in headers)
+        return Facts(
             svr_ip=_same(source.svr_ip for source in mine),
-            svr_port=_same(header.pid for header in headers),
+            svr_port=pid,
             tenant_id=TENANT_ID,
             ctx_id=CTX_ID,
-            mod_name=MISSING if row.missing and single else None if domain is None else row.mod_name,
-            back_trace=back_trace(places) if places else "",
+            mod_name=MISSING if row.missing and self.kind == "stack" else None if domain is None else row.mod_name,
             ctx_name=CTX_NAMES[domain] if domain is not None and domain < len(CTX_NAMES) else None,
-            alloc_count=self.sums.samples,
-            alloc_bytes=self.sums.bytes,
-            est_count=round(count.value),
-            est_bytes=round(value.value),
-            est_bytes_se=_rounded(value.se),
-            est_bytes_low=_rounded(value.low),
-            est_bytes_high=_rounded(value.high),
+            alloc_count=sums.samples,
+            alloc_bytes=sums.bytes,
+            est_count=round(sums.est_count),
+            est_bytes=round(sums.est_bytes),
             total_count=round(sum(row.alloc_count for row in self.recorded)) if totals else None,
             total_bytes=sum(row.alloc_bytes for row in self.recorded) if totals else None,
             peak_bytes=sum(row.peak_bytes for row in self.recorded) if totals else None,
             first_seen=min(self._times(sources, "first_cs")) if totals else None,
             last_seen=max(self._times(sources, "last_cs")) if totals else None,
-            age_p50=weighted_median(self._ages(sources)),
-            pid=_same(header.pid for header in headers),
+            pid=pid,
             process=self._process(", ".join(dict.fromkeys(header.command for header in headers))),
             host=_same(header.host_name for header in headers),
-            samples=self.sums.samples,
+            samples=sums.samples,
             exact=not any(source.exact_reasons for source in mine),
+        )
+
+    def row(self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED) -> Row:
+        """Return the row that is shown; *side* says which frames `trace` and `frames` are."""
+        mine = [sources[number] for number in sorted({number for number, _ in self.members})]
+        domains = {row.domain for row in self.recorded}
+        narrow = any(source.narrow(domains) for source in mine)
+        value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes(domains) for s in mine))
+        single = self.kind == "stack"
+        places = self.places(sources) if single else []
+        frames = tracer.frames(self.recorded[0], places, side) if single else []
+        mixed = frames if side == MIXED else None
+        python_trace, native_trace, mixed_trace = self._traces(tracer, places, mixed) if single else (None, None, None)
+        return Row(
+            **self.facts(sources)._asdict(),
+            back_trace=back_trace(places) if places else "",
+            est_bytes_se=_rounded(value.se),
+            est_bytes_low=_rounded(value.low),
+            est_bytes_high=_rounded(value.high),
+            age_p50=weighted_median(self._ages(sources)),
             python_trace=python_trace,
             native_trace=native_trace,
             mixed_trace=mixed_trace,

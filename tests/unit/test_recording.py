@@ -348,7 +348,7 @@ def test_random_damage_is_refused_or_read(data):
     snapshot.top(5, group_by="python_line")
     snapshot.footer()
     snapshot.sql("SELECT * FROM malloc_sample_info")
-    snapshot.sql("SELECT * FROM malloc_sample_frames")
+    snapshot.sql("SELECT * FROM frames")
     snapshot.diff(snapshot)
 
 
