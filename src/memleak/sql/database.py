@@ -26,7 +26,6 @@ class Database:
     def __init__(self, content: Content) -> None:
         """Define tables and functions."""
         self._content = content
-        self._read: set[str] = set()
         self.connection = sqlite3.connect(":memory:")
         functions.add(self.connection, content)
         self.connection.create_function(_COMPUTE, 2, self._compute)
@@ -46,11 +45,11 @@ class Database:
         Raises:
             sqlite3.Error: the statement is wrong, or does anything but read.
         """
-        self._read.clear()
-        self.connection.execute(f"EXPLAIN {statement}", params)
-        read = self._read & {_FACTS, *TABLES}
+        # The authorizer is not told of columns that USING names; the program that sqlite made says what it opens.
+        opened = {step[3] for step in self.connection.execute(f"EXPLAIN {statement}", params) if step[1] == "OpenRead"}
         self.connection.set_authorizer(None)
-        others = read - {_FACTS, SAMPLES}
+        read = {name for name, page in self._run("SELECT name, rootpage FROM sqlite_master") if page in opened}
+        others = read - {_FACTS}
         if _FACTS in read:
             self._fill_facts(joined=bool(others))
         for name in others:
@@ -88,16 +87,13 @@ class Database:
             return self._content.stack_id(number)
         return _storable(self._content.row(number)[position])
 
-    def _run(self, statement: str) -> None:
-        self.connection.execute(statement)
+    def _run(self, statement: str) -> sqlite3.Cursor:
+        return self.connection.execute(statement)
 
     def _authorize(
-        self, action: int, first: Optional[str], second: Optional[str], _database: Optional[str], source: Optional[str]
+        self, action: int, _first: Optional[str], second: Optional[str], _database: Optional[str], source: Optional[str]
     ) -> int:
-        if action == sqlite3.SQLITE_READ:
-            self._read.add(first or "")
-            return sqlite3.SQLITE_OK
-        if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
+        if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION:
             name = (second or "").lower()
