@@ -50,7 +50,7 @@ PYTHON_LAYERS = [
     {"bundling", "control", "grouping", "remains", "session", "tokens"},
     {"evidence", "processplaces", "sql"},
     {"query", "_autostart"},
-    {"inprocess", "lookups"},
+    {"inprocess", "lookups", "server"},
     {"cli"},
     {"__main__"},
 ]

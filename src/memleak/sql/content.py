@@ -3,18 +3,16 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..grouping import Group, Source, merge_stacks
 from ..once import once
 from ..records import Module, PythonFrame
 from ..rows import Row
 from ..shown import ShownFrame
+from ..stacks import Tracer
 
-if TYPE_CHECKING:
-    from ..query import Snapshot
-
-_FIRST_BATCH = 16
+_FIRST_BATCH, _LAST_BATCH = 16, 1024
 
 
 class Sample(NamedTuple):
@@ -30,16 +28,16 @@ class Sample(NamedTuple):
 
 
 class Content:
-    """The samples of a snapshot, numbered from 1, the most estimated live bytes of a recording first.
+    """The samples of recordings, numbered from 1, the most estimated live bytes of a recording first.
 
     As in OceanBase's table each process has rows of its own: a stack of three processes is three rows, with one
     `stack_id` and one `back_trace`.
     """
 
-    def __init__(self, snapshot: "Snapshot") -> None:
-        """Take the snapshot; nothing is computed yet."""
-        self.sources = snapshot.sources
-        self.tracer = snapshot.tracer
+    def __init__(self, sources: tuple[Source, ...], tracer: Tracer) -> None:
+        """Take the recordings, which may be none, and what names frames; nothing is computed yet."""
+        self.sources = sources
+        self.tracer = tracer
         self._rows: dict[int, Row] = {}
         self._named_to = 0
         self._batch = _FIRST_BATCH
@@ -120,7 +118,7 @@ class Content:
             return
         batch = {number, *range(self._named_to + 1, self._named_to + self._batch + 1)}
         self._named_to += self._batch
-        self._batch *= 4
+        self._batch = min(4 * self._batch, _LAST_BATCH)
         samples = [self.samples[one - 1] for one in batch if one <= len(self.samples)]
         self.tracer.prefetch(place for sample in samples for place in sample.group.places(sample.sources))
 

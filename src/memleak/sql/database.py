@@ -5,6 +5,7 @@ statement reads it, so `ORDER BY alloc_bytes DESC LIMIT 10` over 20,000 stacks s
 """
 
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Optional
 
 from ..rows import Facts
@@ -15,6 +16,7 @@ from .schema import ALIAS, SAMPLES, TABLES
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER"}
 _FACTS = "_facts"
 _COMPUTE = "_compute"
+_ROWS_PER_CHECK = 64
 _INTEGER_MOST = (1 << 63) - 1
 _DENIED_FUNCTIONS = {"load_extension", "randomblob", "zeroblob"}
 _POSITIONS = {name: position for position, name in enumerate(TABLES[SAMPLES].columns)}
@@ -23,9 +25,10 @@ _POSITIONS = {name: position for position, name in enumerate(TABLES[SAMPLES].col
 class Database:
     """The tables of `schema.TABLES`, empty; `fill` puts rows into those that a statement names."""
 
-    def __init__(self, content: Content) -> None:
-        """Define tables and functions."""
+    def __init__(self, content: Content, check: Callable[[], None]) -> None:
+        """Define tables and functions; *check* is called now and then while rows are made, and may raise."""
         self._content = content
+        self._check = check
         self.connection = sqlite3.connect(":memory:")
         functions.add(self.connection, content)
         self.connection.create_function(_COMPUTE, 2, self._compute)
@@ -55,7 +58,7 @@ class Database:
         for name in others:
             marks = ", ".join("?" * len(TABLES[name].columns))
             rows = (tuple(map(_storable, row)) for row in TABLES[name].rows(self._content))
-            self.connection.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
+            self.connection.executemany(f"INSERT INTO {name} VALUES ({marks})", self._checked(rows))
         self.connection.commit()
         self._run("PRAGMA query_only = ON")
         self.connection.set_authorizer(self._authorize)
@@ -69,9 +72,15 @@ class Database:
             (number, *map(_storable, values), stack_id)
             for number, (values, stack_id) in enumerate(zip(facts, numbers), 1)
         )
-        self.connection.executemany(f"INSERT INTO {_FACTS} VALUES ({marks})", rows)
+        self.connection.executemany(f"INSERT INTO {_FACTS} VALUES ({marks})", self._checked(rows))
         if joined:
             self._view(joined=True)
+
+    def _checked(self, rows: Iterable[Any]) -> Iterator[Any]:
+        for number, row in enumerate(rows):
+            if number % _ROWS_PER_CHECK == 0:
+                self._check()
+            yield row
 
     def _view(self, *, joined: bool) -> None:
         stored = {*Facts._fields, *(["stack_id"] if joined else [])}

@@ -44,14 +44,29 @@ def run(
     timeout_s: float = TIMEOUT_S,
     rows_most: int = ROWS_MOST,
 ) -> Result:
+    """Answer one SELECT statement about a snapshot; see `answer`."""
+    content = Content(snapshot.sources, snapshot.tracer)
+    return answer(content, query, params, timeout_s=timeout_s, rows_most=rows_most)
+
+
+def answer(
+    content: Content,
+    query: str,
+    params: Parameters = (),
+    *,
+    timeout_s: float = TIMEOUT_S,
+    rows_most: int = ROWS_MOST,
+    bytes_most: int = ANSWER_BYTES_MOST,
+) -> Result:
     """Answer one SELECT statement over the tables of docs/reference/sql.md.
 
     Args:
-        snapshot: what to ask.
+        content: what to ask.
         query: one statement; it can only read.
         params: values for its `?` or `:name` places.
         timeout_s: seconds after which it is given up.
-        rows_most: rows after which it is given up; so it is after `ANSWER_BYTES_MOST`.
+        rows_most: rows after which it is given up.
+        bytes_most: bytes of text after which it is given up.
 
     Raises:
         QueryError: sqlite refuses the statement (its words), it writes, or it takes too long.
@@ -59,18 +74,23 @@ def run(
     if not isinstance(query, str) or not query.strip():
         raise QueryError("an SQL statement is needed, such as SELECT * FROM malloc_sample_info")
     deadline = time.monotonic() + timeout_s
-    database = Database(Content(snapshot))
+
+    def check() -> None:
+        if time.monotonic() > deadline:
+            raise _timeout(timeout_s)
+
+    database = Database(content, check)
     connection = database.connection
     try:
-        database.fill(query, params)
         if hasattr(connection, "setlimit"):  # Python 3.11
             connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
             connection.setlimit(_LIMIT_COLUMN, COLUMNS_MOST)
+        database.fill(query, params)
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
         cursor = connection.execute(query, params)
         if cursor.description is None:
             raise QueryError("the statement gives no rows: only SELECT is allowed")
-        rows = _fetch(cursor, rows_most)
+        rows = _fetch(cursor, rows_most, bytes_most)
         columns = tuple(column[0] for column in cursor.description)
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TypeError) as error:
         raise _explained(error, timeout_s) from error
@@ -88,13 +108,13 @@ def limit_heap() -> None:
     connection.close()
 
 
-def _fetch(cursor: sqlite3.Cursor, rows_most: int) -> list[tuple[Any, ...]]:
+def _fetch(cursor: sqlite3.Cursor, rows_most: int, bytes_most: int) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
-    room = ANSWER_BYTES_MOST
+    room = bytes_most
     for row in cursor:
         room -= sum([len(value) for value in row if isinstance(value, (str, bytes))])
         if room < 0:
-            raise QueryError(f"more than {ANSWER_BYTES_MOST >> 20} MiB: select less, or add a LIMIT")
+            raise QueryError(f"more than {bytes_most >> 20} MiB: select less, or add a LIMIT")
         if len(rows) == rows_most:
             raise QueryError(f"more than {rows_most} rows: add a LIMIT")
         rows.append(row)
@@ -104,7 +124,11 @@ def _fetch(cursor: sqlite3.Cursor, rows_most: int) -> list[tuple[Any, ...]]:
 def _explained(error: Exception, timeout_s: float) -> QueryError:
     words = str(error)
     if words == "interrupted":
-        return QueryTimeout(f"given up after {timeout_s:g} s: narrow the query")
+        return _timeout(timeout_s)
     if words.startswith("not authorized"):
         return QueryError(f"only SELECT is allowed, over {', '.join(TABLES)} and {ALIAS} ({words})")
     return QueryError(f"SQL: {words}")
+
+
+def _timeout(timeout_s: float) -> QueryTimeout:
+    return QueryTimeout(f"given up after {timeout_s:g} s: narrow the query")
