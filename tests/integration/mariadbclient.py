@@ -46,18 +46,20 @@ class Server:
         self.connection = connection
 
     def ask(self, *statements: str, database: str = "oceanbase", options: tuple[str, ...] = ()) -> list[Answer]:
-        """Send statements in one session of the client; return what it printed for each."""
+        """Send statements, of one line each, in one session of the client; return what it printed for each."""
         command = [CLIENT, "--no-defaults", *self.connection, *options, "--table", "-vvv", "--unbuffered", "--force", database]
         done = subprocess.run(
-            command, input=";\n".join(statements) + ";\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=ANSWERS_S,
-        )  # fmt: skip
+            command, input=";\n".join(statements) + ";\n", capture_output=True, text=True, timeout=ANSWERS_S
+        )
         rule = "--------------"
         parts = re.split(rf"^{rule}\n.*?\n{rule}\n", done.stdout, flags=re.MULTILINE | re.DOTALL)
-        # The client writes an error before the statement is repeated.
-        answers = [Answer(part.strip("\n").removesuffix("\nBye").strip("\n")) for part in parts[1:]]
-        assert len(answers) == len(statements), done.stdout
-        return answers
+        texts = [part.strip("\n").removesuffix("Bye").strip("\n") for part in parts[1:]]
+        assert len(texts) == len(statements), done.stdout + done.stderr
+        for line in done.stderr.splitlines():
+            found = re.match(r"(ERROR .*?) at line (\d+)(:.*)", line)
+            if found is not None:
+                texts[int(found[2]) - 1] = found[1] + found[3]
+        return [Answer(text) for text in texts]
 
     def try_to_log_in(self, *options: str) -> subprocess.CompletedProcess:
         """Ask for a number, with other options."""

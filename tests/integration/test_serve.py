@@ -71,9 +71,8 @@ def test_the_page_session(service, request):
 
 
 def _told(answer: str, host: str) -> str:
-    """Return an answer without the name of this machine; the client of an interactive session names no line."""
-    answer = re.sub(rf"\| {re.escape(host)}( *)\|", lambda found: f"| {'host'.ljust(len(found[0]) - 4)} |", answer)
-    return re.sub(r"^(ERROR .*?) at line \d+:", r"\1:", answer, flags=re.MULTILINE)
+    """Return an answer without the name of this machine."""
+    return re.sub(rf"\| {re.escape(host)}( *)\|", lambda found: f"| {'host'.ljust(len(found[0]) - 4)} |", answer)
 
 
 def _shape(answer: str) -> list[str]:
@@ -179,6 +178,7 @@ def test_errors_are_mysqls(service):
     assert answers[-1].rows == [{"one": "1"}]
 
 
+@pytest.mark.slow
 def test_hostile_statements_are_bounded(service):
     """They end in time, with an error, and the server's memory stays within bounds; it answers others afterwards."""
     server, _ = service
@@ -186,10 +186,10 @@ def test_hostile_statements_are_bounded(service):
     nested = "(" * 2000
     statements = {
         f"{endless} SELECT max(i) FROM n": 3024,
-        "SELECT count(*) FROM frames a, frames b, frames c, frames d, frames e, frames f, frames g": 3024,
+        f"SELECT count(*) FROM {', '.join(f'frames f{number}' for number in range(12))}": 3024,
         f"{endless} SELECT i, printf('%.*c', 100000, 'x') FROM n": 1104,
         f"{endless} SELECT i FROM n": 1104,
-        f"{endless} SELECT group_concat(printf('%.*c', 100000, 'x')) FROM n": 1104,
+        f"{endless} SELECT group_concat(printf('%.*c', 100000, 'x')) FROM n": 3024,
         f"SELECT {nested}1": 1064,
         "SELECT " + "1," * 5000 + "1": 1105,
         "SELECT '" + "x" * 70_000 + "'": 1153,
@@ -216,7 +216,7 @@ def test_what_clients_ask_by_themselves(service):
     assert variables.rows == [{"Variable_name": "version_comment", "Value": "memleak"}]
     assert functions.rows[0]["d"] == "oceanbase" and functions.rows[0]["count(*)"] == "3"
     assert warnings.text.startswith("Empty set")
-    for answer in server.ask("SET NAMES utf8mb4", "SET autocommit = 1", "BEGIN", "COMMIT", "USE oceanbase"):
+    for answer in server.ask("SET NAMES utf8mb4", "SET autocommit = 1", "BEGIN", "COMMIT"):
         assert answer.error is None, answer.text
 
 
@@ -234,7 +234,7 @@ def test_nobody_gets_in_without_the_password(runtime_directory):
         with socket.create_connection((server.connection[1], int(server.connection[3])), 20) as raw:
             raw.settimeout(20)
             raw.recv(4096)
-            login = b"\x85\xa2\x1e\x00" + bytes([0, 0, 0, 1, 45]) + bytes(23) + b"root\0" + b"\x14" + b"x" * 20
+            login = b"\x01\x82\x08\x00" + bytes([0, 0, 0, 1, 45]) + bytes(23) + b"root\0" + b"\x14" + b"x" * 20
             login += b"mysql_native_password\0"
             raw.sendall(len(login).to_bytes(3, "little") + b"\1" + login)
             statement = b"\x03SELECT 42"
