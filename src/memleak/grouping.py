@@ -31,6 +31,7 @@ class Source:
         header = recording.header
         self.recording = recording
         self.alive = alive
+        self.began = header.started_at
         self.now_cs = header.end_cs
         if alive and not header.ended:
             monotonic_cs = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - header.start_monotonic_ns) // 10**7
@@ -131,9 +132,9 @@ class Group:
 
     def add(self, member: tuple[int, int], row: RecordedRow) -> None:
         """Take in one row."""
+        self.sums = self.sums + row.live if self.members else row.live
         self.members.append(member)
         self.recorded.append(row)
-        self.sums += row.live
 
     @property
     def truncated(self) -> bool:
@@ -171,8 +172,20 @@ class Group:
 
     def facts(self, sources: tuple[Source, ...]) -> Facts:
         """Return the columns that need neither names nor the stack nor quantiles: those of a row that are cheap."""
-        numbers = sorted({number for number, _ in self.members}) if len(self.members) > 1 else [self.members[0][0]]
-        mine = [sources[number] for number in numbers]
+        if len(self.members) > 1 or self.kind != "stack":
+            return self._merged_facts(sources)
+        source, row, sums = sources[self.members[0][0]], self.recorded[0], self.sums
+        header, began, domain = source.recording.header, source.began, row.domain
+        return Facts(
+            source.svr_ip, header.pid, TENANT_ID, CTX_ID, MISSING if row.missing else row.mod_name,
+            CTX_NAMES[domain] if domain < len(CTX_NAMES) else None, sums.samples, sums.bytes, round(sums.est_count),
+            round(sums.est_bytes), round(row.alloc_count), row.alloc_bytes, row.peak_bytes, began + row.first_cs / 100,
+            began + row.last_cs / 100, header.pid, self._process(header.command), header.host_name, sums.samples,
+            not source.exact_reasons,
+        )  # fmt: skip
+
+    def _merged_facts(self, sources: tuple[Source, ...]) -> Facts:
+        mine = [sources[number] for number in sorted({number for number, _ in self.members})]
         headers = [source.recording.header for source in mine]
         domain = _same(row.domain for row in self.recorded)
         totals = self.kind != "thread"
@@ -214,7 +227,7 @@ class Group:
         python_trace, native_trace, mixed_trace = self._traces(tracer, places, mixed) if single else (None, None, None)
         return Row(
             **self.facts(sources)._asdict(),
-            back_trace=back_trace(places) if places else "",
+            back_trace=back_trace(places),
             est_bytes_se=_rounded(value.se),
             est_bytes_low=_rounded(value.low),
             est_bytes_high=_rounded(value.high),
@@ -243,7 +256,7 @@ class Group:
 
     def _times(self, sources: tuple[Source, ...], field: str) -> Iterator[float]:
         for (number, _), row in zip(self.members, self.recorded):
-            yield sources[number].recording.header.started_at + getattr(row, field) / 100
+            yield sources[number].began + getattr(row, field) / 100
 
     def _ages(self, sources: tuple[Source, ...]) -> list[tuple[float, float]]:
         if self.samples is not None:

@@ -453,6 +453,8 @@ def weighted_median(values: Sequence[tuple[Number, float]]) -> Optional[Number]:
     """Return the value at half of the total weight of (value, weight) pairs; None if there are none."""
     if not values:
         return None
+    if len(values) == 1:
+        return values[0][0]
     ordered = sorted(values)
     half = sum(weight for _, weight in ordered) / 2
     reached = 0.0

@@ -10,7 +10,7 @@ from ..once import once
 from ..records import Module, PythonFrame
 from ..rows import Row
 from ..shown import ShownFrame
-from ..stacks import Tracer
+from ..stacks import Tracer, back_trace
 
 _FIRST_BATCH, _LAST_BATCH = 16, 1024
 
@@ -76,6 +76,14 @@ class Content:
         flags = row.truncated, row.python_truncated, row.overflow, row.missing
         digest = blake2b(b"".join(words), digest_size=8, person=bytes(flags)).digest()
         return int.from_bytes(digest, "little") >> 1
+
+    def back_trace(self, number: int) -> str:
+        """Return that column of a sample alone."""
+        found = self._rows.get(number)
+        if found is not None:
+            return found.back_trace
+        sample = self.samples[number - 1]
+        return back_trace(sample.group.places(sample.sources))
 
     def row(self, number: int) -> Row:
         """Return a sample with all of its columns."""

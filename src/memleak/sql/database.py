@@ -20,6 +20,7 @@ _ROWS_PER_CHECK = 64
 _INTEGER_MOST = (1 << 63) - 1
 _DENIED_FUNCTIONS = {"load_extension", "randomblob", "zeroblob"}
 _POSITIONS = {name: position for position, name in enumerate(TABLES[SAMPLES].columns)}
+_STACK_ID, _BACK_TRACE = _POSITIONS["stack_id"], _POSITIONS["back_trace"]
 
 
 class Database:
@@ -67,12 +68,15 @@ class Database:
         """Insert the cheap columns; with others the number of the stack, by which tables are joined, too."""
         numbers: Any = self._content.stack_ids if joined else [None] * len(self._content.samples)
         marks = ", ".join("?" * (len(Facts._fields) + 2))
-        facts = (sample.group.facts(sample.sources) for sample in self._content.samples)
-        rows = (
-            (number, *map(_storable, values), stack_id)
-            for number, (values, stack_id) in enumerate(zip(facts, numbers), 1)
-        )
-        self.connection.executemany(f"INSERT INTO {_FACTS} VALUES ({marks})", self._checked(rows))
+        rows = [
+            (number, *sample.group.facts(sample.sources), stack_id)
+            for number, (sample, stack_id) in enumerate(zip(self._checked(self._content.samples), numbers), 1)
+        ]
+        insert = f"INSERT OR REPLACE INTO {_FACTS} VALUES ({marks})"
+        try:
+            self.connection.executemany(insert, rows)
+        except (OverflowError, UnicodeEncodeError):
+            self.connection.executemany(insert, [tuple(map(_storable, row)) for row in rows])
         if joined:
             self._view(joined=True)
 
@@ -92,8 +96,10 @@ class Database:
         self._run(f"CREATE VIEW {SAMPLES} AS SELECT {columns} FROM {_FACTS}")
 
     def _compute(self, number: int, position: int) -> Any:
-        if position == _POSITIONS["stack_id"]:
+        if position == _STACK_ID:
             return self._content.stack_id(number)
+        if position == _BACK_TRACE:
+            return _storable(self._content.back_trace(number))
         return _storable(self._content.row(number)[position])
 
     def _run(self, statement: str) -> sqlite3.Cursor:
