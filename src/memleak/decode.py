@@ -26,7 +26,6 @@ from .records import (
     Thread,
     decode_history,
     text,
-    weighted_median,
 )
 
 MISSING_ROW = -1  # `RecordedRow.ref` of the row that stands for rows not in this copy
@@ -284,20 +283,20 @@ class Decoder:
             live.append((row, size, weight, born, thread, key >> layer_shift & 15))
         self._lose("live samples beyond the end of the file", beyond)
 
-    def _sum_live(self) -> tuple[dict[int, LiveSums], dict[int, list[tuple[int, float]]]]:
-        """Return the sums and the (age, weight) pairs of each row's live samples."""
-        grouped: dict[int, list[tuple[int, int, int]]] = {}
-        for ref, size, weight, born, *_ in self.live:
-            try:
-                grouped[ref].append((size, weight, born))
-            except KeyError:
-                grouped[ref] = [(size, weight, born)]
-        end = self.header.end_cs
-        sums, ages = {}, {}
+    def _sum_live(self) -> dict[int, LiveSums]:
+        """Return the sums over each row's live samples."""
+        grouped: dict[int, list[tuple[int, int]]] = {}
+        for ref, size, weight, *_ in self.live:
+            if ref in grouped:
+                grouped[ref].append((size, weight))
+            else:
+                grouped[ref] = [(size, weight)]
+        k, m = 1 / 1024, 1 / (1024 * 1024)
+        sums = {}
         for ref, samples in grouped.items():
             total = count = value = vc = vb = qc = qb = most = 0
             heaviest = (1024, 0)
-            for size, weight, _ in samples:
+            for size, weight in samples:
                 wx = weight * size
                 over = weight - 1024
                 total += size
@@ -310,16 +309,16 @@ class Decoder:
                     heaviest, most = (weight, size), adds
                 qc += weight * weight
                 qb += wx * wx
-            k, m = 1 / 1024, 1 / (1024 * 1024)
             heavy = heaviest[0] * k, heaviest[1]
-            sums[ref] = LiveSums(len(samples), total, count * k, value * k, vc * m, vb * m, qc * m, qb * m, heavy)
-            ages[ref] = [(max(0, end - born), weight * k) for _, weight, born in samples]
-        return sums, ages
+            sums[ref] = _make_sums(
+                (len(samples), total, count * k, value * k, vc * m, vb * m, qc * m, qb * m, heavy)
+            )
+        return sums
 
     # -- rows --------------------------------------------------------------------------------------
 
     def _build_rows(self) -> None:
-        sums, ages = self._sum_live()
+        sums = self._sum_live()
         for ref in sums:
             # Published after the index was copied: the record itself may still be in the copy.
             if ref not in self._raw_rows and not self._add_row(ref, None):
@@ -343,19 +342,17 @@ class Decoder:
             parts = [self._raw_rows[ref] for ref in refs]
             whole = parts[0] if len(parts) == 1 else _added_up(parts)
             live = sums.get(refs[0], _NO_SUMS)
-            pairs = ages.get(refs[0], [])
             for ref in refs[1:]:
                 live += sums.get(ref, _NO_SUMS)
-                pairs = pairs + ages.get(ref, [])
             frames, truncated, python = stacks_of[refs[0]]
             row = (
                 refs[0], whole[1], whole[5], bool(whole[6] & layout.ROW_OVERFLOW), False, frames, truncated,
                 python.frames, python.truncated, whole[4], whole[8], whole[9], whole[12], whole[13], whole[14] / 1024,
                 whole[15] / 1024, whole[16], whole[17], whole[18], whole[19], whole[20], self._merged_history(parts),
-                live, weighted_median(pairs),
+                live,
             )  # fmt: skip
             self.rows.append(RecordedRow._make(row))  # 20,000 of them: by name it takes twice as long
-        self._add_missing_row(sums, ages)
+        self._add_missing_row(sums)
 
     def _same_rows(self, by_key: dict[int, list[int]], stacks_of: dict[int, Any]) -> Iterator[list[int]]:
         """Yield the rows that stand for the same thing together: those of one key, and also else equal."""
@@ -387,17 +384,15 @@ class Decoder:
             totals[when] = total
         return tuple(totals.items())
 
-    def _add_missing_row(
-        self, sums: dict[int, LiveSums], ages: dict[int, list[tuple[int, float]]]
-    ) -> None:
+    def _add_missing_row(self, sums: dict[int, LiveSums]) -> None:
         missing = [ref for ref, row in self.row_of_ref.items() if row == MISSING_ROW]
         if not missing:
             return
         for ref in missing:
             self.row_of_ref[ref] = len(self.rows)
         live = sum((sums[ref] for ref in missing), LiveSums())
-        pairs = [pair for ref in missing for pair in ages[ref]]
-        end = self.header.end_cs
+        refs, end = set(missing), self.header.end_cs
+        born = [min(born_cs, end) for ref, _, _, born_cs, *_ in self.live if ref in refs]
         self.rows.append(
             RecordedRow(
                 ref=MISSING_ROW,
@@ -410,8 +405,8 @@ class Decoder:
                 python_stack=(),
                 python_truncated=False,
                 label_set=0,
-                first_cs=min(end - age for age, _ in pairs),
-                last_cs=max(end - age for age, _ in pairs),
+                first_cs=min(born),
+                last_cs=max(born),
                 alloc_samples=live.samples,
                 freed_samples=0,
                 alloc_count=live.est_count,
@@ -423,12 +418,12 @@ class Decoder:
                 lost_samples=0,
                 history=((end, round(live.est_bytes)),),
                 live=live,
-                age_median_cs=weighted_median(pairs),
             )
         )
 
 
 _NO_SUMS = LiveSums()
+_make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
 _TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS)
 _ZEROS = bytes(8 * _KEYS_PER_STEP)

@@ -383,7 +383,6 @@ class RecordedRow(NamedTuple):
     lost_samples: int
     history: tuple[tuple[int, int], ...]  # (when it was so, cs; estimated live bytes), oldest first
     live: LiveSums
-    age_median_cs: Optional[int]  # at `Header.end_cs`, each sample counted with its weight
 
     @property
     def python_lost(self) -> bool:

@@ -91,7 +91,6 @@ def test_live_sums():
     assert first.live.variance_bytes == 3 * 136 * 135 * 64 * 64
     assert first.live.square_bytes == 3 * (136 * 64) ** 2
     assert first.live.heaviest == (136, 64)
-    assert first.age_median_cs == 6000 - 200
     assert found.row_of(found.live[3]) is found.rows[1]
 
 
