@@ -9,7 +9,6 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -59,8 +58,8 @@ def main(argv: Sequence[str]) -> int:
     sql.limit_heap()
     places = [Path(place) for place in options.directory] or locate.places()
     named = nullcontext() if options.no_symbols else confined(options.sysroot, sources(options))
-    with named as symbolizer, ThreadPoolExecutor(1) as pool:
-        service = server.Service(server.Recordings(places, symbolizer), server.Parameters(places), pool)
+    with named as symbolizer:
+        service = server.Service(server.Recordings(places, symbolizer), server.Parameters(places))
         asyncio.run(_serve(options, password, server, service))
     return 0
 

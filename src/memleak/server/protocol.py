@@ -19,7 +19,7 @@ from .session import Session
 
 PACKET_MOST = 1 << 20
 PREPARED_MOST = 256
-LOGIN_S = 10.0
+LOGIN_S = 30.0  # a statement of another client may take 10 s
 _REFUSAL_S = 0.2
 
 

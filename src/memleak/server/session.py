@@ -1,11 +1,9 @@
 """What one client asks, statement by statement."""
 
-import asyncio
 import sys
 import time
 import traceback
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from typing import Any, NamedTuple, Optional
 
 from mysql_mimic.results import ResultSet
@@ -34,11 +32,10 @@ _VARIABLES = {
 
 
 class Service(NamedTuple):
-    """What all sessions share. `pool` has one thread: statements are answered one after the other."""
+    """What all sessions share."""
 
     recordings: Recordings
     parameters: Parameters
-    pool: Executor
 
 
 class Session(BaseSession):  # type: ignore[misc]
@@ -76,12 +73,9 @@ class Session(BaseSession):  # type: ignore[misc]
         Raises:
             SqlError: as MySQL would.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._service.pool, self._answer_safely, sql)
-
-    def _answer_safely(self, text: str) -> ResultSet:
+        # In this thread, one after the other: names come from a forked child, and threads do not go with that.
         try:
-            return self._answer(text)
+            return self._answer(sql)
         except SqlError:
             raise
         except Exception:
