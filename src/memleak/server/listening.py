@@ -83,21 +83,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def tls_context(certificate: str, key: Optional[str]) -> ssl.SSLContext:
-    """Return what serves TLS 1.2 and later with a certificate.
-
-    Raises:
-        TargetError: it cannot be read.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise TargetError(f"{certificate}: no certificate with its key can be read there: {error}") from error
-    return context
-
-
 def _unix_socket(path: Path) -> Any:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     status = os.stat(path.parent)

@@ -16,6 +16,7 @@ from . import codes
 from .access import PLUGIN, Access, peer_of
 from .codes import STATES, SqlError
 from .session import Session
+from .tls import TlsStreams
 
 PACKET_MOST = 1 << 20
 PREPARED_MOST = 256
@@ -29,6 +30,7 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take both ends."""
         self._inner = MysqlStream(reader, writer)
+        self.is_encrypted = False
 
     async def read(self) -> bytes:
         """Return one packet; the connection ends with its client, and with a packet that is too large."""
@@ -43,6 +45,13 @@ class Stream:
         if not packet:
             raise ConnectionClosed
         return packet
+
+    async def start_tls(self, context: SSLContext) -> None:
+        """Go on encrypted."""
+        encrypted = TlsStreams(self._inner.reader, self._inner.writer, context)
+        await encrypted.handshake()
+        self._inner.reader = self._inner.writer = encrypted
+        self.is_encrypted = True
 
     def __getattr__(self, name: str) -> Any:
         """Leave everything else to it."""
@@ -79,7 +88,7 @@ class Client(Connection):  # type: ignore[misc]
             SqlError: wrong name or password, or no TLS though there is some.
         """
         peer = peer_of(self._socket)
-        if self.ssl is not None and peer is None and self.stream.writer.get_extra_info("ssl_object") is None:
+        if self.ssl is not None and peer is None and not self.stream.is_encrypted:
             words = "Connections using insecure transport are prohibited while --require_secure_transport=ON."
             raise SqlError(codes.NOT_SECURE, words)
         assert self.handshake_auth_data is not None
