@@ -45,7 +45,7 @@ Statement = Union[AlterSystem, Show, Use, Assign, Nothing]
 _NAME = r"(?:`[^`]+`|[A-Za-z_$][\w$]*)"
 _STRING = r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\""
 _VALUE = rf"(?:{_STRING}|[^\s,=]+)"
-_COMMENT = re.compile(r"/\*(?!!).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL)
+_COMMENT = re.compile(r"\s*(?:/\*(?!!).*?\*/|--(?:[ \t][^\n]*)?(?:\n|\Z)|#[^\n]*)", re.DOTALL)
 _ALTER = re.compile(r"ALTER\s+SYSTEM\s+(?:SET\s+)?(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _ASSIGNMENT = re.compile(rf"\s*(?P<name>{_NAME})\s*=\s*(?P<value>{_VALUE})\s*", re.IGNORECASE | re.DOTALL)
 _SHOW = re.compile(
@@ -67,7 +67,7 @@ _SET_WORDS = re.compile(
 )
 _VARIABLE = re.compile(
     rf"\s*(?:(?:GLOBAL|SESSION|LOCAL)\s+|@@(?:(?:global|session|local)\s*\.\s*)?)?(?P<name>@?{_NAME})\s*:?=\s*"
-    r"(?P<value>[^,]*(?:\([^)]*\)[^,]*)*)",
+    r"(?P<value>[^,(]*(?:\([^)]*\)[^,(]*)*)",
     re.IGNORECASE,
 )
 _TRANSACTION = re.compile(
@@ -79,14 +79,16 @@ _WRITING = re.compile(
     r"ANALYZE|OPTIMIZE|REPAIR|INSTALL|UNINSTALL|SHUTDOWN|KILL|HANDLER|DO|PURGE|CHANGE|IMPORT)\b",
     re.IGNORECASE,
 )
-_SHELL_COMMENT = re.compile(r"/\*!\d*\s?(.*?)\*/", re.DOTALL)
+_CONDITIONAL = re.compile(r"/\*!\d*\s?((?:(?!\*/).)*)\*/", re.DOTALL)
 
 
 def bare(text: str) -> str:
     """Return a statement without comments around it and the semicolon at its end."""
-    if text.lstrip().startswith(("/*", "--", "#")):
-        text = _SHELL_COMMENT.sub(r"\1", _COMMENT.sub(" ", text))
-    return text.strip().rstrip(";").strip()
+    while comment := _COMMENT.match(text):
+        text = text[comment.end() :]
+    text = text.strip().rstrip(";").strip()
+    conditional = _CONDITIONAL.fullmatch(text)
+    return conditional[1].strip() if conditional else text
 
 
 def recognize(text: str) -> Optional[Statement]:
