@@ -98,6 +98,7 @@ class Decoder:
         self._python = PythonStacks(self._arena, self.header.python_version, self.header.python_state)
         self._stacks: dict[int, tuple[tuple[Frame, ...], bool]] = {}
         self._frames = _Frames()
+        self._words = memoryview(raw)[: len(raw) & ~7].cast("Q")  # records begin at multiples of 16
         self._raw_rows: dict[int, tuple[int, ...]] = {}
 
     def run(self) -> None:
@@ -232,11 +233,11 @@ class Decoder:
         if ref:
             try:
                 at, length = self._arena.record(ref, layout.RECORD_STACK, layout.STACK.bytes)
-                _, _, count, flags, _ = layout.STACK.format.unpack_from(self.raw, at)
+                _, _, count, flags, _ = _unpack_stack(self.raw, at)
                 if layout.STACK.bytes + 8 * count > length or count > FRAMES_MOST:
                     raise Damage
-                words = struct.unpack_from(f"<{count}Q", self.raw, at + layout.STACK.bytes)
-                frames = tuple(map(self._frames.__getitem__, words))
+                first = (at + layout.STACK.bytes) >> 3
+                frames = tuple(map(self._frames.__getitem__, self._words[first : first + count]))
                 truncated = bool(flags & layout.STACK_TRUNCATED)
             except (Damage, BeyondEnd):
                 self._lose("stacks that are not in this copy")
@@ -282,6 +283,11 @@ class Decoder:
                 continue
             live.append((row, size, weight, born, thread, key >> layer_shift & 15))
         self._lose("live samples beyond the end of the file", beyond)
+
+    @property
+    def unknown_frames(self) -> frozenset[Frame]:
+        """The frames that lie in no known module."""
+        return frozenset(frame for frame in self._frames.values() if frame.module_id == 0)
 
     def _sum_live(self) -> dict[int, LiveSums]:
         """Return the sums over each row's live samples."""
@@ -423,6 +429,7 @@ class Decoder:
 
 
 _NO_SUMS = LiveSums()
+_unpack_stack = layout.STACK.format.unpack_from
 _make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
 _TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS)

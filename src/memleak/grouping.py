@@ -151,10 +151,10 @@ class Group:
         """Whether there is no stack."""
         return not self.recorded[0].stack
 
-    @property
-    def unknown_frames(self) -> bool:
+    def has_unknown_frames(self, sources: tuple[Source, ...]) -> bool:
         """Whether the stack goes through a place in no known module."""
-        return any(frame.module_id == 0 for frame in self.recorded[0].stack)
+        unknown = sources[self.members[0][0]].recording.unknown_frames
+        return bool(unknown) and not unknown.isdisjoint(self.recorded[0].stack)
 
     def places(self, sources: tuple[Source, ...]) -> list[tuple[Module, Frame]]:
         """Return the stack as (module, frame) pairs, innermost first."""

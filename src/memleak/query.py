@@ -405,7 +405,7 @@ class Snapshot:
                 unplaced += count
             elif group.truncated:
                 cut += count
-            elif group.unknown_frames:
+            elif group.has_unknown_frames(self._sources):
                 unknown += count
             python_cut += count if group.python_truncated else 0
         if not samples:
