@@ -47,10 +47,10 @@ PYTHON_LAYERS = [
     {"comparison", "decode"},
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
-    {"bundling", "control", "grouping", "remains", "session", "sql", "tokens"},
-    {"evidence", "processplaces"},
+    {"bundling", "control", "grouping", "remains", "session", "tokens"},
+    {"evidence", "processplaces", "sql"},
     {"query", "_autostart"},
-    {"inprocess", "lookups"},
+    {"inprocess", "lookups", "server"},
     {"cli"},
     {"__main__"},
 ]

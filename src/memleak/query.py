@@ -125,6 +125,16 @@ class Snapshot:
         return Snapshot(self.recordings, symbolizer=symbolizer, alive=self.alive, problems=self.problems)
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """The recordings with what depends on when and where they are read."""
+        return self._sources
+
+    @property
+    def tracer(self) -> Tracer:
+        """What writes frames down."""
+        return self._tracer
+
+    @property
     def symbolizer(self) -> Optional[Any]:
         """What names functions and files; None when nothing does."""
         return self._tracer.symbolizer
@@ -271,7 +281,7 @@ class Snapshot:
     # -- SQL, saving -------------------------------------------------------------------------------
 
     def sql(self, query: str, params: Union[Sequence[Any], Mapping[str, Any]] = ()) -> "Result":
-        """Answer one SELECT over the table `malloc_sample_info`; see `memleak.sql.run`.
+        """Answer one SELECT over the tables of docs/reference/sql.md; see `memleak.sql.run`.
 
         Raises:
             QueryError: the statement is wrong, writes, or takes too long.
@@ -395,7 +405,7 @@ class Snapshot:
                 unplaced += count
             elif group.truncated:
                 cut += count
-            elif group.unknown_frames:
+            elif group.has_unknown_frames(self._sources):
                 unknown += count
             python_cut += count if group.python_truncated else 0
         if not samples:

@@ -383,7 +383,6 @@ class RecordedRow(NamedTuple):
     lost_samples: int
     history: tuple[tuple[int, int], ...]  # (when it was so, cs; estimated live bytes), oldest first
     live: LiveSums
-    age_median_cs: Optional[int]  # at `Header.end_cs`, each sample counted with its weight
 
     @property
     def python_lost(self) -> bool:
@@ -453,6 +452,8 @@ def weighted_median(values: Sequence[tuple[Number, float]]) -> Optional[Number]:
     """Return the value at half of the total weight of (value, weight) pairs; None if there are none."""
     if not values:
         return None
+    if len(values) == 1:
+        return values[0][0]
     ordered = sorted(values)
     half = sum(weight for _, weight in ordered) / 2
     reached = 0.0

@@ -72,6 +72,31 @@ class Row(NamedTuple):
         return tuple(self[: len(COLUMNS)])
 
 
+class Facts(NamedTuple):
+    """The columns of a `Row` that are read off its samples and its recording."""
+
+    svr_ip: Optional[str]
+    svr_port: Optional[int]
+    tenant_id: int
+    ctx_id: int
+    mod_name: Optional[str]
+    ctx_name: Optional[str]
+    alloc_count: int
+    alloc_bytes: int
+    est_count: int
+    est_bytes: int
+    total_count: Optional[int]
+    total_bytes: Optional[int]
+    peak_bytes: Optional[int]
+    first_seen: Optional[float]
+    last_seen: Optional[float]
+    pid: Optional[int]
+    process: Optional[str]
+    host: Optional[str]
+    samples: int
+    exact: bool
+
+
 # Column -> the type its values have when they are not None.
 COLUMNS: dict[str, type] = {
     "svr_ip": str,
