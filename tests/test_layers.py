@@ -1,7 +1,7 @@
 """Who may use whom: C headers and Python modules, from the two lists below.
 
 A C file includes only headers of a lower layer and its own. A Python module imports only modules of
-a lower layer. A package (symbolize, sql, cli) is one entry: inside it there are no rules.
+a lower layer. A package (symbolize, sql, cli, tracemalloc) is one entry: inside it there are no rules.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PYTHON_LAYERS = [
     {"bundling", "control", "grouping", "remains", "session", "sql", "tokens"},
     {"evidence", "processplaces"},
     {"query", "_autostart"},
-    {"inprocess", "lookups"},
+    {"inprocess", "lookups", "tracemalloc"},
     {"cli"},
     {"__main__"},
 ]

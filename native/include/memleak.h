@@ -73,9 +73,11 @@ int memleak_set_aside(int aside);
 // 0: no such sample, or nothing is being recorded.
 unsigned memleak_row_at(unsigned long long address);
 
-// Estimated live bytes of all that is recorded, and the most they have been since recording began or the peak was reset.
-// 0: done. -1: nothing is being recorded, both are 0.
-int memleak_held(unsigned long long *bytes, unsigned long long *peak_bytes);
+// Estimated live bytes of all that is recorded; 0 while nothing is.
+unsigned long long memleak_held(void);
+
+// The most they have been since recording began or the peak was reset.
+unsigned long long memleak_held_peak(void);
 
 // The peak counts from now on.
 void memleak_reset_peak(void);

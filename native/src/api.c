@@ -115,14 +115,9 @@ EXPORT int memleak_set_aside(int aside)
 
 EXPORT unsigned memleak_row_at(unsigned long long address) { return tracer_row_at((const void *)(uintptr_t)address); }
 
-EXPORT int memleak_held(unsigned long long *bytes, unsigned long long *peak_bytes)
-{
-	struct rows_held now = {0, 0};
-	bool known = tracer_held(&now);
-	*bytes = now.bytes;
-	*peak_bytes = now.peak_bytes;
-	return known ? 0 : -1;
-}
+EXPORT unsigned long long memleak_held(void) { return tracer_held().bytes; }
+
+EXPORT unsigned long long memleak_held_peak(void) { return tracer_held().peak_bytes; }
 
 EXPORT void memleak_reset_peak(void) { tracer_reset_peak(); }
 

@@ -498,14 +498,14 @@ uint32_t tracer_row_at(const void *address)
 	return sample.row;
 }
 
-bool tracer_held(struct rows_held *out)
+struct rows_held tracer_held(void)
 {
 	uint32_t *inside = enter();
 	if (!inside)
-		return false;
-	*out = rows_held_now();
+		return (struct rows_held){0, 0};
+	struct rows_held now = rows_held_now();
 	leave(inside);
-	return true;
+	return now;
 }
 
 void tracer_reset_peak(void)

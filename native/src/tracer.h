@@ -109,7 +109,7 @@ bool tracer_set_budget(uint64_t budget_ppm); // the same
 uint32_t tracer_row_at(const void *address);
 
 struct rows_held;
-bool tracer_held(struct rows_held *out); // what all rows hold; false: not recording
+struct rows_held tracer_held(void); // what all rows hold; nothing while not recording
 void tracer_reset_peak(void);
 
 void tracer_poll(void); // chores: room, names, the limit, copies
