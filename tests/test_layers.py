@@ -48,7 +48,7 @@ PYTHON_LAYERS = [
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
     {"bundling", "control", "grouping", "remains", "session", "sql", "tokens"},
-    {"evidence", "processplaces"},
+    {"evidence", "processplaces", "selection"},
     {"query", "_autostart"},
     {"inprocess", "lookups", "tracemalloc"},
     {"cli"},
