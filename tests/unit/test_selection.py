@@ -128,7 +128,7 @@ def test_only_what_is_looked_at_is_named():
     chain = snapshot.filter(samples=lambda value: value > 1).group("module")
     top = snapshot.sort("est_bytes")[:2]
     assert places == [] and len(top) == 2 and places == []
-    assert [row.native_trace for row in top] == ["f10 (lib1.so)", "f11 (lib2.so)"]
+    assert [row.native_trace for row in top] == ["f10 (f.c:16)", "f11 (f.c:17)"]
     assert places == [0x10, 0x11]
     assert snapshot.sort("samples")[2].samples == 3 and places == [0x10, 0x11, 0x12]
     assert len(chain) == 2
