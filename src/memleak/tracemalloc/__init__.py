@@ -90,6 +90,7 @@ def start(nframe: int = 1, *, mode: str | None = None) -> None:
             _open()
         _tracing.on = session.is_running()
         _tracing.left_out.clear()
+        get_traced_memory()  # what a first call allocates for good is not the program's
         reset_peak()
 
 
@@ -197,7 +198,6 @@ def _open() -> None:
         session.start(1, 1, python_min_sample_interval=1, python_max_sample_interval=1)
     else:
         session.start()
-    _native.held()  # what its first call allocates for good is not the program's
 
 
 def _reopen() -> None:
