@@ -16,7 +16,7 @@ from .stacks import Tracer
 Where = Union[Mapping[str, Any], Callable[[Row], bool], None]
 Made = Optional[list[Row]]  # the rows of all groups, where a step had to make them
 
-# Columns that can be sorted by without making a row first.
+# Columns that can be sorted and filtered by without making a row first; the row's are rounded.
 CHEAP: dict[str, Callable[[Group], float]] = {
     "est_bytes": lambda group: group.sums.est_bytes,
     "est_count": lambda group: group.sums.est_count,
@@ -56,23 +56,29 @@ class Rows(Sequence[Row]):
             columns: what each is to equal, or a callable that is true of its value.
 
         Raises:
-            QueryError: no such column.
+            QueryError: no such column, or *where* is something else.
         """
+        if where is not None and not callable(where) and not isinstance(where, Mapping):
+            raise QueryError(f"cannot filter by {where!r}: neither a callable nor columns with what they are to be")
         asked = {**(where if isinstance(where, Mapping) else {}), **columns}
         unknown = [name for name in asked if name not in COLUMNS]
         if unknown:
             raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are {', '.join(COLUMNS)}")
-        tests: list[Callable[[Row], bool]] = [_test(name, wanted) for name, wanted in asked.items()]
+        first = [_cheap_test(CHEAP[name], wanted) for name, wanted in asked.items() if name in CHEAP]
+        then = [_test(name, wanted) for name, wanted in asked.items() if name not in CHEAP]
         if callable(where):
-            tests.append(where)
-        if not tests:
-            return self
+            then.append(where)
+
+        def passes(group: Group, made: Optional[Row]) -> bool:
+            if not all(test(group) for test in first):
+                return False
+            row = self._row(group) if made is None and then else made
+            return row is None or all(test(row) for test in then)
 
         def find() -> tuple[list[Group], Made]:
             groups, made = self._found
-            each = made if made is not None else map(self._row, groups)
-            kept = [(group, row) for group, row in zip(groups, each) if all(test(row) for test in tests)]
-            return [group for group, _ in kept], [row for _, row in kept] if made is not None else None
+            kept = [i for i, group in enumerate(groups) if passes(group, made[i] if made else None)]
+            return [groups[i] for i in kept], [made[i] for i in kept] if made is not None else None
 
         return self._next(find)
 
@@ -207,6 +213,12 @@ def _test(column: str, wanted: Any) -> Callable[[Row], bool]:
     if callable(wanted):
         return lambda row: bool(wanted(row[position]))
     return lambda row: bool(row[position] == wanted)
+
+
+def _cheap_test(value: Callable[[Group], float], wanted: Any) -> Callable[[Group], bool]:
+    if callable(wanted):
+        return lambda group: bool(wanted(round(value(group))))
+    return lambda group: bool(round(value(group)) == wanted)
 
 
 def _bytes_first(group: Group) -> tuple[float, int]:

@@ -127,11 +127,13 @@ def test_only_what_is_looked_at_is_named():
     snapshot, places = asked()
     chain = snapshot.filter(samples=lambda value: value > 1).group("module")
     top = snapshot.sort("est_bytes")[:2]
+    assert len(chain) == 2 and places == [] and samples(chain) == [8, 6]
     assert places == [] and len(top) == 2 and places == []
     assert [row.native_trace for row in top] == ["f10 (f.c:16)", "f11 (f.c:17)"]
     assert places == [0x10, 0x11]
     assert snapshot.sort("samples")[2].samples == 3 and places == [0x10, 0x11, 0x12]
-    assert len(chain) == 2
+    snapshot.filter(samples=2, native_trace=lambda text: text)[0]
+    assert places == [0x10, 0x11, 0x12, 0x13]
 
 
 def test_show():
@@ -147,6 +149,7 @@ def test_show():
     [
         (lambda s: s.filter(nothing=1), "cannot filter by 'nothing'"),
         (lambda s: s.filter({"nothing": 1}), "cannot filter by 'nothing'"),
+        (lambda s: s.filter("samples"), "cannot filter by 'samples': neither a callable"),
         (lambda s: s.sort("nothing"), "cannot sort by 'nothing'"),
         (lambda s: s.group("nothing"), "cannot group by 'nothing'"),
         (lambda s: s.with_symbolizer(None).group("function"), "needs a symbolizer"),

@@ -1,4 +1,4 @@
-"""The examples of tracemalloc's documentation, with memleak.tracemalloc in place of tracemalloc and nothing else changed.
+"""The examples of tracemalloc's documentation with memleak.tracemalloc in place of tracemalloc, else unchanged.
 
 https://docs.python.org/3/library/tracemalloc.html#examples, each in a process of its own.
 """
@@ -44,7 +44,8 @@ for stat in top_stats[:10]:
 """
     title, *lines = said(code).splitlines()
     assert title == "[ Top 10 ]" and len(lines) == 10
-    assert all(re.fullmatch(r".+:\d+: size=[\d.]+ [KM]?i?B, count=\d+, average=[\d.]+ [KM]?i?B", line) for line in lines)
+    pattern = r".+:\d+: size=[\d.]+ [KM]?i?B, count=\d+, average=[\d.]+ [KM]?i?B"
+    assert all(re.fullmatch(pattern, line) for line in lines)
     assert "<frozen importlib._bootstrap_external>" in lines[0]  # it unmarshals the code of what is imported
 
 
