@@ -81,9 +81,9 @@ def start(nframe: int = 1, *, mode: str | None = None) -> None:
     chosen = mode or os.environ.get("MEMLEAK_TRACEMALLOC") or MODES[0]
     if chosen not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {chosen!r}")
-    if is_tracing():
-        return
     with own.lock:
+        if is_tracing():
+            return
         _tracing.limit, _tracing.mode = nframe, chosen
         _tracing.ours = not session.is_running()
         if _tracing.ours:
@@ -96,9 +96,10 @@ def start(nframe: int = 1, *, mode: str | None = None) -> None:
 
 def stop() -> None:
     """Stop tracing. A recording that start() found goes on."""
-    if is_tracing() and _tracing.ours:
-        session.stop()
-    _tracing.on = False
+    with own.lock:
+        if is_tracing() and _tracing.ours:
+            session.stop()
+        _tracing.on = False
 
 
 def is_tracing() -> bool:
@@ -108,9 +109,9 @@ def is_tracing() -> bool:
 
 def clear_traces() -> None:
     """Forget the blocks that are there now. Nothing of a recording that start() found is lost but to this module."""
-    if not is_tracing():
-        return
     with own.lock:
+        if not is_tracing():
+            return
         if _tracing.ours:
             _reopen()
         else:
@@ -129,7 +130,7 @@ def get_traced_memory() -> tuple[int, int]:
     if not is_tracing():
         return 0, 0
     size, peak = _native.held()
-    if not _left_out():
+    if not _tracing.left_out:
         return size, peak
     with own.lock:
         size = sum([trace[1] for trace in _get_traces()])
