@@ -1,7 +1,7 @@
 """Who may use whom: C headers and Python modules, from the two lists below.
 
 A C file includes only headers of a lower layer and its own. A Python module imports only modules of
-a lower layer. A package (symbolize, sql, cli) is one entry: inside it there are no rules.
+a lower layer. A package (symbolize, sql, cli, tracemalloc) is one entry: inside it there are no rules.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ PYTHON_LAYERS = [
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
     {"bundling", "control", "grouping", "remains", "session", "tokens"},
-    {"evidence", "processplaces", "sql"},
+    {"evidence", "processplaces", "selection", "sql"},
     {"query", "_autostart"},
-    {"inprocess", "lookups", "server"},
+    {"inprocess", "lookups", "server", "tracemalloc"},
     {"cli"},
     {"__main__"},
 ]

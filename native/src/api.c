@@ -14,6 +14,7 @@
 #include "modules.h"
 #include "objects.h"
 #include "recording.h"
+#include "rows.h"
 #include "startup.h"
 #include "tracer.h"
 
@@ -111,6 +112,14 @@ EXPORT int memleak_set_aside(int aside)
 	sampler_self.busy = aside ? SAMPLER_NOT_THE_PROGRAM : 0;
 	return before;
 }
+
+EXPORT unsigned memleak_row_at(unsigned long long address) { return tracer_row_at((const void *)(uintptr_t)address); }
+
+EXPORT unsigned long long memleak_held(void) { return tracer_held().bytes; }
+
+EXPORT unsigned long long memleak_held_peak(void) { return tracer_held().peak_bytes; }
+
+EXPORT void memleak_reset_peak(void) { tracer_reset_peak(); }
 
 // As <malloc.h> of glibc 2.33 declares it; found by name, so that older ones load us.
 struct in_use {

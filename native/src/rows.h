@@ -33,6 +33,13 @@ void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024
 // `bytes` of a live mapping are gone, the mapping is not (weight 1).
 void rows_shrink(struct mlf_row *row, uint64_t bytes, uint32_t now_cs);
 
+// Estimated live bytes of all rows, and the most they have been since the recording was opened or the peak was reset.
+struct rows_held {
+	uint64_t bytes, peak_bytes;
+};
+struct rows_held rows_held_now(void);
+void rows_reset_peak(void); // cold
+
 // Makes the overflow row of a newly opened recording; cold.
 void rows_open(void);
 

@@ -486,6 +486,37 @@ bool tracer_set_budget(uint64_t budget_ppm)
 	return true;
 }
 
+uint32_t tracer_row_at(const void *address)
+{
+	static const enum mlf_layer layers[] = {MLF_LAYER_PYMEM, MLF_LAYER_MALLOC, MLF_LAYER_OPERATOR_NEW, MLF_LAYER_MMAP};
+	uint32_t *inside = enter();
+	struct live_sample sample = {.row = 0};
+	for (unsigned i = 0; inside && i < ARRAY_LEN(layers) && !liveset_find(address, layers[i], &sample); i++)
+		;
+	if (inside)
+		leave(inside);
+	return sample.row;
+}
+
+struct rows_held tracer_held(void)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return (struct rows_held){0, 0};
+	struct rows_held now = rows_held_now();
+	leave(inside);
+	return now;
+}
+
+void tracer_reset_peak(void)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return;
+	rows_reset_peak();
+	leave(inside);
+}
+
 void tracer_note_python(void)
 {
 	enum mlf_python state = pyframes_state();

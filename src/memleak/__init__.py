@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # type checkers take it for typing's, which takes millise
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import tracemalloc
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
     from .inprocess import Status, snapshot, status
     from .lookups import addr2line, symbolize
@@ -35,6 +36,7 @@ __all__ = [
     "status",
     "stop",
     "symbolize",
+    "tracemalloc",
     "tracing",
 ]
 
@@ -72,8 +74,8 @@ def __getattr__(name: str) -> Any:
             value: Any = version("memleak")
         except PackageNotFoundError:
             value = "0 (not installed)"
-    elif name == "symbolize":
-        value = import_module(".symbolize", __name__)  # a package that can be called
+    elif name in ("symbolize", "tracemalloc"):
+        value = import_module(f".{name}", __name__)  # packages; the first can be called
     elif name in _HOMES:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     else:

@@ -141,6 +141,28 @@ def write_recording(fd: int) -> None:
                 written += os.write(fd, rest[written:])
 
 
+def recording_view() -> memoryview:
+    """Return this process's last recording as it stands in memory, not copied; empty while there is none."""
+    view = _recording_view()
+    return memoryview(view).toreadonly() if view is not None else memoryview(b"")
+
+
+def row_at(address: int) -> int:
+    """Return the reference of the row of the live sample at an address; 0: there is none, or nothing is recorded."""
+    return int(_core().memleak_row_at(address))
+
+
+def held() -> tuple[int, int]:
+    """Return the estimated live bytes of all that is recorded and their peak; 0, 0 while nothing is."""
+    core = _core()  # nothing is allocated before the first number is known
+    return int(core.memleak_held()), int(core.memleak_held_peak())
+
+
+def reset_peak() -> None:
+    """Let the peak count from now on."""
+    _core().memleak_reset_peak()
+
+
 def malloc_in_use() -> int | None:
     """Return the bytes in use as the C library counts them, its overhead included; None if it cannot tell."""
     found = int(_core().memleak_malloc_in_use())

@@ -245,6 +245,7 @@ class PythonFrame(NamedTuple):
     line: Optional[int]  # None when not known, or when the instruction has none
     entry: bool  # the interpreter was entered anew for this frame
     empty_runs: int = 0  # runs of the interpreter further in that have no frame (yet, or any more)
+    begun: bool = True  # False: it was being entered, and `line` is where its code begins
 
 
 class Module(NamedTuple):
