@@ -26,7 +26,7 @@ NATIVE_LAYERS = [
     {"stats", "clock", "cfi", "memory", "objects", "relocs"},
     {"binding", "bitmap", "loader", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "turn", "unwind_thread"},
     {"counter", "patch", "pyruntime", "recording", "unwind"},
-    {"catalog", "governor", "greenlets", "index", "liveset", "settings"},
+    {"catalog", "governor", "greenlets", "index", "labels", "liveset", "pylabel", "settings"},
     {"copies", "marks", "pycode", "rows"},
     {"pyframes"},
     {"samples", "allocator", "pygil", "slots"},
@@ -43,7 +43,7 @@ NATIVE_LAYERS = [
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
     {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
-    {"estimate", "loaded", "pystacks"},
+    {"estimate", "labels", "loaded", "pystacks"},
     {"comparison", "decode"},
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},

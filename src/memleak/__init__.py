@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
     from .inprocess import Status, snapshot, status
+    from .labels import label
     from .lookups import addr2line, symbolize
     from .query import Snapshot, open
     from .session import configure, is_running, mode, start, stop, tracing
@@ -28,6 +29,7 @@ __all__ = [
     "addr2line",
     "configure",
     "is_running",
+    "label",
     "mode",
     "open",
     "snapshot",
@@ -47,6 +49,7 @@ _HOMES = {
     "TargetError": "errors",
     "Snapshot": "query",
     "open": "query",
+    "label": "labels",
     "addr2line": "lookups",
     "_symbolize": "lookups",
     "configure": "session",

@@ -14,9 +14,11 @@ from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 from .errors import NewerFormatError, RecordingError
 from .pystacks import LOST_STACK, PythonStacks
 from .records import (
+    OTHER_LABELS,
     UNKNOWN_MODULE,
     Frame,
     Header,
+    Labels,
     LiveSample,
     LiveSums,
     Mark,
@@ -25,6 +27,7 @@ from .records import (
     Segment,
     Thread,
     decode_history,
+    parse_labels,
     text,
     weighted_median,
 )
@@ -83,6 +86,7 @@ class Decoder:
         self.row_of_ref: dict[int, int] = {}
         self.live: list[LiveSample] = []
         self.marks: list[Mark] = []
+        self.label_sets: dict[int, Labels] = {}  # by number
         self.torn = 0
         self.incomplete: list[str] = []
         self._arena = Arena(raw, origin)
@@ -101,6 +105,7 @@ class Decoder:
             by_kind[kind].sort(key=lambda segment: (segment.order, segment.offset))
         self._read_modules(by_kind.get(layout.KIND_MODULES, []))
         self._read_threads(by_kind.get(layout.KIND_THREADS, []))
+        self._read_label_sets(by_kind.get(layout.KIND_LABEL_SETS, []))
         self._read_row_index(by_kind.get(layout.KIND_ROW_INDEX, []))
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
@@ -124,6 +129,7 @@ class Decoder:
             layout.KIND_CODE_INDEX: 8,
             layout.KIND_PYTHON_STACK_INDEX: 8,
             layout.KIND_MARKS: layout.MARK.bytes,
+            layout.KIND_LABEL_SETS: layout.LABEL_SET.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -163,13 +169,26 @@ class Decoder:
 
     def _read_threads(self, segments: list[Segment]) -> None:
         for number, fields in self._table(segments, layout.THREAD, "threads"):
-            state, tid, first, last, samples, name, _ = fields
+            state, tid, first, last, samples, name, last_row, *_ = fields
             if state != 1:
                 continue
             while len(self.threads) < number - 1 and number <= len(self.raw) // layout.THREAD.bytes:
                 self.threads.append(Thread(len(self.threads) + 1, 0, 0, 0, 0, ""))
             if len(self.threads) == number - 1:
-                self.threads.append(Thread(number, tid, first, last, samples, text(name)))
+                self.threads.append(Thread(number, tid, first, last, samples, text(name), last_row))
+
+    def _read_label_sets(self, segments: list[Segment]) -> None:
+        for number, (ref, _) in self._table(segments, layout.LABEL_SET, "sets of labels"):
+            if ref and number <= layout.LABEL_SETS:
+                raw = self._arena.string(ref, "sets of labels that are not in this copy")
+                self.label_sets[number] = parse_labels(raw[: layout.LABEL_BYTES])
+
+    def _labels(self, number: int) -> Labels:
+        if not number:
+            return ()
+        if number == layout.LABEL_OTHER:
+            return OTHER_LABELS
+        return self.label_sets.get(number) or (("(set of labels)", str(number)),)
 
     def _read_marks(self, segments: list[Segment]) -> None:
         found: dict[int, Mark] = {}
@@ -368,6 +387,7 @@ class Decoder:
                     history=self._merged_history(parts),
                     live=live,
                     age_median_cs=weighted_median(pairs),
+                    labels=self._labels(label_set),
                 )
             )
         self._add_missing_row(sums, ages)
@@ -430,7 +450,7 @@ class Decoder:
 
 _NO_SUMS = LiveSums()
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
-_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS)
+_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS)
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 
 

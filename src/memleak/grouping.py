@@ -1,5 +1,6 @@
 """Bring rows together: those of several recordings that mean the same stack, and those of a group."""
 
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -9,8 +10,8 @@ from . import layout
 from .estimate import estimate_bytes, estimate_count, is_narrow
 from .once import once
 from .recording import Recording
-from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
-from .rows import Row
+from .records import OTHER_LABELS, Frame, Labels, LiveSums, Module, RecordedRow, weighted_median
+from .rows import LABEL, Row
 from .shown import LOST_PYTHON, PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
 from .stacks import MIXED, Tracer, back_trace, token
 
@@ -21,6 +22,8 @@ PYTHON_DOMAINS = frozenset(map(layout.DOMAINS.index, ("pymalloc_obj", "pymalloc_
 MISSING = "(row not in this copy)"
 OVERFLOW = "(overflow: no room)"
 NO_PYTHON = "(no Python frames)"
+NO_LABEL = "(no such label)"
+OTHER = "(other)"
 
 
 class Source:
@@ -178,7 +181,6 @@ class Group:
         narrow = any(source.narrow(domains) for source in mine)
         value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes(domains) for s in mine))
         count = estimate_count(self.sums, narrow=narrow)
-        domain = _same(row.domain for row in self.recorded)
         single = self.kind == "stack"
         places = self.places(sources) if single else []
         totals = self.kind != "thread"
@@ -189,11 +191,11 @@ class Group:
         return Row(
             svr_ip=_same(source.svr_ip for source in mine),
             svr_port=_same(header.pid for header in headers),
-            tenant_id=TENANT_ID,
+            tenant_id=_same(_tenant_id(row.labels) for row in self.recorded),
             ctx_id=CTX_ID,
-            mod_name=MISSING if row.missing and single else None if domain is None else row.mod_name,
+            mod_name=MISSING if row.missing and single else _same(row.mod_name for row in self.recorded),
             back_trace=back_trace(places) if places else "",
-            ctx_name=CTX_NAMES[domain] if domain is not None and domain < len(CTX_NAMES) else None,
+            ctx_name=_same(_ctx_name(row) for row in self.recorded),
             alloc_count=self.sums.samples,
             alloc_bytes=self.sums.bytes,
             est_count=round(count.value),
@@ -215,6 +217,7 @@ class Group:
             python_trace=python_trace,
             native_trace=native_trace,
             mixed_trace=mixed_trace,
+            labels=_as_json(_same(row.labels for row in self.recorded)),
             group=self.label,
             trace=lines(frames) or ((NO_PYTHON,) if side == PYTHON and places else ()),
             frames=tuple(frames),
@@ -264,12 +267,12 @@ def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list
         names = [module.build_id or module.path for module in source.recording.modules] if by_name else []
         for index, row in enumerate(source.recording.rows):
             identity: Any = index
-            if by_name or row.python_stack:
+            if by_name or row.python_stack or row.labels:
                 native: Any = row.stack
                 if by_name:
                     native = tuple([(_name(names, frame), frame[1], frame[2]) for frame in row.stack])
                 python = row.python_stack, row.python_truncated
-                identity = (row.domain, row.label_set, row.overflow, row.missing, row.truncated, native, python)
+                identity = (row.domain, row.labels, row.overflow, row.missing, row.truncated, native, python)
             group = groups.get(identity)
             if group is None:
                 group = groups[identity] = Group(identity, len(groups))
@@ -298,8 +301,36 @@ def group_rows(sources: tuple[Source, ...], stacks: list[Group], group_by: str, 
     return list(groups.values())
 
 
+def label_of(labels: Labels, name: str) -> Optional[str]:
+    """Return the value of a label; None without one, `(other)` where it is not known whether there is one."""
+    if labels == OTHER_LABELS:
+        return OTHER
+    return next((value for found, value in labels if found == name), None)
+
+
+def _tenant_id(labels: Labels) -> int:
+    for name, value in labels:
+        if name == "tenant_id" and value.isascii() and value.isdigit() and len(value) <= 18:
+            return int(value)
+    return TENANT_ID
+
+
+def _ctx_name(row: RecordedRow) -> Optional[str]:
+    for name, value in row.labels:
+        if name == "ctx":
+            return value
+    return CTX_NAMES[row.domain] if row.domain < len(CTX_NAMES) else None
+
+
+def _as_json(labels: Optional[Labels]) -> Optional[str]:
+    return json.dumps(dict(labels), ensure_ascii=False) if labels else None
+
+
 def _identify(sources: tuple[Source, ...], stack: Group, group_by: str, tracer: Tracer) -> tuple[Any, str]:
     row = stack.recorded[0]
+    if group_by.startswith(LABEL):
+        found = MISSING if row.missing else OVERFLOW if row.overflow else label_of(row.labels, group_by[len(LABEL) :])
+        return found, NO_LABEL if found is None else found
     if group_by == "mod_name":
         label = MISSING if row.missing else row.mod_name
         return label, label

@@ -13,10 +13,10 @@ from . import bundle, coverage, layout, locate, recording
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
-from .grouping import Group, Source, group_rows, merge_stacks
+from .grouping import Group, Source, group_rows, label_of, merge_stacks
 from .recording import Recording
 from .records import Governor
-from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
+from .rows import COLUMNS, GROUPS, LABEL, NUMERIC, SIDES, DiffRow, Row
 from .stacks import MIXED, Tracer
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ class Snapshot:
             by: a numeric column. Rows without a value come last.
             where: keeps the stacks for which each named column equals the value given, or the
                 callable given for it is true of it; or a callable that takes the row. Applied
-                before grouping.
-            group_by: one of stack, function, file, module, python_function, python_file,
+                before grouping. `label:NAME` in place of a column is the value of that label, a text; None without one.
+            group_by: `label:NAME`, or one of stack, function, file, module, python_function, python_file,
                 python_line, mod_name, thread; function to module by the innermost native frame,
                 python_… by the innermost Python frame.
             side: which frames `Row.trace` and `Row.frames` are: mixed (Python frames in place of the
@@ -223,22 +223,34 @@ class Snapshot:
             return self._stacks
         if callable(where):
             return [group for group in self._stacks if where(self._row(group))]
+        labels = [
+            (name[len(LABEL) :], wanted if callable(wanted) else _equal_to(wanted if wanted is None else str(wanted)))
+            for name, wanted in where.items()
+            if name.startswith(LABEL)
+        ]
+        if labels:
+            where = {name: wanted for name, wanted in where.items() if not name.startswith(LABEL)}
         unknown = [name for name in where if name not in COLUMNS]
         if unknown:
-            raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are {', '.join(COLUMNS)}")
+            raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are label:NAME, {', '.join(COLUMNS)}")
+        groups = [
+            group
+            for group in self._stacks
+            if all(test(label_of(group.recorded[0].labels, name)) for name, test in labels)
+        ]
         tests = [
             (Row._fields.index(name), wanted if callable(wanted) else _equal_to(wanted))
             for name, wanted in where.items()
         ]
         return [
             group
-            for group in self._stacks
+            for group in groups
             if all(test(row[position]) for row in (self._row(group),) for position, test in tests)
         ]
 
     def _group(self, groups: list[Group], group_by: str) -> list[Group]:
-        if group_by not in GROUPS:
-            raise QueryError(f"cannot group by {group_by!r}: the groupings are {', '.join(GROUPS)}")
+        if group_by not in GROUPS and not group_by.startswith(LABEL):
+            raise QueryError(f"cannot group by {group_by!r}: the groupings are label:NAME, {', '.join(GROUPS)}")
         if group_by in ("function", "file") and not self._tracer.can_name:
             raise QueryError(f"grouping by {group_by} needs a symbolizer")
         return group_rows(self._sources, groups, group_by, self._tracer)

@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 
-from . import _native, config, own
+from . import _native, config, labels, own
 from .config import Knobs
 from .errors import CoreError, MemleakError, TargetError
 from .replaceable import is_replaceable
@@ -256,6 +256,7 @@ def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict:
         if not disabled:
             try:
                 if own.state() == _native.RECORDING:
+                    labels.follow()
                     return _join(knobs, budget_ppm, target)
             except CoreError as error:
                 problem = str(error)
@@ -266,6 +267,7 @@ def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict:
                 return _join(knobs, budget_ppm, target)
             problem = _native.why()
             if outcome == 0:
+                labels.follow()
                 if budget_ppm is not None:
                     _native.set_budget(budget_ppm)
                 for words in [*warnings, *ignored, problem]:
