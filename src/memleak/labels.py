@@ -68,7 +68,8 @@ class label:
 
     Args:
         labels: any names. `tenant_id`, `ctx` and `mod` also show in OceanBase's columns, `sql` is what
-            `memleak.integrations` sets. A value is written as text, at most 200 characters of it. None: not given.
+            `memleak.integrations` sets. A value is written as text, at most 200 characters of it. Values that are
+            equal, as 1 and True are, are one. None: not given.
     """
 
     __slots__ = ("_given", "_last")
@@ -83,11 +84,15 @@ class label:
         outer = _get()
         inner = self._last
         if inner.outer is not outer:
-            self._last = inner = _inner(outer, self._given)
+            try:
+                inner = outer.inner[tuple(self._given.items())]  # type: ignore[index]
+            except Exception:  # not there, not hashable, or something of the program's own in its hash
+                inner = _inner(outer, self._given)
+            self._last = inner
         _set(inner)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
         """Put those in force that were before."""
         _set(_get().outer)
 
@@ -133,18 +138,8 @@ def follow() -> None:
 
 
 def _inner(outer: _Scope, given: dict[str, object]) -> _Scope:
-    """Return the scope of labels within *outer*: the one there was, if it is kept."""
+    """Return a new scope of labels within *outer*, kept for the next time if it may be."""
     global _kept, _tries
-    scopes = outer.inner
-    key = None
-    if scopes is not None:
-        try:
-            key = tuple([(name, value, value.__class__) for name, value in given.items()])
-            found = scopes.get(key)
-            if found is not None:
-                return found
-        except Exception:  # not hashable, or something of the program's own in its hash
-            key = None
     if not _installed:
         _install()
         if _native.is_here():
@@ -156,12 +151,14 @@ def _inner(outer: _Scope, given: dict[str, object]) -> _Scope:
     for name, value in given.items():
         if value is not None:
             labels[_text(name).replace("=", "_")] = _text(value)
-    keep = key is not None and _kept < _SCOPES_MOST
-    scope = _Scope(outer, labels, 0, keep)
-    scope.number = _number(labels)
-    if keep and scopes is not None:
-        _kept += 1
-        scopes[key] = scope
+    scope = _Scope(outer, labels, 0, outer.inner is not None and _kept < _SCOPES_MOST)
+    if scope.inner is not None:
+        try:
+            outer.inner[tuple(given.items())] = scope  # type: ignore[index]
+            _kept += 1
+        except Exception:  # as above
+            scope.inner = None
+    scope.number = _number(labels)  # last: _number_all() passes by those that are kept
     return scope
 
 
