@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OTHER = 256  # number of all sets beyond the 255 that have one
 VALUE_CHARACTERS = 200  # longer values are cut
-_SCOPES_MOST = 4096  # kept for their next use
+_SCOPES_MOST = 1024  # kept for their next use
 _COROUTINE = 0x80  # in co_flags
 _PROBE = 200
 

@@ -159,10 +159,15 @@ class RecordingWriter:
         )  # fmt: skip
         return len(self.modules)
 
-    def thread(self, tid, name=b"", *, samples=0):
+    def thread(self, tid, name=b"", *, samples=0, last_cs=100, last_row=0):
         """Add a thread; return its id."""
-        self.threads.append(struct.pack("<IIIIQ16s24x", 1, tid, 0, 100, samples, name))
+        self.threads.append(struct.pack("<IIIIQ16sI20x", 1, tid, 0, last_cs, samples, name, last_row))
         return len(self.threads)
+
+    def labels(self, sets):
+        """Add the segment of label sets, given as number -> text."""
+        refs = [self.string(sets[number]) if number in sets else 0 for number in range(1, 256)]
+        self.extra_segments.append((9, 1, 0, b"".join(struct.pack("<IIII", ref, 0, 0, 0) for ref in refs)))
 
     def row(
         self,
@@ -186,6 +191,7 @@ class RecordingWriter:
         stack_ref=None,
         python=0,
         indexed=True,
+        label_set=0,
     ):
         """Add a row; counts and bytes are estimated totals, *python* the ref of a stack. Returns its ref."""
         if stack_ref is None:
@@ -193,7 +199,7 @@ class RecordingWriter:
         if key is None:
             key = (0x1000_0001 * (len(self.rows) + 1)) << 20 | 7
         payload = struct.pack(
-            "<QIIIBBHIIIIQQQQQQQII16x", key, stack_ref, python, 0, domain, flags, 0, first_cs, last_cs, history,
+            "<QIIIBBHIIIIQQQQQQQII16x", key, stack_ref, python, label_set, domain, flags, 0, first_cs, last_cs, history,
             0, samples, freed_samples, round(count * 1024), round(freed_count * 1024), bytes, freed_bytes, peak,
             last_cs, lost,
         )  # fmt: skip
