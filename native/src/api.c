@@ -120,8 +120,8 @@ EXPORT unsigned memleak_label_number(const char *text) { return labels_number(te
 
 EXPORT unsigned memleak_label_set(unsigned number)
 {
-	uint32_t before = labels_self;
-	labels_self = number <= MLF_LABEL_OTHER ? number : 0;
+	uint16_t before = sampler_self.label;
+	sampler_self.label = (uint16_t)(number <= MLF_LABEL_OTHER ? number : 0);
 	return before;
 }
 

@@ -205,7 +205,7 @@ uint32_t catalog_thread(uint32_t now_cs)
 	uint32_t index = (uint32_t)next - 1;
 	struct mlf_thread *record = table_entry(MLF_KIND_THREADS, index, sizeof(*record), THREADS_LAST);
 	self->recording = number;
-	self->thread = record ? index + 1 : 0;
+	self->thread = (uint16_t)(record ? index + 1 : 0);
 	if (!record) {
 		count(thread_full);
 		return 0;

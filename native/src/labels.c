@@ -21,8 +21,6 @@ struct text_of_set {
 static struct text_of_set *sets; // MLF_LABEL_SETS of them, in pages that are touched one by one
 static uint32_t given;           // numbers
 
-_Thread_local uint32_t labels_self;
-
 static struct text_of_set *table(void)
 {
 	struct text_of_set *seen = load_acquire(&sets); // pairs with the exchange below

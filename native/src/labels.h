@@ -5,7 +5,7 @@
 #define MEMLEAK_LABELS_H
 
 #include "base.h"
-#include "memleak_format.h"
+#include "sampler.h"
 
 // Number of the set with this text (`bytes` of it, no NUL among them), for the life of the process and of its forked
 // children; MLF_LABEL_OTHER when there are MLF_LABEL_SETS others.
@@ -14,7 +14,6 @@ uint32_t labels_number(const char *text, size_t bytes);
 // Sees to it that the open recording has the set's text.
 void labels_note(uint32_t number);
 
-extern _Thread_local uint32_t labels_self HIDDEN __attribute__((tls_model("initial-exec")));
-static inline uint32_t labels_of_thread(void) { return labels_self; }
+static inline uint32_t labels_of_thread(void) { return sampler_self.label; }
 
 #endif

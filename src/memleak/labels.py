@@ -56,9 +56,9 @@ _tries = 16  # to follow, at labels that are met first; each start tries, too
 class label:
     """Put what a block, a function or a coroutine allocates under labels: a context manager, and a decorator.
 
-    Labels inside others add to them; of the same name the inner one holds. They hold for what runs in the block: awaited
-    coroutines, tasks and threads started in it, functions handed to executors, and C code that these call, with the GIL or
-    without. A label object may be used again, also by several threads and tasks at a time.
+    Labels inside others add to them; of the same name the inner one holds. They hold for what runs in the block:
+    awaited coroutines, tasks and threads started in it, functions handed to executors, and C code that these call,
+    with the GIL or without. A label object may be used again, also by several threads and tasks at a time.
 
     Each set of labels that is ever in force takes one of 255 numbers of the process; what comes after is counted
     under the label `other`. So label by what is few: a tenant, a route, the shape of a statement; not by request.
@@ -199,7 +199,8 @@ def _teach() -> int:
     _set(_Scope(None, {}, _PROBE, False))
     outcome = _native.label_follow(_current, _Scope, _NUMBER_OFFSET, _PROBE)
     for number in range(40):
-        ContextVar(f"memleak_{number}").set(number)
+        spare: ContextVar[int] = ContextVar(f"memleak_{number}")
+        spare.set(number)
     return _native.label_follow(_current, _Scope, _NUMBER_OFFSET, _PROBE) if outcome == 0 else outcome
 
 
@@ -211,6 +212,7 @@ def _install() -> None:
     global _installed
     _installed = True
     from concurrent.futures import thread as executors
+    from functools import wraps
     from threading import Thread
 
     start, set_ident, submit = Thread.start, Thread._set_ident, executors.ThreadPoolExecutor.submit  # type: ignore[attr-defined]
@@ -233,10 +235,12 @@ def _install() -> None:
         scope = _get()
         return submit(self, fn, *args, **kwargs) if scope is _ROOT else submit(self, _run_in, scope, fn, args, kwargs)
 
-    for replaced, original in ((labelled_start, start), (labelled_set_ident, set_ident), (labelled_submit, submit)):
-        replaced.__name__, replaced.__qualname__, replaced.__doc__ = original.__name__, original.__qualname__, original.__doc__
-    Thread.start, Thread._set_ident = labelled_start, labelled_set_ident  # type: ignore[assignment,method-assign]
-    executors.ThreadPoolExecutor.submit = labelled_submit  # type: ignore[method-assign]
+    for owner, ours, original in (
+        (Thread, labelled_start, start),
+        (Thread, labelled_set_ident, set_ident),
+        (executors.ThreadPoolExecutor, labelled_submit, submit),
+    ):
+        setattr(owner, original.__name__, wraps(original)(ours))
 
 
 def _run_in(scope: _Scope, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:

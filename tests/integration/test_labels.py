@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 
-import compatenv
 import pytest
 from tracing import PROGRAMS, Tracer
 
+import compatenv
 from memleak import query, recording
 
 PROGRAM = PROGRAMS / "labelled_work.py"
