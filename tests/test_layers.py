@@ -48,7 +48,7 @@ PYTHON_LAYERS = [
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
     {"bundling", "control", "grouping", "remains", "session", "sql", "tokens"},
-    {"evidence", "processplaces"},
+    {"evidence", "processplaces", "threads"},
     {"query", "_autostart"},
     {"inprocess", "lookups"},
     {"cli"},

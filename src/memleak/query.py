@@ -21,6 +21,7 @@ from .stacks import MIXED, Tracer
 
 if TYPE_CHECKING:
     from .sql import Result
+    from .threads import ThreadSample
 
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
@@ -215,6 +216,18 @@ class Snapshot:
         groups = [group for weight, group in weighed if weight > 0][:n]
         rows = self._rows(groups, MIXED)
         return [gather(row, group, source, self._tracer, marks, moments_s) for row, group in zip(rows, groups)]
+
+    def threads(self, *, side: str = "mixed") -> list["ThreadSample"]:
+        """Return what each thread was last seen at, the one sampled last first; *side* as in `top`.
+
+        Raises:
+            QueryError: there is no such side.
+        """
+        if side not in SIDES:
+            raise QueryError(f"there is no side {side!r} of a stack: the sides are {', '.join(SIDES)}")
+        from .threads import last_samples
+
+        return last_samples(self._sources, self._tracer, side)
 
     def _select(self, where: Where) -> list[Group]:
         if self._stacks is None:

@@ -96,6 +96,7 @@ class RecordingWriter:
         self.modules, self.threads, self.rows, self.lives, self.marks = [], [], [], [], []
         self.stacks, self.strings = {}, {}
         self.overflow_row = 0
+        self.label_sets = b""
         self.extra_segments = []  # (kind, version, order, payload)
 
     # -- arena -------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ class RecordingWriter:
     def labels(self, sets):
         """Add the segment of label sets, given as number -> text."""
         refs = [self.string(sets[number]) if number in sets else 0 for number in range(1, 256)]
-        self.extra_segments.append((9, 1, 0, b"".join(struct.pack("<IIII", ref, 0, 0, 0) for ref in refs)))
+        self.label_sets = b"".join(struct.pack("<IIII", ref, 0, 0, 0) for ref in refs)
 
     def row(
         self,
@@ -262,6 +263,8 @@ class RecordingWriter:
             (5, 1, 0, len(self.threads), 64, b"".join(self.threads)),
             (8, 1, 0, len(self.marks), 832, b"".join(self.marks)),
         ]
+        if self.label_sets:
+            tables.append((9, 1, 0, 255, 16, self.label_sets))
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
         directory = b""
