@@ -44,7 +44,7 @@ PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
     {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
     {"estimate", "labels", "loaded", "pystacks"},
-    {"comparison", "decode"},
+    {"comparison", "decode", "integrations"},
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
     {"bundling", "control", "grouping", "remains", "session", "sql", "tokens"},
