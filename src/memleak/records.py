@@ -124,6 +124,8 @@ class Header(NamedTuple):
         words = PYTHON_STATES[state] if state < len(PYTHON_STATES) else f"frames: state {state}"
         if state == layout.PYTHON_FRAMES and self.counters["python_subinterpreter"]:
             words += ", sub-interpreters: native frames only"
+        if self.label_state == layout.LABELS_SELF_TEST_FAILED:
+            words += ", labels not followed: they were not what had been set"
         return f"{version_name(self.python_version)}: {words}" if self.python_version else words
 
     @property

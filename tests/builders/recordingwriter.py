@@ -76,6 +76,7 @@ class RecordingWriter:
         native_state=0,
         limit=(0, 0, 0, 0, 0),
         governor=(0, 0, 0, 0, 0),
+        label_state=0,
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -86,7 +87,7 @@ class RecordingWriter:
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
             history_unit_cs=history_unit_cs, door=door, python_version=python_version,
             python_state=python_state, python_requested=python_requested, python_effective=python_effective,
-            native_state=native_state, limit=limit, governor=governor,
+            native_state=native_state, limit=limit, governor=governor, label_state=label_state,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
@@ -299,4 +300,5 @@ class RecordingWriter:
         page += struct.pack("<IIQQI", *python, h["native_state"])
         page += struct.pack("<IQQQQ", *h["limit"])  # kind, seen at, bytes, used, resident
         page += struct.pack("<QQQII", *h["governor"])  # own cost, budget, changes, widened, state
+        page += struct.pack("<I", h["label_state"])
         return page.ljust(4096, b"\0")

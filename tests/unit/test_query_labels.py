@@ -118,6 +118,14 @@ def test_damaged_bytes_are_refused_or_read():
         snapshot.threads()
 
 
+@pytest.mark.parametrize(("state", "words"), [(1, ""), (2, ", labels not followed: they were not what had been set")])
+def test_whether_they_are_followed(state, words):
+    """Said where it is said whether frames are read."""
+    writer = written(python_version=0x030B07F0, python_state=1, label_state=state)
+    (python,) = Snapshot(recording.parse(writer.bytes(), "test")).footer()["python"]
+    assert python == "3.11.7: frames read" + words
+
+
 def test_threads(snapshot):
     """The last seen first; what was not noted, or leads nowhere, is not known."""
     worker, damaged, early = snapshot.threads()
