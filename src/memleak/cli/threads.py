@@ -50,7 +50,8 @@ def _show(options: Any, symbolizer: Any) -> None:
         ]
         for each in threads
     ]  # fmt: skip
-    shown = [title(snapshot), "", *(render.table(header, lines, left=(0, 5, 6)) if lines else ["no thread was sampled"])]
+    found = render.table(header, lines, left=(0, 5, 6)) if lines else ["no thread was sampled"]
+    shown = [title(snapshot), "", *found]
     for each in threads if not options.list else ():
         if each.row is not None:
             shown += ["", f"{render.printable(each.name) or 'thread'} ({each.tid}), {_age(each.age_s)} ago:"]

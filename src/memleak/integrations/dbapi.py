@@ -20,7 +20,7 @@ def labelled(connection: Any, *, raw: bool = False, double_quotes: Optional[str]
 
     Args:
         connection: an open connection of any DB-API 2.0 driver.
-        raw: label with the statements as they are, not with their shapes: what they hold of values gets into recordings.
+        raw: label with the statements as they are, not with their shapes: values in them get into recordings.
         double_quotes: see `fingerprint`; None: by the driver's name.
     """
     if isinstance(connection, Connection):

@@ -1,7 +1,7 @@
 """Label what a Django project allocates: by route, with a middleware, and by statement.
 
-    MIDDLEWARE = ["memleak.integrations.django.LabelMiddleware", …]      # first: it covers the others
-    memleak.integrations.django.label_statements()                       # in an AppConfig.ready()
+`MIDDLEWARE = ["memleak.integrations.django.LabelMiddleware", …]`, first, so that it covers the others; and
+`memleak.integrations.django.label_statements()` in an `AppConfig.ready()`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Label what SQLAlchemy's statements allocate: `label_engine(engine)`.
 
-A statement runs under the label `sql`. Rows that the driver fetches later, as sqlite3 does, are not under it; those that come
-with the result, as with most clients of servers, are.
+A statement runs under the label `sql`. Rows that the driver fetches later, as sqlite3 does, are not under it; those
+that come with the result, as with most clients of servers, are.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _MARK = "_memleak_label"
 
 
 def label_engine(engine: Any, *, raw: bool = False) -> None:
-    """Label the statements of an engine (of an asynchronous one, too), or of all engines where given the class `Engine`.
+    """Label the statements of an engine, an asynchronous one too, or of all engines if given the class `Engine`.
 
     Args:
         engine: what to listen to.
-        raw: label with the statements as they are, not with their shapes; values that are parameters are never in there.
+        raw: label with the statements as they are, not with their shapes; parameters are never in there.
     """
     from sqlalchemy import event  # type: ignore[import-not-found,unused-ignore]
 
