@@ -191,6 +191,21 @@ t = threading.Thread(target=thread); t.start(); block(4); t.join()
     assert found == {1: {"driver": "one", "b": "2"}, 2: {"who": "python"}, 3: {}, 4: {}}
 
 
+def test_what_a_driver_holds_for_a_statement():
+    """Pages of a database in memory are asked for by sqlite, without the GIL, while a statement runs."""
+    found = do("""
+import sqlite3
+from memleak.integrations import dbapi
+connection = dbapi.labelled(sqlite3.connect(":memory:"))
+with label(tenant_id=3):
+    connection.execute("CREATE TABLE t (a)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(b"x" * 3000,)] * 500)
+rows = memleak.snapshot().top(None, group_by="label:sql", where={"label:tenant_id": 3})
+print(json.dumps({row.group: row.alloc_bytes for row in rows}))
+""")
+    assert found["INSERT INTO t VALUES (?)"] > 500 * 3000
+
+
 def test_odd_values():
     """Whatever a value is, nothing fails: text is cut and made printable."""
     found = sizes(r"""

@@ -44,6 +44,19 @@ def traced(python, runtime_directory) -> Tracer:
     return Tracer(core, runtime_directory)
 
 
+def test_storm(python, runtime_directory):
+    """Whatever happens to contexts, and when the interpreter ends: nothing is read that is not there."""
+    intervals = {f"MEMLEAK_{side}{end}_SAMPLE_INTERVAL": n for side in ("", "PYTHON_") for end, n in (("MIN", "1"), ("MAX", "5"))}
+    tracer = traced(python, runtime_directory)
+    done = tracer.run(python, PROGRAM.with_name("label_storm.py"), "2", env={"MEMLEAK_MODE": None, **intervals})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (path,) = runtime_directory.glob("*.mlrec")
+    found = recording.load(path)
+    assert found.header.label_state == 1 and found.header.counters["samples"] > 10_000
+    seen = {labels for row in found.rows for labels in [row.labels] if labels}
+    assert seen <= {(("n", str(number)),) for number in range(100)} | {labels for labels in seen if labels[-1][0] in ("x", "other")}
+
+
 @pytest.mark.parametrize("mode", ["full", "normal"])
 def test_tasks_threads_and_drivers(python, mode, runtime_directory):
     """200 tasks and 50 threads: at least 99.5 % of the sampled bytes are under the right label."""
