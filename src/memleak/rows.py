@@ -139,6 +139,7 @@ class DiffRow(NamedTuple):
     samples: int
     older_samples: int
     exact: bool
+    labels: Optional[str] = None
 
     @staticmethod
     def columns() -> tuple[str, ...]:
