@@ -8,6 +8,7 @@ cannot be labelled runs without.
 
 from __future__ import annotations
 
+import sys
 from contextvars import Context, ContextVar
 
 from . import _native
@@ -241,6 +242,18 @@ def _install() -> None:
         (executors.ThreadPoolExecutor, labelled_submit, submit),
     ):
         setattr(owner, original.__name__, wraps(original)(ours))
+    gevent = sys.modules.get("gevent")
+    if gevent is not None:
+        gevent.Greenlet.add_spawn_callback(_label_greenlet)
+
+
+def _label_greenlet(greenlet: Any) -> None:
+    """Let a greenlet of gevent's that is being made begin with the labels in force, and nothing else as before."""
+    scope = _get()
+    if scope is not _ROOT and greenlet.gr_context is None:
+        context = Context()
+        context.run(_set, scope)
+        greenlet.gr_context = context
 
 
 def _run_in(scope: _Scope, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -138,6 +138,32 @@ block(31)
     assert found == {**expected, 20: {}, 21: {}, 22: {}, 30: {}, 31: {}}
 
 
+def test_gevent():
+    """What it spawns begins with the labels in force; threads, too, that are greenlets."""
+    pytest.importorskip("gevent")
+    prelude = PRELUDE.replace("import memleak\n", "from gevent import monkey; monkey.patch_all()\nimport gevent, gevent.pool, time\nimport memleak\n")
+    code = """
+def work(n):
+    block(n); time.sleep(0.01); block(10 + n)
+    with label(inner=n): time.sleep(0.01); block(20 + n)
+    time.sleep(0.01); block(30 + n)
+pool = gevent.pool.Pool(3)
+with label(who="spawned"):
+    greenlets = [gevent.spawn(work, 1), pool.spawn(work, 2)]
+    thread = threading.Thread(target=work, args=(3,)); thread.start()
+greenlets.append(gevent.spawn(work, 4))
+gevent.joinall(greenlets); thread.join()
+block(5)
+print(json.dumps(told()))
+"""
+    found = {int(size): labels for size, labels in do(code, prelude=prelude).items()}
+    who = {"who": "spawned"}
+    expected = {5: {}}
+    for n, outer in ((1, who), (2, who), (3, who), (4, {})):
+        expected.update({n: outer, 10 + n: outer, 20 + n: {**outer, "inner": str(n)}, 30 + n: outer})
+    assert found == expected
+
+
 def test_before_the_start_and_after_a_stop():
     """A label that is in force when tracing begins counts; a second recording has the texts again."""
     code = """
