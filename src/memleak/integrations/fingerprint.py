@@ -13,19 +13,35 @@ _CACHED_CHARACTERS = 8192  # longer statements are looked at each time: they are
 _LOOKED_AT_CHARACTERS = 100_000
 _DIGEST_BYTES = 4
 
-_TOKEN = re.compile(
-    r"""
-    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
-  | (?P<text> [bBnNxXeE]?'(?:[^'\\]|''|\\.)*(?:'|\Z) | \$(?P<tag>[A-Za-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z) )
-  | (?P<double> "(?:[^"\\]|""|\\.)*(?:"|\Z) )
+_TOKEN = r"""
+    (?P<comment> {comment} | /\*.*?(?:\*/|\Z) )
+  | (?P<text> {text} | \$(?P<tag>[A-Za-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z) )
+  | (?P<double> {double} )
   | (?P<name> `(?:[^`]|``)*(?:`|\Z) | \[[A-Za-z_][^\]\n]*\] | [^\W\d][\w$]* )
   | (?P<mark> \?\d* | %s | %\(\w+\)s | (?<!:):\w+ | \$\d+ )
   | (?P<number> 0[xX][0-9a-fA-F]+ | (?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)? )
   | (?P<space> \s+ )
   | (?P<other> :: | . )
-    """,
-    re.VERBOSE | re.DOTALL,
+"""
+# A backslash escapes in MySQL's texts, and in PostgreSQL's E'…'; taken for an escape where it is none, it would turn
+# texts and what is between them inside out. Oracle has q'[…]', here bounded: one that does not end is none.
+_STANDARD = _TOKEN.format(
+    comment=r"--[^\n]*",
+    text=r"""[eE]'(?:[^'\\]|''|\\.)*(?:'|\Z)
+      | [nN]?[qQ]'(?:\[.{0,2000}?\]|\{.{0,2000}?\}|\(.{0,2000}?\)|<.{0,2000}?>
+        |(?P<quote>[^\s\[{(<]).{0,2000}?(?P=quote))'
+      | [bBnNxX]?'(?:[^']|'')*(?:'|\Z)""",
+    double=r"""\"(?:[^\"]|\"\")*(?:\"|\Z)""",
 )
+_MYSQL = _TOKEN.format(
+    comment=r"(?:--|\#)[^\n]*",
+    text=r"""[bBnNxX]?'(?:[^'\\]|''|\\.)*(?:'|\Z)""",
+    double=r"""\"(?:[^\"\\]|\"\"|\\.)*(?:\"|\Z)""",
+)
+_TOKENS = {
+    "name": re.compile(_STANDARD, re.VERBOSE | re.DOTALL),
+    "text": re.compile(_MYSQL, re.VERBOSE | re.DOTALL),
+}
 _LIST = re.compile(r"\b(IN|ANY|ALL|ARRAY)( ?)([(\[])[-+]?\?(?:, ?[-+]?\?)+([)\]])", re.IGNORECASE)
 _VALUES = re.compile(r"\b(VALUES?) ?(\((?:[^()]|\([^()]*\))*\))(?:, ?\((?:[^()]|\([^()]*\))*\))+", re.IGNORECASE)
 
@@ -35,18 +51,19 @@ def fingerprint(sql: object, *, double_quotes: str = "name") -> str:
 
     Args:
         sql: the statement: text, bytes, or what turns into text.
-        double_quotes: what stands in double quotes, a "name" as in standard SQL, or a "text" as in MySQL.
+        double_quotes: what stands in double quotes, a "name" as in standard SQL, or a "text" as in MySQL, whose
+            comments and backslashes are then understood, too.
 
     Returns:
         At most 200 characters; of a longer one its beginning and a digest of the whole.
     """
     text = sql.decode("utf-8", "replace") if isinstance(sql, (bytes, bytearray)) else str(sql)
     parts: list[str] = []
-    for token in _TOKEN.finditer(text[:_LOOKED_AT_CHARACTERS]):
+    for token in _TOKENS[double_quotes].finditer(text[:_LOOKED_AT_CHARACTERS]):
         kind = token.lastgroup
         if kind in ("comment", "space"):
             parts.append(" ")
-        elif kind in ("text", "tag", "mark", "number") or (kind == "double" and double_quotes == "text"):
+        elif kind in ("text", "tag", "quote", "mark", "number") or (kind == "double" and double_quotes == "text"):
             parts.append("?")
         else:
             parts.append(token.group())
