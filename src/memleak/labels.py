@@ -221,8 +221,13 @@ def _install() -> None:
 
     def labelled_start(self: Any) -> None:
         # An executor's own threads go on to run what others hand in.
-        if getattr(self, "_target", None) is not worker:
-            self._memleak_scope = _get()
+        scope = _ROOT if getattr(self, "_target", None) is worker else _get()
+        if scope is not _ROOT:
+            self._memleak_scope = scope
+            # From 3.14 on a thread runs in a context made here: a copy of this one if the interpreter was told so.
+            if getattr(self, "_context", self) is None and not getattr(sys.flags, "thread_inherit_context", 0):
+                self._context = Context()
+                self._context.run(_set, scope)
         start(self)
 
     def labelled_set_ident(self: Any) -> None:

@@ -99,7 +99,11 @@ async def sub():
     await asyncio.sleep(0.02); block(4)
 class Own(threading.Thread):
     def run(self): block(5); self.child = threading.Thread(target=block, args=(6,)); self.child.start(); self.child.join()
+class Later(threading.Thread):
+    _context = None  # as Thread has it from 3.14 on, which runs in it
+    def run(self): self._context.run(block, 13)
 with label(who="main"):
+    later = Later(); later.start(); later.join()
     pool.submit(block, 7).result()
     assert list(pool.map(block, (8, 9))) == [None, None]
     own = Own()
@@ -113,7 +117,7 @@ timer = threading.Thread(target=block, args=(12,)); timer.start(); timer.join()
 """)
     task, main = {"who": "task"}, {"who": "main"}
     assert found == {
-        1: task, 2: task, 3: {}, 4: task, 5: main, 6: main, 7: main, 8: main, 9: main, 10: {}, 11: main, 12: {},
+        1: task, 2: task, 3: {}, 4: task, 5: main, 6: main, 7: main, 8: main, 9: main, 10: {}, 11: main, 12: {}, 13: main,
     }  # fmt: skip
 
 
