@@ -82,6 +82,19 @@ unsigned long long memleak_held_peak(void);
 // The peak counts from now on.
 void memleak_reset_peak(void);
 
+// Number of a set of labels, "name=value" or several of them separated by newlines, UTF-8, at most 1000 bytes of it. The same
+// for the same text in the life of the process, so ask once and keep it. 0: no labels (an empty text). 256: there
+// are 255 sets already, what is allocated under this number is counted under the label `other`.
+unsigned memleak_label_number(const char *text);
+
+// What this thread allocates from now on is made under this set of labels, unless Python code of its has set some; 0: under
+// none. Returns the number that was in force. A thread begins with 0.
+unsigned memleak_label_set(unsigned number);
+
+// For the package memleak, with the GIL: where Python code says which set it is under; see pylabel.h. 1: followed. 0: call
+// again. -1: not followed, ever: what was read was not `expected`. -2: not now: no interpreter that is known, or not the main one.
+int memleak_label_follow(const void *variable, long long hash, const void *type, unsigned number_offset, unsigned expected);
+
 // Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
 // their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).
 long long memleak_malloc_in_use(void);

@@ -1,4 +1,4 @@
-// rows.c -- one row per (stack, domain): its counters and its history
+// rows.c -- one row per (stack, domain, labels): its counters and its history
 //
 // Context:   sampled, except rows_open().
 // Invariant: counters only grow; freed_* never passes what alloc_* will be once the adds in flight
@@ -11,13 +11,14 @@
 
 #include "catalog.h"
 #include "index.h"
+#include "labels.h"
 #include "modules.h"
 #include "recording.h"
 #include "stats.h"
 
-static uint64_t mix_key(uint64_t hash, uint64_t python_hash, uint64_t domain)
+static uint64_t mix_key(uint64_t hash, uint64_t python_hash, uint64_t domain, uint64_t label)
 {
-	uint64_t key = (hash ^ python_hash * MLF_CHECK_3 ^ domain * MLF_CHECK_2) * MLF_CHECK_1;
+	uint64_t key = (hash ^ python_hash * MLF_CHECK_3 ^ (label << 8 | domain) * MLF_CHECK_2) * MLF_CHECK_1;
 	key ^= key >> 32;
 	return key ? key : 1; // 0 would read as "no key"
 }
@@ -99,7 +100,7 @@ void rows_open(void)
 
 static uint64_t key_of(const struct rows_stack *stack, enum mlf_domain domain)
 {
-	return mix_key(stack->hash, stack->python_hash, domain);
+	return mix_key(stack->hash, stack->python_hash, domain, stack->label);
 }
 
 struct mlf_row *rows_find(const struct rows_stack *stack, enum mlf_domain domain)
@@ -134,7 +135,9 @@ struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, 
 		return overflow_row();
 	}
 	struct mlf_row *row = new_row(key, domain, now_cs);
+	labels_note(stack->label);
 	if (row) {
+		row->label_set = stack->label;
 		row->native_stack = stack_ref;
 		row->python_stack = stack->python;
 		row->flags = stack->python_lost ? MLF_ROW_PYTHON_LOST : 0;

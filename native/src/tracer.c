@@ -19,6 +19,7 @@
 #include "marks.h"
 #include "modules.h"
 #include "pyframes.h"
+#include "pylabel.h"
 #include "recording.h"
 #include "regions.h"
 #include "rows.h"
@@ -431,6 +432,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	pyframes_open();
 	recording.header->python_state = pyframes_state(); // no look for one: a forked child opens inside malloc
 	recording.header->python_version = pyframes_version();
+	recording.header->label_state = pylabel_state();
 	store_relaxed(&tracer_gate.native_off, options->native_off);
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);
 	store_release(&phase, ACTIVE);
@@ -524,6 +526,7 @@ void tracer_note_python(void)
 		return;
 	store_relaxed(&recording.header->python_version, pyframes_version());
 	store_relaxed(&recording.header->python_state, state);
+	store_relaxed(&recording.header->label_state, pylabel_state());
 }
 
 static void name_modules(void)

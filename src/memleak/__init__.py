@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import tracemalloc
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
     from .inprocess import Status, snapshot, status
+    from .labels import label
     from .lookups import addr2line, symbolize
     from .query import Snapshot, open
     from .session import configure, is_running, mode, start, stop, tracing
@@ -29,6 +30,7 @@ __all__ = [
     "addr2line",
     "configure",
     "is_running",
+    "label",
     "mode",
     "open",
     "snapshot",
@@ -49,6 +51,7 @@ _HOMES = {
     "TargetError": "errors",
     "Snapshot": "query",
     "open": "query",
+    "label": "labels",
     "addr2line": "lookups",
     "_symbolize": "lookups",
     "configure": "session",

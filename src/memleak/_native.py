@@ -180,6 +180,35 @@ def set_aside(aside: bool) -> None:
         _loaded.lib.memleak_set_aside(aside)
 
 
+def is_loaded() -> bool:
+    """Tell whether this module has met the core."""
+    return _loaded is not None
+
+
+def is_here() -> bool:
+    """Tell whether the core is in this process, however it came; load nothing but the module that speaks to it."""
+    if _loaded is not None:
+        return True
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            here = any(line.rstrip("\n").endswith("/" + LIBRARY) for line in maps)
+        return here and _module() is not None
+    except (OSError, CoreError):
+        return False
+
+
+def label_number(text: str) -> int:
+    """Return the number of a set of labels, given as lines name=value."""
+    return int(_core().memleak_label_number(text.encode("utf-8", "replace")))
+
+
+def label_follow(variable: object, kind: type, number_offset: int, expected: int) -> int:
+    """Let the core read the number in force from a context variable; see `memleak_label_follow` in memleak.h."""
+    module = _module()
+    addresses = [module.ffi.cast("void *", id(thing)) for thing in (variable, kind)]
+    return int(module.lib.memleak_label_follow(addresses[0], hash(variable), addresses[1], number_offset, expected))
+
+
 def _core() -> Any:
     """Return the core's functions."""
     return _module().lib

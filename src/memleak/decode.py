@@ -14,9 +14,11 @@ from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 from .errors import NewerFormatError, RecordingError
 from .pystacks import LOST_STACK, PythonStack, PythonStacks
 from .records import (
+    OTHER_LABELS,
     UNKNOWN_MODULE,
     Frame,
     Header,
+    Labels,
     LiveSample,
     LiveSums,
     Mark,
@@ -25,6 +27,7 @@ from .records import (
     Segment,
     Thread,
     decode_history,
+    parse_labels,
     text,
 )
 
@@ -91,6 +94,7 @@ class Decoder:
         self.row_of_ref: dict[int, int] = {}
         self.live: list[LiveSample] = []
         self.marks: list[Mark] = []
+        self.label_sets: dict[int, Labels] = {}  # by number
         self.torn = 0
         self.incomplete: list[str] = []
         self._arena = Arena(raw, origin)
@@ -110,6 +114,7 @@ class Decoder:
             by_kind[kind].sort(key=lambda segment: (segment.order, segment.offset))
         self._read_modules(by_kind.get(layout.KIND_MODULES, []))
         self._read_threads(by_kind.get(layout.KIND_THREADS, []))
+        self._read_label_sets(by_kind.get(layout.KIND_LABEL_SETS, []))
         self._read_row_index(by_kind.get(layout.KIND_ROW_INDEX, []))
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
@@ -133,6 +138,7 @@ class Decoder:
             layout.KIND_CODE_INDEX: 8,
             layout.KIND_PYTHON_STACK_INDEX: 8,
             layout.KIND_MARKS: layout.MARK.bytes,
+            layout.KIND_LABEL_SETS: layout.LABEL_SET.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -172,13 +178,26 @@ class Decoder:
 
     def _read_threads(self, segments: list[Segment]) -> None:
         for number, fields in self._table(segments, layout.THREAD, "threads"):
-            state, tid, first, last, samples, name, _ = fields
+            state, tid, first, last, samples, name, last_row, *_ = fields
             if state != 1:
                 continue
             while len(self.threads) < number - 1 and number <= len(self.raw) // layout.THREAD.bytes:
                 self.threads.append(Thread(len(self.threads) + 1, 0, 0, 0, 0, ""))
             if len(self.threads) == number - 1:
-                self.threads.append(Thread(number, tid, first, last, samples, text(name)))
+                self.threads.append(Thread(number, tid, first, last, samples, text(name), last_row))
+
+    def _read_label_sets(self, segments: list[Segment]) -> None:
+        for number, (ref, _) in self._table(segments, layout.LABEL_SET, "sets of labels"):
+            if ref and number <= layout.LABEL_SETS:
+                raw = self._arena.string(ref, "sets of labels that are not in this copy")
+                self.label_sets[number] = parse_labels(raw[: layout.LABEL_BYTES])
+
+    def _labels(self, number: int) -> Labels:
+        if not number:
+            return ()
+        if number == layout.LABEL_OTHER:
+            return OTHER_LABELS
+        return self.label_sets.get(number) or (("(set of labels)", str(number)),)
 
     def _read_marks(self, segments: list[Segment]) -> None:
         found: dict[int, Mark] = {}
@@ -355,7 +374,7 @@ class Decoder:
                 refs[0], whole[1], whole[5], bool(whole[6] & layout.ROW_OVERFLOW), False, frames, truncated,
                 python.frames, python.truncated, whole[4], whole[8], whole[9], whole[12], whole[13], whole[14] / 1024,
                 whole[15] / 1024, whole[16], whole[17], whole[18], whole[19], whole[20], self._merged_history(parts),
-                live,
+                live, self._labels(whole[4]),
             )  # fmt: skip
             self.rows.append(RecordedRow._make(row))  # 20,000 of them: by name it takes twice as long
         self._add_missing_row(sums)
@@ -432,7 +451,7 @@ _NO_SUMS = LiveSums()
 _unpack_stack = layout.STACK.format.unpack_from
 _make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
-_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS)
+_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS)
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 
 

@@ -1,16 +1,18 @@
 """Bring rows together: those of several recordings that mean the same stack, and those of a group."""
 
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Optional
 
 from . import layout
 from .estimate import estimate_bytes, is_narrow
 from .once import once
 from .recording import Recording
-from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
-from .rows import Facts, Row
+from .records import OTHER_LABELS, Frame, Labels, LiveSums, Module, RecordedRow, weighted_median
+from .rows import LABEL, Facts, Row
 from .shown import LOST_PYTHON, PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
 from .stacks import MIXED, Tracer, back_trace, token
 
@@ -21,6 +23,8 @@ PYTHON_DOMAINS = frozenset(map(layout.DOMAINS.index, ("pymalloc_obj", "pymalloc_
 MISSING = "(row not in this copy)"
 OVERFLOW = "(overflow: no room)"
 NO_PYTHON = "(no Python frames)"
+NO_LABEL = "(no such label)"
+OTHER = "(other)"
 
 
 class Source:
@@ -175,29 +179,28 @@ class Group:
         if len(self.members) > 1 or self.kind != "stack":
             return self._merged_facts(sources)
         source, row, sums = sources[self.members[0][0]], self.recorded[0], self.sums
-        header, began, domain = source.recording.header, source.began, row.domain
+        header, began = source.recording.header, source.began
         return Facts(
-            source.svr_ip, header.pid, TENANT_ID, CTX_ID, MISSING if row.missing else row.mod_name,
-            CTX_NAMES[domain] if domain < len(CTX_NAMES) else None, sums.samples, sums.bytes, round(sums.est_count),
-            round(sums.est_bytes), round(row.alloc_count), row.alloc_bytes, row.peak_bytes, began + row.first_cs / 100,
+            source.svr_ip, header.pid, _tenant_id(row.labels), CTX_ID, MISSING if row.missing else row.mod_name,
+            _ctx_name(row), sums.samples, sums.bytes, round(sums.est_count), round(sums.est_bytes),
+            round(row.alloc_count), row.alloc_bytes, row.peak_bytes, began + row.first_cs / 100,
             began + row.last_cs / 100, header.pid, self._process(header.command), header.host_name, sums.samples,
-            not source.exact_reasons,
+            not source.exact_reasons, labels_as_json(row.labels),
         )  # fmt: skip
 
     def _merged_facts(self, sources: tuple[Source, ...]) -> Facts:
         mine = [sources[number] for number in sorted({number for number, _ in self.members})]
         headers = [source.recording.header for source in mine]
-        domain = _same(row.domain for row in self.recorded)
         totals = self.kind != "thread"
         row, sums = self.recorded[0], self.sums
         pid = _same(header.pid for header in headers)
         return Facts(
             svr_ip=_same(source.svr_ip for source in mine),
             svr_port=pid,
-            tenant_id=TENANT_ID,
+            tenant_id=_same(_tenant_id(row.labels) for row in self.recorded),
             ctx_id=CTX_ID,
-            mod_name=MISSING if row.missing and self.kind == "stack" else None if domain is None else row.mod_name,
-            ctx_name=CTX_NAMES[domain] if domain is not None and domain < len(CTX_NAMES) else None,
+            mod_name=MISSING if row.missing and self.kind == "stack" else _same(row.mod_name for row in self.recorded),
+            ctx_name=_same(_ctx_name(row) for row in self.recorded),
             alloc_count=sums.samples,
             alloc_bytes=sums.bytes,
             est_count=round(sums.est_count),
@@ -212,6 +215,7 @@ class Group:
             host=_same(header.host_name for header in headers),
             samples=sums.samples,
             exact=not any(source.exact_reasons for source in mine),
+            labels=labels_as_json(_same(row.labels for row in self.recorded)),
         )
 
     def row(self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED) -> Row:
@@ -284,12 +288,12 @@ def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list
         names = [module.build_id or module.path for module in source.recording.modules] if by_name else []
         for index, row in enumerate(source.recording.rows):
             identity: Any = index
-            if by_name or row.python_stack:
+            if by_name or row.python_stack or row.labels:
                 native: Any = row.stack
                 if by_name:
                     native = tuple([(_name(names, frame), frame[1], frame[2]) for frame in row.stack])
                 python = row.python_stack, row.python_truncated
-                identity = (row.domain, row.label_set, row.overflow, row.missing, row.truncated, native, python)
+                identity = (row.domain, row.labels, row.overflow, row.missing, row.truncated, native, python)
             group = groups.get(identity)
             if group is None:
                 group = groups[identity] = Group(identity, len(groups))
@@ -318,8 +322,42 @@ def group_rows(sources: tuple[Source, ...], stacks: list[Group], group_by: str, 
     return list(groups.values())
 
 
+def label_of(labels: Labels, name: str) -> Optional[str]:
+    """Return the value of a label; None without one, `(other)` where it is not known whether there is one."""
+    if labels == OTHER_LABELS:
+        return OTHER
+    return next((value for found, value in labels if found == name), None)
+
+
+def _tenant_id(labels: Labels) -> int:
+    for name, value in labels:
+        if name == "tenant_id" and value.isascii() and value.isdigit() and len(value) <= 18:
+            return int(value)
+    return TENANT_ID
+
+
+def _ctx_name(row: RecordedRow) -> Optional[str]:
+    for name, value in row.labels:
+        if name == "ctx":
+            return value
+    return CTX_NAMES[row.domain] if row.domain < len(CTX_NAMES) else None
+
+
+def labels_as_json(labels: Optional[Labels]) -> Optional[str]:
+    """Return the column `labels`; None without any."""
+    return _as_json(labels) if labels else None
+
+
+@lru_cache(maxsize=1024)
+def _as_json(labels: Labels) -> str:
+    return json.dumps(dict(labels), ensure_ascii=False)
+
+
 def _identify(sources: tuple[Source, ...], stack: Group, group_by: str, tracer: Tracer) -> tuple[Any, str]:
     row = stack.recorded[0]
+    if group_by.startswith(LABEL):
+        found = MISSING if row.missing else OVERFLOW if row.overflow else label_of(row.labels, group_by[len(LABEL) :])
+        return found, NO_LABEL if found is None else found
     if group_by == "mod_name":
         label = MISSING if row.missing else row.mod_name
         return label, label

@@ -23,6 +23,7 @@ from .stacks import Tracer
 
 if TYPE_CHECKING:
     from .sql import Result
+    from .threads import ThreadSample
 
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
@@ -155,8 +156,8 @@ class Snapshot:
             by: a numeric column. Rows without a value come last.
             where: keeps the stacks for which each named column equals the value given, or the
                 callable given for it is true of it; or a callable that takes the row. Applied
-                before grouping.
-            group_by: one of stack, function, file, module, python_function, python_file,
+                before grouping. `label:NAME` in place of a column is the value of that label, a text; None without one.
+            group_by: `label:NAME`, or one of stack, function, file, module, python_function, python_file,
                 python_line, mod_name, thread; function to module by the innermost native frame,
                 python_… by the innermost Python frame.
             side: which frames `Row.trace` and `Row.frames` are: mixed (Python frames in place of the
@@ -237,6 +238,18 @@ class Snapshot:
         groups = [group for weight, group in weighed if weight > 0][:n]
         rows = Rows(self._sources, self._tracer, lambda: (groups, None))
         return [gather(row, group, source, self._tracer, marks, moments_s) for row, group in zip(rows, groups)]
+
+    def threads(self, *, side: str = "mixed") -> list["ThreadSample"]:
+        """Return what each thread was last seen at, the one sampled last first; *side* as in `top`.
+
+        Raises:
+            QueryError: there is no such side.
+        """
+        if side not in SIDES:
+            raise QueryError(f"there is no side {side!r} of a stack: the sides are {', '.join(SIDES)}")
+        from .threads import last_samples
+
+        return last_samples(self._sources, self._tracer, side)
 
     # -- comparison --------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Union, overload
 
 from .errors import QueryError
-from .grouping import Group, Source, group_rows
+from .grouping import Group, Source, group_rows, label_of
 from .once import once
-from .rows import COLUMNS, GROUPS, SIDES, Row
+from .rows import COLUMNS, GROUPS, LABEL, SIDES, Row
 from .stacks import Tracer
 
 Where = Union[Mapping[str, Any], Callable[[Row], bool], None]
@@ -53,7 +53,8 @@ class Rows(Sequence[Row]):
 
         Args:
             where: a callable that takes the row, or columns with what they are to be, as below.
-            columns: what each is to equal, or a callable that is true of its value.
+            columns: what each is to equal, or a callable that is true of its value. `label:NAME` in place of a column
+                is the value of that label, a text; None without one.
 
         Raises:
             QueryError: no such column, or *where* is something else.
@@ -61,11 +62,13 @@ class Rows(Sequence[Row]):
         if where is not None and not callable(where) and not isinstance(where, Mapping):
             raise QueryError(f"cannot filter by {where!r}: neither a callable nor columns with what they are to be")
         asked = {**(where if isinstance(where, Mapping) else {}), **columns}
-        unknown = [name for name in asked if name not in COLUMNS]
+        labels = [name for name in asked if name.startswith(LABEL)]
+        unknown = [name for name in asked if name not in COLUMNS and name not in labels]
         if unknown:
-            raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are {', '.join(COLUMNS)}")
+            raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are label:NAME, {', '.join(COLUMNS)}")
         first = [_cheap_test(CHEAP[name], wanted) for name, wanted in asked.items() if name in CHEAP]
-        then = [_test(name, wanted) for name, wanted in asked.items() if name not in CHEAP]
+        first += [_label_test(name[len(LABEL) :], asked[name]) for name in labels]
+        then = [_test(name, wanted) for name, wanted in asked.items() if name not in CHEAP and name not in labels]
         if callable(where):
             then.append(where)
 
@@ -88,14 +91,15 @@ class Rows(Sequence[Row]):
         `Row.group` names what that is.
 
         Args:
-            by: one of stack, function, file, module, python_function, python_file, python_line, mod_name, thread;
-                function to module by the innermost native frame, python_… by the innermost Python frame.
+            by: `label:NAME`, or one of stack, function, file, module, python_function, python_file, python_line,
+                mod_name, thread; function to module by the innermost native frame, python_… by the innermost Python
+                frame.
 
         Raises:
             QueryError: no such grouping, or one that needs a symbolizer. At first use: the rows are groups already.
         """
-        if by not in GROUPS:
-            raise QueryError(f"cannot group by {by!r}: the groupings are {', '.join(GROUPS)}")
+        if by not in GROUPS and not by.startswith(LABEL):
+            raise QueryError(f"cannot group by {by!r}: the groupings are label:NAME, {', '.join(GROUPS)}")
         if by in ("function", "file") and not self._tracer.can_name:
             raise QueryError(f"grouping by {by} needs a symbolizer")
 
@@ -219,6 +223,18 @@ def _cheap_test(value: Callable[[Group], float], wanted: Any) -> Callable[[Group
     if callable(wanted):
         return lambda group: bool(wanted(round(value(group))))
     return lambda group: bool(round(value(group)) == wanted)
+
+
+def _label_test(label: str, wanted: Any) -> Callable[[Group], bool]:
+    """Test what a label is in all rows of a group; where it differs it is None."""
+    text = wanted if wanted is None or callable(wanted) else str(wanted)
+
+    def test(group: Group) -> bool:
+        values = {label_of(row.labels, label) for row in group.recorded}
+        value = values.pop() if len(values) == 1 else None
+        return bool(text(value)) if callable(text) else value == text
+
+    return test
 
 
 def _bytes_first(group: Group) -> tuple[float, int]:

@@ -14,6 +14,7 @@ VERBS = {
     "run": "start a program with tracing on",
     "ps": "list recordings of living and dead processes",
     "top": "show the stacks that hold the most memory",
+    "threads": "show what each thread was last seen at, and under which labels",
     "postmortem": "say what a process that has ended held, and what it died near",
     "set": "change the sampling of a running process",
     "status": "show one process's knobs, counters and own cost",

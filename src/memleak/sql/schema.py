@@ -45,9 +45,14 @@ TABLES = {
         "the frames of each stack, position 0 the innermost",
     ),
     "history": Table(
-        {**_RECORDING, "stack_id": int, "mod_name": str, "at": float, "est_bytes": int},
+        {**_RECORDING, "stack_id": int, "mod_name": str, "labels": str, "at": float, "est_bytes": int},
         tables.history,
         "what each row of malloc_sample_info held at earlier moments (Unix time)",
+    ),
+    "labels": Table(
+        {**_RECORDING, "labels": str, "name": str, "value": str},
+        tables.labels,
+        "what the sets of labels say, which are the column labels of malloc_sample_info: one row for each label of a set",
     ),
     "modules": Table(
         {

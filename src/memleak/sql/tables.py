@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import config
-from ..grouping import Source
+from ..grouping import Source, labels_as_json
 from ..records import Header
 from .content import Content
 
@@ -44,7 +44,15 @@ def history(content: Content) -> Values:
         began = sample.source.recording.header.started_at
         for row in sample.group.recorded:
             for cs, held in row.history:
-                yield facts.svr_ip, facts.svr_port, stack_id, facts.mod_name, began + cs / 100, held
+                yield facts.svr_ip, facts.svr_port, stack_id, facts.mod_name, facts.labels, began + cs / 100, held
+
+
+def labels(content: Content) -> Values:
+    """Yield the labels of each set that a row of a recording was allocated under."""
+    for source in content.sources:
+        for found in sorted({row.labels for row in source.recording.rows}):
+            for name, value in found:
+                yield *_recording(source), labels_as_json(found), name, value
 
 
 def modules(content: Content) -> Values:
