@@ -62,7 +62,7 @@ class Rows(Sequence[Row]):
         if where is not None and not callable(where) and not isinstance(where, Mapping):
             raise QueryError(f"cannot filter by {where!r}: neither a callable nor columns with what they are to be")
         asked = {**(where if isinstance(where, Mapping) else {}), **columns}
-        labels = [name for name in asked if name.startswith(LABEL)]
+        labels = [name for name in asked if str(name).startswith(LABEL)]
         unknown = [name for name in asked if name not in COLUMNS and name not in labels]
         if unknown:
             raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are label:NAME, {', '.join(COLUMNS)}")
@@ -98,7 +98,7 @@ class Rows(Sequence[Row]):
         Raises:
             QueryError: no such grouping, or one that needs a symbolizer. At first use: the rows are groups already.
         """
-        if by not in GROUPS and not by.startswith(LABEL):
+        if by not in GROUPS and not str(by).startswith(LABEL):
             raise QueryError(f"cannot group by {by!r}: the groupings are label:NAME, {', '.join(GROUPS)}")
         if by in ("function", "file") and not self._tracer.can_name:
             raise QueryError(f"grouping by {by} needs a symbolizer")

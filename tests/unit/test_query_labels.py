@@ -72,10 +72,34 @@ def test_where_label(snapshot):
         snapshot.top(None, group_by="label")
 
 
+def test_chain(snapshot):
+    """A filter and a grouping by label make no row; behind a grouping a filter looks at what the rows of a group share."""
+    named = snapshot.with_symbolizer(None)
+    assert [row.alloc_bytes for row in named.filter({"label:sql": "SELECT ?"}).filter(tenant_id=8)] == [4000]
+    groups = named.group("label:sql")
+    assert [row.group for row in groups.filter({"label:sql": "SELECT ?"})] == ["SELECT ?"]
+    assert [row.group for row in groups.filter({"label:tenant_id": None})] == ["SELECT ?", "(no such label)"]
+    assert named.filter(labels='{"tenant_id": "7"}').to_dicts()[0]["tenant_id"] == 7
+    with pytest.raises(QueryError, match="cannot filter by 'label'"):
+        named.filter(label="sql")
+
+
 def test_sql(snapshot):
     """The column is there, and sqlite reads it as JSON."""
     query = "SELECT json_extract(labels, '$.sql'), sum(alloc_bytes) FROM malloc_sample_info GROUP BY 1 ORDER BY 2 DESC LIMIT 1"
     assert [tuple(row) for row in snapshot.sql(query).rows] == [("SELECT ?", 68000)]
+
+
+def test_sql_tables(snapshot):
+    """`labels` has each label of each set once; it joins by what the column `labels` says, as does `history`."""
+    query = "SELECT name, value FROM labels WHERE name IN ('sql', 'tenant_id', 'other') ORDER BY 1, 2"
+    assert snapshot.sql(query).rows == [
+        ("other", "more than 255 sets of labels"), ("sql", "SELECT ?"), ("sql", "SELECT ?"), ("tenant_id", "7"),
+        ("tenant_id", "8"), ("tenant_id", "x"),
+    ]  # fmt: skip
+    query = "SELECT value, sum(alloc_bytes) FROM malloc_sample_info JOIN labels USING (svr_ip, svr_port, labels)"
+    assert snapshot.sql(query + " WHERE name = 'sql' GROUP BY 1").rows == [("SELECT ?", 68000)]
+    assert snapshot.sql("SELECT count(*) FROM history WHERE labels IS NULL").rows == [(1,)]
 
 
 def test_recordings_are_merged_by_what_labels_say():
