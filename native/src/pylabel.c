@@ -4,7 +4,7 @@
 // Invariant: only this thread's own context is read: no other thread enters it, sets a variable in it, or drops it. Maps and their
 //            nodes never change once made, and a map holds on to them and to its values.
 // Why:       a context variable is what already follows tasks, greenlets and copied contexts; a call into Python from within
-//            malloc is what cannot be. The variable's own cache belongs to whoever has the GIL. docs/adr/0018-labels.md
+//            malloc is what cannot be. The variable's own cache belongs to whoever has the GIL. docs/adr/0020-labels.md
 // Proof:     tests/integration/test_labels.py, tests/native/test_pylabel.c
 #include "pylabel.h"
 

@@ -52,7 +52,7 @@ TABLES = {
     "labels": Table(
         {**_RECORDING, "labels": str, "name": str, "value": str},
         tables.labels,
-        "what the sets of labels say, which are the column labels of malloc_sample_info: one row for each label of a set",
+        "one row for each label of a set; the column labels is the set, as in malloc_sample_info",
     ),
     "modules": Table(
         {
