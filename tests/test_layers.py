@@ -1,7 +1,7 @@
 """Who may use whom: C headers and Python modules, from the two lists below.
 
 A C file includes only headers of a lower layer and its own. A Python module imports only modules of
-a lower layer. A package (symbolize, sql, cli) is one entry: inside it there are no rules.
+a lower layer. A package (symbolize, sql, cli, tracemalloc) is one entry: inside it there are no rules.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NATIVE_LAYERS = [
     {"stats", "clock", "cfi", "memory", "objects", "relocs"},
     {"binding", "bitmap", "loader", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "turn", "unwind_thread"},
     {"counter", "patch", "pyruntime", "recording", "unwind"},
-    {"catalog", "governor", "greenlets", "index", "liveset", "settings"},
+    {"catalog", "governor", "greenlets", "index", "labels", "liveset", "pylabel", "settings"},
     {"copies", "marks", "pycode", "rows"},
     {"pyframes"},
     {"samples", "allocator", "pygil", "slots"},
@@ -43,14 +43,14 @@ NATIVE_LAYERS = [
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
     {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
-    {"estimate", "loaded", "pystacks"},
-    {"comparison", "decode"},
+    {"estimate", "labels", "loaded", "pystacks"},
+    {"comparison", "decode", "integrations"},
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
-    {"bundling", "control", "grouping", "remains", "session", "sql", "tokens"},
-    {"evidence", "processplaces"},
+    {"bundling", "control", "grouping", "remains", "session", "tokens"},
+    {"evidence", "processplaces", "selection", "sql", "threads"},
     {"query", "_autostart"},
-    {"inprocess", "lookups"},
+    {"inprocess", "lookups", "server", "tracemalloc"},
     {"cli"},
     {"__main__"},
 ]

@@ -369,6 +369,19 @@ MUTANTS = {
         "greenlets", "else if (runs == 0 && is_greenlets(frames[i]))", "else if (i == count)", "test_greenlets"
     ),
     "a greenlet's runs are not waited for": Mutant("greenlets", "runs -= runs > 0;", "runs = 0;", "test_greenlets"),
+    "another variable's value": Mutant(
+        "pylabel", "return key == known.variable ? value : 0;", "return value;", "test_pylabel", ("-rdynamic",)
+    ),
+    "another place in the node": Mutant(
+        "pylabel", "bits_set(bits & ((1U << at) - 1))", "bits_set(bits)", "test_pylabel", ("-rdynamic",)
+    ),
+    "labels share a row": Mutant("rows", "(label << 8 | domain)", "domain", "test_labels"),
+    "a recording lacks the text": Mutant("rows", "labels_note(stack->label);", ";", "test_labels"),
+    "numbers go on": Mutant("labels", "if (n >= MLF_LABEL_SETS)", "if (n >= MLF_LABEL_SETS - 1)", "test_labels"),
+    "a text is cut anywhere": Mutant("labels", "(text[bytes] & 0xC0) == 0x80", "0", "test_labels"),
+    "the last sample is not noted": Mutant(
+        "catalog", "store_relaxed(&record->last_row, row);", ";", "test_catalog"
+    ),
     "two attach at once": Mutant(
         "pyframes",
         "if (holder == self || !cas_acq_rel(&attaching, &holder, self))",

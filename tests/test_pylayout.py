@@ -16,6 +16,7 @@ NATIVE = Path(__file__).resolve().parent.parent / "native/src"
 FRAME = {9: "PyFrameObject", 11: "_PyInterpreterFrame"}
 MEMBERS = {
     "thread_interp": {9: ("PyThreadState", "interp")},
+    "thread_context": {9: ("PyThreadState", "context")},
     "thread_frame": {9: ("PyThreadState", "frame"), 11: None, 13: ("PyThreadState", "current_frame")},
     "thread_cframe": {9: None, 11: ("PyThreadState", "cframe"), 13: None},
     "cframe_frame": {9: None, 11: ("_PyCFrame", "current_frame"), 13: None},
@@ -51,6 +52,8 @@ CONSTANTS = {
     "PYLAYOUT_TEXT_LENGTH": ("PyASCIIObject", "length"),
     "PYLAYOUT_TEXT_STATE": ("PyASCIIObject", "state"),
     "PYLAYOUT_BYTES_DATA": ("PyBytesObject", "ob_sval"),
+    "PYLAYOUT_CONTEXT_MAP": ("PyContext", "ctx_vars"),
+    "PYLAYOUT_MAP_ROOT": ("PyHamtObject", "h_root"),
 }
 HEAD = """
 #define Py_BUILD_CORE 1
@@ -58,6 +61,8 @@ HEAD = """
 #include <stddef.h>
 #include <stdio.h>
 #include "internal/pycore_runtime.h"
+#include "internal/pycore_context.h"
+#include "internal/pycore_hamt.h"
 #if PY_VERSION_HEX >= 0x030B0000
 #include "internal/pycore_frame.h"
 #include "internal/pycore_interp.h"

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define MEMLEAK_ABI_VERSION 5
+#define MEMLEAK_ABI_VERSION 6
 
 // -- declarations begin --
 // MEMLEAK_ABI_VERSION of the library that is loaded.
@@ -68,6 +68,32 @@ void memleak_poll(void);
 // 1: what this thread allocates from now on is work of a tool, not of the program, and is not recorded; what it frees is
 // noted as ever. 0: recorded again. Returns what it was.
 int memleak_set_aside(int aside);
+
+// Reference in the recording of the row of the live sample at an address, which is that of a block as the program has it.
+// 0: no such sample, or nothing is being recorded.
+unsigned memleak_row_at(unsigned long long address);
+
+// Estimated live bytes of all that is recorded; 0 while nothing is.
+unsigned long long memleak_held(void);
+
+// The most they have been since recording began or the peak was reset.
+unsigned long long memleak_held_peak(void);
+
+// The peak counts from now on.
+void memleak_reset_peak(void);
+
+// Number of a set of labels, "name=value" or several of them separated by newlines, UTF-8, at most 1000 bytes of it. The same
+// for the same text in the life of the process, so ask once and keep it. 0: no labels (an empty text). 256: there
+// are 255 sets already, what is allocated under this number is counted under the label `other`.
+unsigned memleak_label_number(const char *text);
+
+// What this thread allocates from now on is made under this set of labels, unless Python code of its has set some; 0: under
+// none. Returns the number that was in force. A thread begins with 0.
+unsigned memleak_label_set(unsigned number);
+
+// For the package memleak, with the GIL: where Python code says which set it is under; see pylabel.h. 1: followed. 0: call
+// again. -1: not followed, ever: what was read was not `expected`. -2: not now: no interpreter that is known, or not the main one.
+int memleak_label_follow(const void *variable, long long hash, const void *type, unsigned number_offset, unsigned expected);
 
 // Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
 // their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).

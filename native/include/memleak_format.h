@@ -72,7 +72,9 @@
 	X(python_truncated, 0, "Python stacks cut: deeper than max_frames")                        \
 	X(python_unreadable, 0, "Python stacks not followed: a frame did not look like one")       \
 	X(copies_failed, 0, "copies that could not be written to the directory for them")            \
-	X(python_subinterpreter, 0, "samples without Python frames: taken in a sub-interpreter, or perhaps so")
+	X(python_subinterpreter, 0, "samples without Python frames: taken in a sub-interpreter, or perhaps so") \
+	X(label_other, 0, "samples under the label `other`: there were more than 255 sets of labels")  \
+	X(label_full, 0, "times a set of labels was met for whose text there was no room")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
@@ -160,6 +162,15 @@ struct mlf_header {
 	uint64_t governor_changes; // times it has changed the effective knobs
 	uint32_t widened_x1024;  // how much wider than requested the intervals are to be; 1024: as requested
 	uint32_t governor_state; // enum mlf_governor
+
+	uint32_t label_state; // enum mlf_labels
+	uint32_t reserved0;
+};
+
+enum mlf_labels { // are the labels that Python code sets followed? (Those that C code sets always are.)
+	MLF_LABELS_NONE = 0,             // none was ever set
+	MLF_LABELS_FOLLOWED = 1,         // yes
+	MLF_LABELS_SELF_TEST_FAILED = 2, // no: what we read was not what had been set
 };
 
 enum mlf_governor { // what it makes of the requested knobs
@@ -207,6 +218,7 @@ enum mlf_kind {
 	MLF_KIND_CODE_INDEX = 6,  // uint64_t index words -> struct mlf_code
 	MLF_KIND_PYTHON_STACK_INDEX = 7, // uint64_t index words -> struct mlf_python_stack
 	MLF_KIND_MARKS = 8,       // struct mlf_mark, MLF_MARKS of them: the newest
+	MLF_KIND_LABEL_SETS = 9,  // struct mlf_label_set; number of a set = 1 + index, 0 = no labels
 };
 
 struct mlf_segment {
@@ -314,7 +326,7 @@ struct mlf_row {
 	struct mlf_record record;
 	uint64_t key; // of (native stack, Python stack, domain, label set)
 	uint32_t native_stack, python_stack; // refs
-	uint32_t label_set;
+	uint32_t label_set; // number of a set of labels; 0 = none
 	uint8_t domain, flags;
 	uint16_t reserved0;
 	uint32_t first_cs, last_cs;
@@ -432,7 +444,19 @@ struct mlf_thread {
 	uint32_t first_cs, last_cs;
 	uint64_t samples;
 	char name[16]; // filled by cold code; "" = not known
-	uint64_t reserved[3];
+	uint32_t last_row; // ref of the row of its last sample, of which `last_cs` tells when; 0 = written by a core that did not note it
+	uint32_t reserved0;
+	uint64_t reserved[2];
+};
+
+// A set of labels that allocations were made under. Its text is lines of the form name=value, UTF-8, sorted by name.
+#define MLF_LABEL_SETS 255U   // so many with a text; what more there are is counted under
+#define MLF_LABEL_OTHER 256U  // this number, which has none
+#define MLF_LABEL_BYTES 1000U // of a text at most; longer ones are cut
+
+struct mlf_label_set {
+	uint32_t text; // ref of a string, stored last; 0: the number is not used, or there was no room
+	uint32_t reserved[3];
 };
 
 // A mark: what the process held when it came near its limit. Written in this order: `sequence` 0, `sequence_again` 0,
@@ -459,6 +483,7 @@ _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION
 _Static_assert(sizeof(struct mlf_module) == 128, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_live) == 32, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_thread) == 64, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_label_set) == 16, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_mark) == 832, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_code) == 40, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_python_stack) == 24, "layout changed: raise MLF_VERSION and the format page");

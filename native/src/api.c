@@ -10,11 +10,16 @@
 #include "boot.h"
 #include "chores.h"
 #include "elfimage.h"
+#include "labels.h"
 #include "loader.h"
 #include "modules.h"
 #include "objects.h"
+#include "pyframes.h"
+#include "pylabel.h"
 #include "recording.h"
+#include "rows.h"
 #include "startup.h"
+#include "text.h"
 #include "tracer.h"
 
 EXPORT int memleak_abi_version(void) { return MEMLEAK_ABI_VERSION; }
@@ -110,6 +115,37 @@ EXPORT int memleak_set_aside(int aside)
 	int before = sampler_self.busy == SAMPLER_NOT_THE_PROGRAM;
 	sampler_self.busy = aside ? SAMPLER_NOT_THE_PROGRAM : 0;
 	return before;
+}
+
+EXPORT unsigned memleak_row_at(unsigned long long address) { return tracer_row_at((const void *)(uintptr_t)address); }
+
+EXPORT unsigned long long memleak_held(void) { return tracer_held().bytes; }
+
+EXPORT unsigned long long memleak_held_peak(void) { return tracer_held().peak_bytes; }
+
+EXPORT void memleak_reset_peak(void) { tracer_reset_peak(); }
+
+EXPORT unsigned memleak_label_number(const char *text) { return labels_number(text, text_length(text)); }
+
+EXPORT unsigned memleak_label_set(unsigned number)
+{
+	uint16_t before = sampler_self.label;
+	sampler_self.label = (uint16_t)(number <= MLF_LABEL_OTHER ? number : 0);
+	return before;
+}
+
+EXPORT int memleak_label_follow(const void *variable, long long hash, const void *type, unsigned number_offset, unsigned expected)
+{
+	uintptr_t thread = pyframes_attach() == MLF_PYTHON_FRAMES ? pyframes_thread() : 0;
+	if (!thread || number_offset > UINT16_MAX)
+		return -2;
+	uint64_t whole = (uint64_t)hash;
+	uint32_t folded = (uint32_t)whole ^ (uint32_t)(whole >> 32);
+	struct pylabel_variable at = {(uintptr_t)variable, (uintptr_t)type, folded == UINT32_MAX ? folded - 1 : folded,
+				      (uint16_t)number_offset};
+	enum pylabel_outcome outcome = pylabel_learn(thread, &at, expected);
+	tracer_note_python();
+	return outcome == PYLABEL_DONE ? 1 : outcome == PYLABEL_MORE ? 0 : -1;
 }
 
 // As <malloc.h> of glibc 2.33 declares it; found by name, so that older ones load us.

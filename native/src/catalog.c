@@ -205,7 +205,7 @@ uint32_t catalog_thread(uint32_t now_cs)
 	uint32_t index = (uint32_t)next - 1;
 	struct mlf_thread *record = table_entry(MLF_KIND_THREADS, index, sizeof(*record), THREADS_LAST);
 	self->recording = number;
-	self->thread = record ? index + 1 : 0;
+	self->thread = (uint16_t)(record ? index + 1 : 0);
 	if (!record) {
 		count(thread_full);
 		return 0;
@@ -214,6 +214,21 @@ uint32_t catalog_thread(uint32_t now_cs)
 	record->first_cs = now_cs;
 	store_release(&record->state, 1); // pairs with readers of the file
 	return self->thread;
+}
+
+// Relaxed: written by this thread alone, each word a fact of its own. (A reader may find the row of the sample before.)
+void catalog_note_sample(uint32_t thread, uint32_t row, uint32_t now_cs)
+{
+	if (unlikely(!thread))
+		return;
+	uint32_t index = thread - 1, capacity = MODULES_FIRST;
+	unsigned order = 0;
+	for (; index >= capacity; order++, capacity *= 2)
+		index -= capacity;
+	struct mlf_thread *record = (struct mlf_thread *)(void *)recording_segment(MLF_KIND_THREADS, order)->base + index;
+	store_relaxed(&record->last_row, row);
+	store_relaxed(&record->last_cs, now_cs);
+	store_relaxed(&record->samples, load_relaxed(&record->samples) + 1);
 }
 
 void catalog_name_threads(void)

@@ -23,6 +23,9 @@ bool catalog_is_plumbing(uint64_t frame);
 // This thread's id in the open recording; 0 if the table is full.
 uint32_t catalog_thread(uint32_t now_cs);
 
+// A sample of this thread has gone to a row; `thread` is its id.
+void catalog_note_sample(uint32_t thread, uint32_t row, uint32_t now_cs);
+
 // Fill in the names of threads that have none yet, and those of modules for which there was no room. Cold.
 void catalog_name_threads(void);
 void catalog_name_modules(void);

@@ -215,6 +215,26 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 	return false;
 }
 
+// ---- look ------------------------------------------------------------------------------------------
+
+bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out)
+{
+	uint64_t wanted = key_of(address, layer);
+	struct window window;
+	for (unsigned order = 0; window_of(order, address, &window); order++)
+		EACH_SLOT(b, i) {
+			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_insert()
+			if ((key & KEY_MATCH_MASK) != wanted)
+				continue;
+			struct mlf_live seen = window.entries[b][i]; // another thread may be replacing it: `check` tells
+			if (seen.check != mlf_live_check(key, seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread))
+				continue;
+			*out = (struct live_sample){seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread};
+			return true;
+		}
+	return false;
+}
+
 // ---- walk ----------------------------------------------------------------------------------------
 
 const void *liveset_next(enum mlf_layer layer, uint64_t *cursor)

@@ -25,6 +25,9 @@ void liveset_prefetch(const void *address);
 // False: dropped and counted. The address must not be in the set for this layer (see liveset_remove()).
 bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample);
 
+// Cold. What is known of the sample of (address, layer), which stays; false if there is none.
+bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out);
+
 // Cold. Walks the samples of a layer while others come and go: call with *cursor 0 first; NULL at the end.
 const void *liveset_next(enum mlf_layer layer, uint64_t *cursor);
 

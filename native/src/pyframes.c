@@ -13,6 +13,7 @@
 #include "index.h"
 #include "loader.h"
 #include "pycode.h"
+#include "pylabel.h"
 #include "pyruntime.h"
 #include "recording.h"
 #include "stats.h"
@@ -231,9 +232,10 @@ static uint64_t fold(uint64_t hash, uint64_t word)
 	return hash ^ hash >> 31;
 }
 
-unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated)
+unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated, uint32_t *label)
 {
 	*hash = 0;
+	*label = 0;
 	*truncated = false;
 	if (pyframes_state() != MLF_PYTHON_FRAMES) // acquire: pairs with pyframes_attach()
 		return 0;
@@ -241,6 +243,8 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 	if (unlikely(reader.elsewhere))
 		count(python_subinterpreter);
 	uintptr_t frame = reader.thread ? innermost_frame(reader.thread) : 0;
+	if (reader.thread)
+		*label = pylabel_of(reader.thread);
 	unsigned n = 0, steps = 0, run = 0; // run: where the frames of this run of the interpreter begin
 	uintptr_t ahead = frame;
 	for (; frame; frame = word_at(frame, pyruntime.layout->frame_back)) {
@@ -276,6 +280,7 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 	}
 	if (unlikely(!end_reading(&reader))) {
 		*truncated = false;
+		*label = 0;
 		n = 0;
 	}
 	for (unsigned i = 0; i < n; i++)

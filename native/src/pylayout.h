@@ -14,6 +14,7 @@ struct pylayout {
 	uint16_t minor; // 3.minor
 	// PyThreadState
 	uint16_t thread_interp;
+	uint16_t thread_context; // the context variables in force: a contextvars.Context, NULL before the first
 	uint16_t thread_frame;  // the innermost frame, or …
 	uint16_t thread_cframe; // … what holds it (3.11, 3.12), …
 	uint16_t cframe_frame;  // … there
@@ -46,6 +47,13 @@ struct pylayout {
 #define PYLAYOUT_TEXT_LENGTH 16
 #define PYLAYOUT_TEXT_STATE 32
 #define PYLAYOUT_BYTES_DATA 32
+#define PYLAYOUT_INT_DIGIT 24
+// Context, its map, and the nodes of that; a collision node is none of the two that are read.
+#define PYLAYOUT_CONTEXT_MAP 24
+#define PYLAYOUT_MAP_ROOT 16
+#define PYLAYOUT_BITMAP_BITS 24
+#define PYLAYOUT_BITMAP_PAIRS 32
+#define PYLAYOUT_ARRAY_NODES 16
 
 // The layout of a version, by PY_VERSION_HEX; NULL if it is not known. `runtime`: address of _PyRuntime, where
 // 3.13 and later publish theirs; a difference makes a version unknown.

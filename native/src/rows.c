@@ -1,4 +1,4 @@
-// rows.c -- one row per (stack, domain): its counters and its history
+// rows.c -- one row per (stack, domain, labels): its counters and its history
 //
 // Context:   sampled, except rows_open().
 // Invariant: counters only grow; freed_* never passes what alloc_* will be once the adds in flight
@@ -11,13 +11,14 @@
 
 #include "catalog.h"
 #include "index.h"
+#include "labels.h"
 #include "modules.h"
 #include "recording.h"
 #include "stats.h"
 
-static uint64_t mix_key(uint64_t hash, uint64_t python_hash, uint64_t domain)
+static uint64_t mix_key(uint64_t hash, uint64_t python_hash, uint64_t domain, uint64_t label)
 {
-	uint64_t key = (hash ^ python_hash * MLF_CHECK_3 ^ domain * MLF_CHECK_2) * MLF_CHECK_1;
+	uint64_t key = (hash ^ python_hash * MLF_CHECK_3 ^ (label << 8 | domain) * MLF_CHECK_2) * MLF_CHECK_1;
 	key ^= key >> 32;
 	return key ? key : 1; // 0 would read as "no key"
 }
@@ -62,10 +63,33 @@ static struct mlf_row *new_row(uint64_t key, enum mlf_domain domain, uint32_t no
 	return row;
 }
 
+// Of all rows; on a line of its own, which every sample writes. Relaxed: two numbers for whoever asks, which guard nothing.
+static struct rows_held held __attribute__((aligned(64)));
+
+static void hold(uint64_t bytes)
+{
+	uint64_t now = add_relaxed(&held.bytes, bytes) + bytes;
+	if (likely((int64_t)now > 0)) // below 0 for a moment: another thread has taken off what is not added yet
+		max_relaxed(&held.peak_bytes, now);
+}
+
+static void let_go(uint64_t bytes) { add_relaxed(&held.bytes, -bytes); }
+
+struct rows_held rows_held_now(void)
+{
+	struct rows_held now = {load_relaxed(&held.bytes), load_relaxed(&held.peak_bytes)};
+	now.bytes = (int64_t)now.bytes > 0 ? now.bytes : 0;
+	now.peak_bytes = now.peak_bytes > now.bytes ? now.peak_bytes : now.bytes;
+	return now;
+}
+
+void rows_reset_peak(void) { store_relaxed(&held.peak_bytes, rows_held_now().bytes); }
+
 static struct mlf_row *overflow_row(void) { return recording_at(recording.header->overflow_row); }
 
 void rows_open(void)
 {
+	held = (struct rows_held){0, 0};
 	struct mlf_row *row = new_row(1, MLF_DOMAIN_NONE, 1);
 	if (!row)
 		return; // recording_open() leaves room for far more than this
@@ -76,7 +100,7 @@ void rows_open(void)
 
 static uint64_t key_of(const struct rows_stack *stack, enum mlf_domain domain)
 {
-	return mix_key(stack->hash, stack->python_hash, domain);
+	return mix_key(stack->hash, stack->python_hash, domain, stack->label);
 }
 
 struct mlf_row *rows_find(const struct rows_stack *stack, enum mlf_domain domain)
@@ -111,7 +135,9 @@ struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, 
 		return overflow_row();
 	}
 	struct mlf_row *row = new_row(key, domain, now_cs);
+	labels_note(stack->label);
 	if (row) {
+		row->label_set = stack->label;
 		row->native_stack = stack_ref;
 		row->python_stack = stack->python;
 		row->flags = stack->python_lost ? MLF_ROW_PYTHON_LOST : 0;
@@ -185,6 +211,7 @@ void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, u
 {
 	// Relaxed throughout: readers take freed_* before alloc_* and clamp.
 	uint64_t bytes = scaled(size_bytes, weight_x1024);
+	hold(bytes);
 	add_relaxed(&row->alloc_samples, 1);
 	add_relaxed(&row->alloc_count_x1024, weight_x1024);
 	// Freed last: an older figure, kept over a preemption, would add all that was freed since to the peak.
@@ -200,6 +227,7 @@ void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, u
 
 static void account_freed(struct mlf_row *row, uint64_t bytes, uint32_t now_cs)
 {
+	let_go(bytes);
 	uint64_t allocated = load_relaxed(&row->alloc_bytes);
 	uint64_t freed = add_relaxed(&row->freed_bytes, bytes);
 	note_history(row, live_bytes(allocated, freed), live_bytes(allocated, freed + bytes), now_cs);

@@ -1,4 +1,4 @@
-// rows.h -- one row per (stack, domain): its counters and its history
+// rows.h -- one row per (stack, domain, labels): its counters and its history
 //
 // Layer 7. Sampled.
 #ifndef MEMLEAK_ROWS_H
@@ -16,9 +16,10 @@ struct rows_stack {
 	uint32_t python; // ref of its Python half, 0 = none
 	bool python_lost; // it has one that found no room
 	uint64_t python_hash;
+	uint32_t label; // number of the set of labels that it was made under, 0 = none
 };
 
-// The row of a stack and domain if there is one. Looks at the stack's hashes alone.
+// The row of a stack and domain if there is one. Looks at the stack's hashes and label alone.
 struct mlf_row *rows_find(const struct rows_stack *stack, enum mlf_domain domain);
 
 // The row of a stack and domain, made at first sight. Never NULL: what finds no room is counted and goes to
@@ -32,6 +33,13 @@ void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024
 
 // `bytes` of a live mapping are gone, the mapping is not (weight 1).
 void rows_shrink(struct mlf_row *row, uint64_t bytes, uint32_t now_cs);
+
+// Estimated live bytes of all rows, and the most they have been since the recording was opened or the peak was reset.
+struct rows_held {
+	uint64_t bytes, peak_bytes;
+};
+struct rows_held rows_held_now(void);
+void rows_reset_peak(void); // cold
 
 // Makes the overflow row of a newly opened recording; cold.
 void rows_open(void);

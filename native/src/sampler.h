@@ -44,7 +44,8 @@ struct sampler {
 	uint64_t law;          // interval word in force on this thread; 0 = thread not seen yet
 	uint64_t sample_bytes; // in force on this thread
 	uint64_t random;       // state, never 0 once seen
-	uint32_t thread;       // thread id in the recording numbered `recording`; 0 = none yet
+	uint16_t thread;       // thread id in the recording numbered `recording`; 0 = none yet. At most 960, see catalog.c
+	uint16_t label;        // set of labels that C code has put in force, see labels.h; 0 = none
 	uint32_t recording;
 	uint8_t busy;          // inside our own sampled code: 1, or one of the two below
 	uint8_t hint;          // enum mlf_domain that passed the request on to malloc; 0 = none

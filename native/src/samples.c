@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "governor.h"
 #include "greenlets.h"
+#include "labels.h"
 #include "modules.h"
 #include "pyframes.h"
 #include "recording.h"
@@ -63,12 +64,13 @@ struct python_half {
 	uint64_t frames[MAX_FRAMES], hash;
 	unsigned n;
 	bool truncated;
+	uint32_t label;
 };
 
 // How many runs of the interpreter the Python frames tell of, at least; 0: not known.
 static NOINLINE unsigned walk_python(struct python_half *python)
 {
-	unsigned n = pyframes_walk(python->frames, recording.header->max_frames, &python->hash, &python->truncated), runs = 0;
+	unsigned n = pyframes_walk(python->frames, recording.header->max_frames, &python->hash, &python->truncated, &python->label), runs = 0;
 	python->n = n;
 	for (unsigned i = 0; i < n; i++)
 		runs += (python->frames[i] & MLF_PYTHON_FRAME_ENTRY) != 0;
@@ -90,7 +92,9 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	}
 	count_end(end, bounds.low == 0);
 	struct rows_stack stack = {.frame = frames, .frames = own, .hash = hash, .truncated = end != UNWIND_COMPLETE,
-				   .python_hash = python.hash};
+				   .python_hash = python.hash, .label = python.label ? python.label : labels_of_thread()};
+	if (unlikely(stack.label == MLF_LABEL_OTHER))
+		count(label_other);
 	struct mlf_row *row = rows_find(&stack, domain);
 	if (likely(row && (row->python_stack || !python.n)))
 		return row;
@@ -129,6 +133,7 @@ bool samples_record(const void *address, const struct live_sample *about, enum m
 	bool inserted = insert(address, layer, &sample, now_cs);
 	if (inserted) {
 		count(samples);
+		catalog_note_sample(sample.thread, sample.row, now_cs);
 		store_relaxed(&header->heartbeat_cs, now_cs);
 	}
 	bool of_python = layer == MLF_LAYER_PYMEM;

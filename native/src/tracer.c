@@ -19,6 +19,7 @@
 #include "marks.h"
 #include "modules.h"
 #include "pyframes.h"
+#include "pylabel.h"
 #include "recording.h"
 #include "regions.h"
 #include "rows.h"
@@ -431,6 +432,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	pyframes_open();
 	recording.header->python_state = pyframes_state(); // no look for one: a forked child opens inside malloc
 	recording.header->python_version = pyframes_version();
+	recording.header->label_state = pylabel_state();
 	store_relaxed(&tracer_gate.native_off, options->native_off);
 	store_relaxed(&tracer_gate.interval, &recording.header->requested);
 	store_release(&phase, ACTIVE);
@@ -486,6 +488,37 @@ bool tracer_set_budget(uint64_t budget_ppm)
 	return true;
 }
 
+uint32_t tracer_row_at(const void *address)
+{
+	static const enum mlf_layer layers[] = {MLF_LAYER_PYMEM, MLF_LAYER_MALLOC, MLF_LAYER_OPERATOR_NEW, MLF_LAYER_MMAP};
+	uint32_t *inside = enter();
+	struct live_sample sample = {.row = 0};
+	for (unsigned i = 0; inside && i < ARRAY_LEN(layers) && !liveset_find(address, layers[i], &sample); i++)
+		;
+	if (inside)
+		leave(inside);
+	return sample.row;
+}
+
+struct rows_held tracer_held(void)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return (struct rows_held){0, 0};
+	struct rows_held now = rows_held_now();
+	leave(inside);
+	return now;
+}
+
+void tracer_reset_peak(void)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return;
+	rows_reset_peak();
+	leave(inside);
+}
+
 void tracer_note_python(void)
 {
 	enum mlf_python state = pyframes_state();
@@ -493,6 +526,7 @@ void tracer_note_python(void)
 		return;
 	store_relaxed(&recording.header->python_version, pyframes_version());
 	store_relaxed(&recording.header->python_state, state);
+	store_relaxed(&recording.header->label_state, pylabel_state());
 }
 
 static void name_modules(void)

@@ -105,6 +105,13 @@ void tracer_stop(enum mlf_state state);
 bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t sample_bytes);
 bool tracer_set_budget(uint64_t budget_ppm); // the same
 
+// The row of the live sample of an address, by whatever it was asked for; 0: none.
+uint32_t tracer_row_at(const void *address);
+
+struct rows_held;
+struct rows_held tracer_held(void); // what all rows hold; nothing while not recording
+void tracer_reset_peak(void);
+
 void tracer_poll(void); // chores: room, names, the limit, copies
 void tracer_make_room(void); // of the two, what cannot wait for the next chore
 void tracer_make_room_in_allocator(void); // the same as far as it can be done there; opens no file

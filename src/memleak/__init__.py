@@ -10,8 +10,10 @@ TYPE_CHECKING = False  # type checkers take it for typing's, which takes millise
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import tracemalloc
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
     from .inprocess import Status, snapshot, status
+    from .labels import label
     from .lookups import addr2line, symbolize
     from .query import Snapshot, open
     from .session import configure, is_running, mode, start, stop, tracing
@@ -28,6 +30,7 @@ __all__ = [
     "addr2line",
     "configure",
     "is_running",
+    "label",
     "mode",
     "open",
     "snapshot",
@@ -35,6 +38,7 @@ __all__ = [
     "status",
     "stop",
     "symbolize",
+    "tracemalloc",
     "tracing",
 ]
 
@@ -47,6 +51,7 @@ _HOMES = {
     "TargetError": "errors",
     "Snapshot": "query",
     "open": "query",
+    "label": "labels",
     "addr2line": "lookups",
     "_symbolize": "lookups",
     "configure": "session",
@@ -72,8 +77,8 @@ def __getattr__(name: str) -> Any:
             value: Any = version("memleak")
         except PackageNotFoundError:
             value = "0 (not installed)"
-    elif name == "symbolize":
-        value = import_module(".symbolize", __name__)  # a package that can be called
+    elif name in ("symbolize", "tracemalloc"):
+        value = import_module(f".{name}", __name__)  # packages; the first can be called
     elif name in _HOMES:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     else:

@@ -141,6 +141,28 @@ def write_recording(fd: int) -> None:
                 written += os.write(fd, rest[written:])
 
 
+def recording_view() -> memoryview:
+    """Return this process's last recording as it stands in memory, not copied; empty while there is none."""
+    view = _recording_view()
+    return memoryview(view).toreadonly() if view is not None else memoryview(b"")
+
+
+def row_at(address: int) -> int:
+    """Return the reference of the row of the live sample at an address; 0: there is none, or nothing is recorded."""
+    return int(_core().memleak_row_at(address))
+
+
+def held() -> tuple[int, int]:
+    """Return the estimated live bytes of all that is recorded and their peak; 0, 0 while nothing is."""
+    core = _core()  # nothing is allocated before the first number is known
+    return int(core.memleak_held()), int(core.memleak_held_peak())
+
+
+def reset_peak() -> None:
+    """Let the peak count from now on."""
+    _core().memleak_reset_peak()
+
+
 def malloc_in_use() -> int | None:
     """Return the bytes in use as the C library counts them, its overhead included; None if it cannot tell."""
     found = int(_core().memleak_malloc_in_use())
@@ -156,6 +178,35 @@ def set_aside(aside: bool) -> None:
     """Leave what this thread allocates out of the recording, or take it in again; nothing if the core is not loaded."""
     if _loaded is not None:
         _loaded.lib.memleak_set_aside(aside)
+
+
+def is_loaded() -> bool:
+    """Tell whether this module has met the core."""
+    return _loaded is not None
+
+
+def is_here() -> bool:
+    """Tell whether the core is in this process, however it came; load nothing but the module that speaks to it."""
+    if _loaded is not None:
+        return True
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            here = any(line.rstrip("\n").endswith("/" + LIBRARY) for line in maps)
+        return here and _module() is not None
+    except (OSError, CoreError):
+        return False
+
+
+def label_number(text: str) -> int:
+    """Return the number of a set of labels, given as lines name=value."""
+    return int(_core().memleak_label_number(text.encode("utf-8", "replace")))
+
+
+def label_follow(variable: object, kind: type, number_offset: int, expected: int) -> int:
+    """Let the core read the number in force from a context variable; see `memleak_label_follow` in memleak.h."""
+    module = _module()
+    addresses = [module.ffi.cast("void *", id(thing)) for thing in (variable, kind)]
+    return int(module.lib.memleak_label_follow(addresses[0], hash(variable), addresses[1], number_offset, expected))
 
 
 def _core() -> Any:

@@ -4,6 +4,8 @@ Records do not overlap, so together they are not larger than the file. Decoding 
 that references lead into the middle of others; the file is then refused, which keeps the work linear.
 """
 
+from typing import Union
+
 from . import layout
 from .errors import RecordingError
 
@@ -28,7 +30,7 @@ class Arena:
         losses: what is not in this copy, in words -> how many.
     """
 
-    def __init__(self, raw: bytes, origin: str) -> None:
+    def __init__(self, raw: Union[bytes, memoryview], origin: str) -> None:
         """Begin with a budget of as many bytes as there are."""
         self.raw = raw
         self.origin = origin
@@ -80,6 +82,6 @@ class Arena:
                 found = b""
             else:
                 end = at + min(length, STRING_BYTES_MOST)
-                found = self.raw[at + layout.RECORD.bytes : end].split(b"\0", 1)[0]
+                found = bytes(self.raw[at + layout.RECORD.bytes : end]).split(b"\0", 1)[0]
             self._strings[ref] = found
         return found

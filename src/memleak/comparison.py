@@ -42,4 +42,5 @@ def change(newer: Optional[Row], older: Optional[Row]) -> DiffRow:
         samples=newer.samples if newer else 0,
         older_samples=older.samples if older else 0,
         exact=all(row.exact for row in (newer, older) if row is not None),
+        labels=shown.labels,
     )

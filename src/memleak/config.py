@@ -85,6 +85,11 @@ class Knobs(_Knobs):
 
 
 DEFAULTS = Knobs()
+# Knob -> least and greatest value; sample_bytes may also be 0.
+RANGES = {
+    **dict.fromkeys((*NATIVE_PAIR, *PYTHON_PAIR), (INTERVAL_MIN, INTERVAL_MAX)),
+    "sample_bytes": (SAMPLE_BYTES_LEAST, SAMPLE_BYTES_MOST),
+}
 OFF = (INTERVAL_MAX, INTERVAL_MAX)
 FULL = (INTERVAL_MIN, INTERVAL_MIN)
 

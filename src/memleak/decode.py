@@ -12,11 +12,13 @@ from typing import Any, Optional
 from . import layout
 from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 from .errors import NewerFormatError, RecordingError
-from .pystacks import LOST_STACK, PythonStacks
+from .pystacks import LOST_STACK, PythonStack, PythonStacks
 from .records import (
+    OTHER_LABELS,
     UNKNOWN_MODULE,
     Frame,
     Header,
+    Labels,
     LiveSample,
     LiveSums,
     Mark,
@@ -25,8 +27,8 @@ from .records import (
     Segment,
     Thread,
     decode_history,
+    parse_labels,
     text,
-    weighted_median,
 )
 
 MISSING_ROW = -1  # `RecordedRow.ref` of the row that stands for rows not in this copy
@@ -70,6 +72,15 @@ def unpack_directory(page: bytes) -> list[Segment]:
     return [segment for segment in entries if segment.kind != layout.KIND_NONE]
 
 
+class _Frames(dict[int, Frame]):
+    """The frames of words, each made when it is first met: stacks share most of theirs."""
+
+    def __missing__(self, word: int) -> Frame:
+        exact = bool(word & layout.FRAME_EXACT)
+        frame = self[word] = Frame(word >> layout.FRAME_MODULE_SHIFT, word & layout.FRAME_VADDR_MASK, exact)
+        return frame
+
+
 class Decoder:
     """The state of one decoding; `run` fills it."""
 
@@ -83,13 +94,15 @@ class Decoder:
         self.row_of_ref: dict[int, int] = {}
         self.live: list[LiveSample] = []
         self.marks: list[Mark] = []
+        self.label_sets: dict[int, Labels] = {}  # by number
         self.torn = 0
         self.incomplete: list[str] = []
         self._arena = Arena(raw, origin)
         self._lose = self._arena.lose
         self._python = PythonStacks(self._arena, self.header.python_version, self.header.python_state)
         self._stacks: dict[int, tuple[tuple[Frame, ...], bool]] = {}
-        self._frames: dict[int, Frame] = {}  # stacks share most of their frames
+        self._frames = _Frames()
+        self._words = memoryview(raw)[: len(raw) & ~7].cast("Q")  # records begin at multiples of 16
         self._raw_rows: dict[int, tuple[int, ...]] = {}
 
     def run(self) -> None:
@@ -101,6 +114,7 @@ class Decoder:
             by_kind[kind].sort(key=lambda segment: (segment.order, segment.offset))
         self._read_modules(by_kind.get(layout.KIND_MODULES, []))
         self._read_threads(by_kind.get(layout.KIND_THREADS, []))
+        self._read_label_sets(by_kind.get(layout.KIND_LABEL_SETS, []))
         self._read_row_index(by_kind.get(layout.KIND_ROW_INDEX, []))
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
@@ -124,6 +138,7 @@ class Decoder:
             layout.KIND_CODE_INDEX: 8,
             layout.KIND_PYTHON_STACK_INDEX: 8,
             layout.KIND_MARKS: layout.MARK.bytes,
+            layout.KIND_LABEL_SETS: layout.LABEL_SET.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -163,13 +178,26 @@ class Decoder:
 
     def _read_threads(self, segments: list[Segment]) -> None:
         for number, fields in self._table(segments, layout.THREAD, "threads"):
-            state, tid, first, last, samples, name, _ = fields
+            state, tid, first, last, samples, name, last_row, *_ = fields
             if state != 1:
                 continue
             while len(self.threads) < number - 1 and number <= len(self.raw) // layout.THREAD.bytes:
                 self.threads.append(Thread(len(self.threads) + 1, 0, 0, 0, 0, ""))
             if len(self.threads) == number - 1:
-                self.threads.append(Thread(number, tid, first, last, samples, text(name)))
+                self.threads.append(Thread(number, tid, first, last, samples, text(name), last_row))
+
+    def _read_label_sets(self, segments: list[Segment]) -> None:
+        for number, (ref, _) in self._table(segments, layout.LABEL_SET, "sets of labels"):
+            if ref and number <= layout.LABEL_SETS:
+                raw = self._arena.string(ref, "sets of labels that are not in this copy")
+                self.label_sets[number] = parse_labels(raw[: layout.LABEL_BYTES])
+
+    def _labels(self, number: int) -> Labels:
+        if not number:
+            return ()
+        if number == layout.LABEL_OTHER:
+            return OTHER_LABELS
+        return self.label_sets.get(number) or (("(set of labels)", str(number)),)
 
     def _read_marks(self, segments: list[Segment]) -> None:
         found: dict[int, Mark] = {}
@@ -224,24 +252,17 @@ class Decoder:
         if ref:
             try:
                 at, length = self._arena.record(ref, layout.RECORD_STACK, layout.STACK.bytes)
-                _, _, count, flags, _ = layout.STACK.format.unpack_from(self.raw, at)
+                _, _, count, flags, _ = _unpack_stack(self.raw, at)
                 if layout.STACK.bytes + 8 * count > length or count > FRAMES_MOST:
                     raise Damage
-                words = struct.unpack_from(f"<{count}Q", self.raw, at + layout.STACK.bytes)
-                frames = tuple([self._frames.get(word) or self._frame(word) for word in words])
+                first = (at + layout.STACK.bytes) >> 3
+                frames = tuple(map(self._frames.__getitem__, self._words[first : first + count]))
                 truncated = bool(flags & layout.STACK_TRUNCATED)
             except (Damage, BeyondEnd):
                 self._lose("stacks that are not in this copy")
                 truncated = True
         self._stacks[ref] = frames, truncated
         return frames, truncated
-
-    def _frame(self, word: int) -> Frame:
-        frame = Frame(
-            word >> layout.FRAME_MODULE_SHIFT, word & layout.FRAME_VADDR_MASK, bool(word & layout.FRAME_EXACT)
-        )
-        self._frames[word] = frame
-        return frame
 
     def _history(self, ref: int) -> tuple[tuple[int, int], ...]:
         header = self.header
@@ -282,20 +303,25 @@ class Decoder:
             live.append((row, size, weight, born, thread, key >> layer_shift & 15))
         self._lose("live samples beyond the end of the file", beyond)
 
-    def _sum_live(self) -> tuple[dict[int, LiveSums], dict[int, list[tuple[int, float]]]]:
-        """Return the sums and the (age, weight) pairs of each row's live samples."""
-        grouped: dict[int, list[tuple[int, int, int]]] = {}
-        for ref, size, weight, born, *_ in self.live:
-            try:
-                grouped[ref].append((size, weight, born))
-            except KeyError:
-                grouped[ref] = [(size, weight, born)]
-        end = self.header.end_cs
-        sums, ages = {}, {}
+    @property
+    def unknown_frames(self) -> frozenset[Frame]:
+        """The frames that lie in no known module."""
+        return frozenset(frame for frame in self._frames.values() if frame.module_id == 0)
+
+    def _sum_live(self) -> dict[int, LiveSums]:
+        """Return the sums over each row's live samples."""
+        grouped: dict[int, list[tuple[int, int]]] = {}
+        for ref, size, weight, *_ in self.live:
+            if ref in grouped:
+                grouped[ref].append((size, weight))
+            else:
+                grouped[ref] = [(size, weight)]
+        k, m = 1 / 1024, 1 / (1024 * 1024)
+        sums = {}
         for ref, samples in grouped.items():
             total = count = value = vc = vb = qc = qb = most = 0
             heaviest = (1024, 0)
-            for size, weight, _ in samples:
+            for size, weight in samples:
                 wx = weight * size
                 over = weight - 1024
                 total += size
@@ -308,73 +334,69 @@ class Decoder:
                     heaviest, most = (weight, size), adds
                 qc += weight * weight
                 qb += wx * wx
-            k, m = 1 / 1024, 1 / (1024 * 1024)
             heavy = heaviest[0] * k, heaviest[1]
-            sums[ref] = LiveSums(len(samples), total, count * k, value * k, vc * m, vb * m, qc * m, qb * m, heavy)
-            ages[ref] = [(max(0, end - born), weight * k) for _, weight, born in samples]
-        return sums, ages
+            sums[ref] = _make_sums(
+                (len(samples), total, count * k, value * k, vc * m, vb * m, qc * m, qb * m, heavy)
+            )
+        return sums
 
     # -- rows --------------------------------------------------------------------------------------
 
     def _build_rows(self) -> None:
-        sums, ages = self._sum_live()
+        sums = self._sum_live()
         for ref in sums:
             # Published after the index was copied: the record itself may still be in the copy.
             if ref not in self._raw_rows and not self._add_row(ref, None):
                 self.row_of_ref[ref] = MISSING_ROW
-        merged: dict[tuple[Any, ...], list[int]] = {}
+        by_key: dict[int, list[int]] = {}
+        stacks_of: dict[int, tuple[tuple[Frame, ...], bool, PythonStack]] = {}
         python_stack = self._python.stack
         frames_left = len(self.raw) // _BYTES_PER_FRAME
         for ref, fields in self._raw_rows.items():
             lost = fields[6] & layout.ROW_PYTHON_LOST and not fields[3]
-            stacks = *self._stack(fields[2]), LOST_STACK if lost else python_stack(fields[3])
-            frames_left -= len(stacks[0]) + len(stacks[2].frames)
+            frames, truncated = self._stack(fields[2])
+            python = LOST_STACK if lost else python_stack(fields[3])
+            stacks_of[ref] = frames, truncated, python
+            frames_left -= len(frames) + len(python.frames)
             if frames_left < 0:
                 raise RecordingError(f"{self.origin}: damaged: its rows have more frames than its size allows")
-            merged.setdefault((fields[1], fields[5], fields[4], fields[6] & layout.ROW_OVERFLOW, *stacks), []).append(ref)
-        for (key, domain, label_set, overflow, frames, truncated, python), refs in merged.items():
+            by_key.setdefault(fields[1], []).append(ref)
+        for refs in self._same_rows(by_key, stacks_of):
             for ref in refs:
                 self.row_of_ref[ref] = len(self.rows)
             parts = [self._raw_rows[ref] for ref in refs]
             whole = parts[0] if len(parts) == 1 else _added_up(parts)
             live = sums.get(refs[0], _NO_SUMS)
-            pairs = ages.get(refs[0], [])
             for ref in refs[1:]:
                 live += sums.get(ref, _NO_SUMS)
-                pairs = pairs + ages.get(ref, [])
-            self.rows.append(
-                RecordedRow(
-                    ref=refs[0],
-                    key=key,
-                    domain=domain,
-                    overflow=bool(overflow),
-                    missing=False,
-                    stack=frames,
-                    truncated=truncated,
-                    python_stack=python.frames,
-                    python_truncated=python.truncated,
-                    label_set=label_set,
-                    first_cs=whole[8],
-                    last_cs=whole[9],
-                    alloc_samples=whole[12],
-                    freed_samples=whole[13],
-                    alloc_count=whole[14] / 1024,
-                    freed_count=whole[15] / 1024,
-                    alloc_bytes=whole[16],
-                    freed_bytes=whole[17],
-                    peak_bytes=whole[18],
-                    peak_cs=whole[19],
-                    lost_samples=whole[20],
-                    history=self._merged_history(parts),
-                    live=live,
-                    age_median_cs=weighted_median(pairs),
-                )
-            )
-        self._add_missing_row(sums, ages)
+            frames, truncated, python = stacks_of[refs[0]]
+            row = (
+                refs[0], whole[1], whole[5], bool(whole[6] & layout.ROW_OVERFLOW), False, frames, truncated,
+                python.frames, python.truncated, whole[4], whole[8], whole[9], whole[12], whole[13], whole[14] / 1024,
+                whole[15] / 1024, whole[16], whole[17], whole[18], whole[19], whole[20], self._merged_history(parts),
+                live, self._labels(whole[4]),
+            )  # fmt: skip
+            self.rows.append(RecordedRow._make(row))  # 20,000 of them: by name it takes twice as long
+        self._add_missing_row(sums)
+
+    def _same_rows(self, by_key: dict[int, list[int]], stacks_of: dict[int, Any]) -> Iterator[list[int]]:
+        """Yield the rows that stand for the same thing together: those of one key, and also else equal."""
+        for refs in by_key.values():
+            if len(refs) == 1:
+                yield refs
+                continue
+            merged: dict[tuple[Any, ...], list[int]] = {}
+            for ref in refs:
+                fields = self._raw_rows[ref]
+                rest = fields[5], fields[4], fields[6] & layout.ROW_OVERFLOW
+                merged.setdefault((*rest, *stacks_of[ref]), []).append(ref)
+            yield from merged.values()
 
     def _merged_history(self, parts: list[tuple[int, ...]]) -> tuple[tuple[int, int], ...]:
         """Add up the histories of duplicates; a row too young to have one gives its present value."""
-        each = [self._history(part[10]) or ((part[9], max(0, part[16] - part[17])),) for part in parts]
+        each = [
+            (self._history(part[10]) if part[10] else ()) or ((part[9], max(0, part[16] - part[17])),) for part in parts
+        ]
         if len(each) == 1:
             return each[0]
         events = sorted((when, part, value) for part, points in enumerate(each) for when, value in points)
@@ -387,17 +409,15 @@ class Decoder:
             totals[when] = total
         return tuple(totals.items())
 
-    def _add_missing_row(
-        self, sums: dict[int, LiveSums], ages: dict[int, list[tuple[int, float]]]
-    ) -> None:
+    def _add_missing_row(self, sums: dict[int, LiveSums]) -> None:
         missing = [ref for ref, row in self.row_of_ref.items() if row == MISSING_ROW]
         if not missing:
             return
         for ref in missing:
             self.row_of_ref[ref] = len(self.rows)
         live = sum((sums[ref] for ref in missing), LiveSums())
-        pairs = [pair for ref in missing for pair in ages[ref]]
-        end = self.header.end_cs
+        refs, end = set(missing), self.header.end_cs
+        born = [min(born_cs, end) for ref, _, _, born_cs, *_ in self.live if ref in refs]
         self.rows.append(
             RecordedRow(
                 ref=MISSING_ROW,
@@ -410,8 +430,8 @@ class Decoder:
                 python_stack=(),
                 python_truncated=False,
                 label_set=0,
-                first_cs=min(end - age for age, _ in pairs),
-                last_cs=max(end - age for age, _ in pairs),
+                first_cs=min(born),
+                last_cs=max(born),
                 alloc_samples=live.samples,
                 freed_samples=0,
                 alloc_count=live.est_count,
@@ -423,14 +443,15 @@ class Decoder:
                 lost_samples=0,
                 history=((end, round(live.est_bytes)),),
                 live=live,
-                age_median_cs=weighted_median(pairs),
             )
         )
 
 
 _NO_SUMS = LiveSums()
+_unpack_stack = layout.STACK.format.unpack_from
+_make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
-_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS)
+_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS)
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 
 

@@ -1,16 +1,18 @@
 """Bring rows together: those of several recordings that mean the same stack, and those of a group."""
 
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Optional
 
 from . import layout
-from .estimate import estimate_bytes, estimate_count, is_narrow
+from .estimate import estimate_bytes, is_narrow
 from .once import once
 from .recording import Recording
-from .records import Frame, LiveSums, Module, RecordedRow, weighted_median
-from .rows import Row
+from .records import OTHER_LABELS, Frame, Labels, LiveSums, Module, RecordedRow, weighted_median
+from .rows import LABEL, Facts, Row
 from .shown import LOST_PYTHON, PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
 from .stacks import MIXED, Tracer, back_trace, token
 
@@ -21,6 +23,8 @@ PYTHON_DOMAINS = frozenset(map(layout.DOMAINS.index, ("pymalloc_obj", "pymalloc_
 MISSING = "(row not in this copy)"
 OVERFLOW = "(overflow: no room)"
 NO_PYTHON = "(no Python frames)"
+NO_LABEL = "(no such label)"
+OTHER = "(other)"
 
 
 class Source:
@@ -31,6 +35,7 @@ class Source:
         header = recording.header
         self.recording = recording
         self.alive = alive
+        self.began = header.started_at
         self.now_cs = header.end_cs
         if alive and not header.ended:
             monotonic_cs = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - header.start_monotonic_ns) // 10**7
@@ -131,9 +136,9 @@ class Group:
 
     def add(self, member: tuple[int, int], row: RecordedRow) -> None:
         """Take in one row."""
+        self.sums = self.sums + row.live if self.members else row.live
         self.members.append(member)
         self.recorded.append(row)
-        self.sums += row.live
 
     @property
     def truncated(self) -> bool:
@@ -150,10 +155,10 @@ class Group:
         """Whether there is no stack."""
         return not self.recorded[0].stack
 
-    @property
-    def unknown_frames(self) -> bool:
+    def has_unknown_frames(self, sources: tuple[Source, ...]) -> bool:
         """Whether the stack goes through a place in no known module."""
-        return any(frame.module_id == 0 for frame in self.recorded[0].stack)
+        unknown = sources[self.members[0][0]].recording.unknown_frames
+        return bool(unknown) and not unknown.isdisjoint(self.recorded[0].stack)
 
     def places(self, sources: tuple[Source, ...]) -> list[tuple[Module, Frame]]:
         """Return the stack as (module, frame) pairs, innermost first."""
@@ -169,49 +174,68 @@ class Group:
         module = sources[self.members[member][0]].recording.module
         return [(module(frame.module_id), frame) for frame in self.recorded[member].stack]
 
-    def row(self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED) -> Row:
-        """Return the row that is shown; *side* says which frames `trace` and `frames` are."""
-        numbers = sorted({number for number, _ in self.members})
-        mine = [sources[number] for number in numbers]
+    def facts(self, sources: tuple[Source, ...]) -> Facts:
+        """Return the columns that need neither names nor the stack nor quantiles: those of a row that are cheap."""
+        if len(self.members) > 1 or self.kind != "stack":
+            return self._merged_facts(sources)
+        source, row, sums = sources[self.members[0][0]], self.recorded[0], self.sums
+        header, began = source.recording.header, source.began
+        return Facts(
+            source.svr_ip, header.pid, _tenant_id(row.labels), CTX_ID, MISSING if row.missing else row.mod_name,
+            _ctx_name(row), sums.samples, sums.bytes, round(sums.est_count), round(sums.est_bytes),
+            round(row.alloc_count), row.alloc_bytes, row.peak_bytes, began + row.first_cs / 100,
+            began + row.last_cs / 100, header.pid, self._process(header.command), header.host_name, sums.samples,
+            not source.exact_reasons, labels_as_json(row.labels),
+        )  # fmt: skip
+
+    def _merged_facts(self, sources: tuple[Source, ...]) -> Facts:
+        mine = [sources[number] for number in sorted({number for number, _ in self.members})]
         headers = [source.recording.header for source in mine]
-        domains = {row.domain for row in self.recorded}
-        narrow = any(source.narrow(domains) for source in mine)
-        value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes(domains) for s in mine))
-        count = estimate_count(self.sums, narrow=narrow)
-        domain = _same(row.domain for row in self.recorded)
-        single = self.kind == "stack"
-        places = self.places(sources) if single else []
         totals = self.kind != "thread"
-        row = self.recorded[0]
-        frames = tracer.frames(row, places, side) if single else []
-        mixed = frames if side == MIXED else None
-        python_trace, native_trace, mixed_trace = self._traces(tracer, places, mixed) if single else (None, None, None)
-        return Row(
+        row, sums = self.recorded[0], self.sums
+        pid = _same(header.pid for header in headers)
+        return Facts(
             svr_ip=_same(source.svr_ip for source in mine),
-            svr_port=_same(header.pid for header in headers),
-            tenant_id=TENANT_ID,
+            svr_port=pid,
+            tenant_id=_same(_tenant_id(row.labels) for row in self.recorded),
             ctx_id=CTX_ID,
-            mod_name=MISSING if row.missing and single else None if domain is None else row.mod_name,
-            back_trace=back_trace(places) if places else "",
-            ctx_name=CTX_NAMES[domain] if domain is not None and domain < len(CTX_NAMES) else None,
-            alloc_count=self.sums.samples,
-            alloc_bytes=self.sums.bytes,
-            est_count=round(count.value),
-            est_bytes=round(value.value),
-            est_bytes_se=_rounded(value.se),
-            est_bytes_low=_rounded(value.low),
-            est_bytes_high=_rounded(value.high),
+            mod_name=MISSING if row.missing and self.kind == "stack" else _same(row.mod_name for row in self.recorded),
+            ctx_name=_same(_ctx_name(row) for row in self.recorded),
+            alloc_count=sums.samples,
+            alloc_bytes=sums.bytes,
+            est_count=round(sums.est_count),
+            est_bytes=round(sums.est_bytes),
             total_count=round(sum(row.alloc_count for row in self.recorded)) if totals else None,
             total_bytes=sum(row.alloc_bytes for row in self.recorded) if totals else None,
             peak_bytes=sum(row.peak_bytes for row in self.recorded) if totals else None,
             first_seen=min(self._times(sources, "first_cs")) if totals else None,
             last_seen=max(self._times(sources, "last_cs")) if totals else None,
-            age_p50=weighted_median(self._ages(sources)),
-            pid=_same(header.pid for header in headers),
+            pid=pid,
             process=self._process(", ".join(dict.fromkeys(header.command for header in headers))),
             host=_same(header.host_name for header in headers),
-            samples=self.sums.samples,
+            samples=sums.samples,
             exact=not any(source.exact_reasons for source in mine),
+            labels=labels_as_json(_same(row.labels for row in self.recorded)),
+        )
+
+    def row(self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED) -> Row:
+        """Return the row that is shown; *side* says which frames `trace` and `frames` are."""
+        mine = [sources[number] for number in sorted({number for number, _ in self.members})]
+        domains = {row.domain for row in self.recorded}
+        narrow = any(source.narrow(domains) for source in mine)
+        value = estimate_bytes(self.sums, narrow=narrow, sample_bytes=_same(s.sample_bytes(domains) for s in mine))
+        single = self.kind == "stack"
+        places = self.places(sources) if single else []
+        frames = tracer.frames(self.recorded[0], places, side) if single else []
+        mixed = frames if side == MIXED else None
+        python_trace, native_trace, mixed_trace = self._traces(tracer, places, mixed) if single else (None, None, None)
+        return Row(
+            **self.facts(sources)._asdict(),
+            back_trace=back_trace(places),
+            est_bytes_se=_rounded(value.se),
+            est_bytes_low=_rounded(value.low),
+            est_bytes_high=_rounded(value.high),
+            age_p50=weighted_median(self._ages(sources)),
             python_trace=python_trace,
             native_trace=native_trace,
             mixed_trace=mixed_trace,
@@ -236,7 +260,7 @@ class Group:
 
     def _times(self, sources: tuple[Source, ...], field: str) -> Iterator[float]:
         for (number, _), row in zip(self.members, self.recorded):
-            yield sources[number].recording.header.started_at + getattr(row, field) / 100
+            yield sources[number].began + getattr(row, field) / 100
 
     def _ages(self, sources: tuple[Source, ...]) -> list[tuple[float, float]]:
         if self.samples is not None:
@@ -264,12 +288,12 @@ def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list
         names = [module.build_id or module.path for module in source.recording.modules] if by_name else []
         for index, row in enumerate(source.recording.rows):
             identity: Any = index
-            if by_name or row.python_stack:
+            if by_name or row.python_stack or row.labels:
                 native: Any = row.stack
                 if by_name:
                     native = tuple([(_name(names, frame), frame[1], frame[2]) for frame in row.stack])
                 python = row.python_stack, row.python_truncated
-                identity = (row.domain, row.label_set, row.overflow, row.missing, row.truncated, native, python)
+                identity = (row.domain, row.labels, row.overflow, row.missing, row.truncated, native, python)
             group = groups.get(identity)
             if group is None:
                 group = groups[identity] = Group(identity, len(groups))
@@ -298,8 +322,42 @@ def group_rows(sources: tuple[Source, ...], stacks: list[Group], group_by: str, 
     return list(groups.values())
 
 
+def label_of(labels: Labels, name: str) -> Optional[str]:
+    """Return the value of a label; None without one, `(other)` where it is not known whether there is one."""
+    if labels == OTHER_LABELS:
+        return OTHER
+    return next((value for found, value in labels if found == name), None)
+
+
+def _tenant_id(labels: Labels) -> int:
+    for name, value in labels:
+        if name == "tenant_id" and value.isascii() and value.isdigit() and len(value) <= 18:
+            return int(value)
+    return TENANT_ID
+
+
+def _ctx_name(row: RecordedRow) -> Optional[str]:
+    for name, value in row.labels:
+        if name == "ctx":
+            return value
+    return CTX_NAMES[row.domain] if row.domain < len(CTX_NAMES) else None
+
+
+def labels_as_json(labels: Optional[Labels]) -> Optional[str]:
+    """Return the column `labels`; None without any."""
+    return _as_json(labels) if labels else None
+
+
+@lru_cache(maxsize=1024)
+def _as_json(labels: Labels) -> str:
+    return json.dumps(dict(labels), ensure_ascii=False)
+
+
 def _identify(sources: tuple[Source, ...], stack: Group, group_by: str, tracer: Tracer) -> tuple[Any, str]:
     row = stack.recorded[0]
+    if group_by.startswith(LABEL):
+        found = MISSING if row.missing else OVERFLOW if row.overflow else label_of(row.labels, group_by[len(LABEL) :])
+        return found, NO_LABEL if found is None else found
     if group_by == "mod_name":
         label = MISSING if row.missing else row.mod_name
         return label, label

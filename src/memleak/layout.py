@@ -50,6 +50,9 @@ CHECK_2 = 0xC2B2AE3D27D4EB4F
 CHECK_3 = 0x165667B19E3779F9
 MARKS = 5
 MARK_ROWS = 64
+LABEL_SETS = 255
+LABEL_OTHER = 256
+LABEL_BYTES = 1000
 
 STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
 (
@@ -70,7 +73,8 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     KIND_CODE_INDEX,
     KIND_PYTHON_STACK_INDEX,
     KIND_MARKS,
-) = range(9)
+    KIND_LABEL_SETS,
+) = range(10)
 (
     RECORD_STACK,
     RECORD_ROW,
@@ -80,6 +84,7 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     RECORD_PYTHON_STACK,
 ) = range(1, 7)
 NATIVE_SAMPLED, NATIVE_OFF = range(2)
+LABELS_NONE, LABELS_FOLLOWED, LABELS_SELF_TEST_FAILED = range(3)
 GOVERNOR_NONE, GOVERNOR_REQUESTED, GOVERNOR_WIDENED, GOVERNOR_WIDEST = range(4)
 BUDGET_PPM = 10_000
 BUDGET_PPM_MAX = 1_000_000
@@ -142,6 +147,8 @@ COUNTERS = (
     ("python_unreadable", False),
     ("copies_failed", False),
     ("python_subinterpreter", False),
+    ("label_other", False),
+    ("label_full", False),
 )
 
 
@@ -220,6 +227,8 @@ HEADER = Layout(
     ("governor_changes", "Q"),
     ("widened_x1024", "I"),
     ("governor_state", "I"),
+    ("label_state", "I"),
+    ("reserved0", "I"),
 )
 SEGMENT = Layout(
     "mlf_segment",
@@ -311,8 +320,11 @@ THREAD = Layout(
     ("last_cs", "I"),
     ("samples", "Q"),
     ("name", "16s"),
-    ("reserved", "24s"),
+    ("last_row", "I"),
+    ("reserved0", "I"),
+    ("reserved", "16s"),
 )
+LABEL_SET = Layout("mlf_label_set", ("text", "I"), ("reserved", "12s"))
 MARK = Layout(
     "mlf_mark",
     ("sequence", "Q"),
@@ -328,7 +340,7 @@ MARK = Layout(
     ("row_bytes", f"{8 * MARK_ROWS}s"),
     ("sequence_again", "Q"),
 )
-STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, MARK)
+STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, LABEL_SET, MARK)
 
 
 class IntervalWord(NamedTuple):

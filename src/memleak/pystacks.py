@@ -90,8 +90,9 @@ class PythonStacks:
             frame = PythonFrame("", "", None, entry)
         else:
             offset = word & layout.PYTHON_FRAME_OFFSET_MASK
-            line = code.first_line if offset == layout.PYTHON_FRAME_NOT_BEGUN else code.lines.line(offset)
-            frame = PythonFrame(code.file, code.name, line, entry)
+            begun = offset != layout.PYTHON_FRAME_NOT_BEGUN
+            line = code.lines.line(offset) if begun else code.first_line
+            frame = PythonFrame(code.file, code.name, line, entry, begun=begun)
         self._frames[word] = frame
         return frame
 
@@ -105,7 +106,7 @@ class PythonStacks:
         except (Damage, BeyondEnd):
             arena.lose("Python code objects that are not in this copy")
             return None
-        table = arena.raw[at + shape.bytes : at + shape.bytes + table_bytes]
+        table = bytes(arena.raw[at + shape.bytes : at + shape.bytes + table_bytes])
         lines = LineTable(kind, table, first_line, cut=bool(flags & layout.CODE_CUT))
         known_line = first_line if first_line > 0 else None
         return _Code(self._text(file), self._text(name), known_line, lines)

@@ -5,7 +5,7 @@ that stand for the same stack in the same builds are merged into one.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -13,29 +13,21 @@ from . import bundle, coverage, layout, locate, recording
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
-from .grouping import Group, Source, group_rows, merge_stacks
+from .grouping import Group, Source, merge_stacks
+from .once import once
 from .recording import Recording
 from .records import Governor
 from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
-from .stacks import MIXED, Tracer
+from .selection import CHEAP, Rows, Where
+from .stacks import Tracer
 
 if TYPE_CHECKING:
     from .sql import Result
+    from .threads import ThreadSample
 
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
-Where = Union[Mapping[str, Any], Callable[[Row], bool], None]
-
 MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
-
-# Columns that can be sorted by without making a row first.
-_CHEAP: dict[str, Callable[[Group], float]] = {
-    "est_bytes": lambda group: group.sums.est_bytes,
-    "est_count": lambda group: group.sums.est_count,
-    "alloc_bytes": lambda group: group.sums.bytes,
-    "alloc_count": lambda group: group.sums.samples,
-    "samples": lambda group: group.sums.samples,
-}
 
 
 def open(
@@ -107,7 +99,6 @@ class Snapshot:
         living = tuple(alive) if alive is not None else (False,) * len(held)
         self._sources = tuple(Source(found, lives) for found, lives in zip(held, living))
         self._tracer = Tracer(symbolizer)
-        self._stacks: Optional[list[Group]] = None
         self.problems = tuple(problems)
 
     @property
@@ -123,6 +114,16 @@ class Snapshot:
     def with_symbolizer(self, symbolizer: Any) -> "Snapshot":
         """Return the same snapshot with another symbolizer."""
         return Snapshot(self.recordings, symbolizer=symbolizer, alive=self.alive, problems=self.problems)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The recordings with what depends on when and where they are read."""
+        return self._sources
+
+    @property
+    def tracer(self) -> Tracer:
+        """What writes frames down."""
+        return self._tracer
 
     @property
     def symbolizer(self) -> Optional[Any]:
@@ -155,8 +156,8 @@ class Snapshot:
             by: a numeric column. Rows without a value come last.
             where: keeps the stacks for which each named column equals the value given, or the
                 callable given for it is true of it; or a callable that takes the row. Applied
-                before grouping.
-            group_by: one of stack, function, file, module, python_function, python_file,
+                before grouping. `label:NAME` in place of a column is the value of that label, a text; None without one.
+            group_by: `label:NAME`, or one of stack, function, file, module, python_function, python_file,
                 python_line, mod_name, thread; function to module by the innermost native frame,
                 python_… by the innermost Python frame.
             side: which frames `Row.trace` and `Row.frames` are: mixed (Python frames in place of the
@@ -170,23 +171,45 @@ class Snapshot:
             raise QueryError(f"cannot sort by {by!r}: the column {known}; numeric are {', '.join(NUMERIC)}")
         if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
             raise QueryError(f"n must be a number of rows or None, not {n!r}")
-        if side not in SIDES:
-            raise QueryError(f"there is no side {side!r} of a stack: the sides are {', '.join(SIDES)}")
-        groups = self._select(where)
+        found = self._all.show(side).filter(where)
         if group_by is not None:
-            groups = self._group(groups, group_by)
-        cheap = _CHEAP.get(by)
-        if cheap is not None:
-            groups = sorted(groups, key=lambda group: (-cheap(group), group.order))
-            return self._rows(groups[:n], side)
-        position = Row._fields.index(by)
-        rows = self._rows(groups, side)
+            found = found.group(group_by)
+        return list(found.sort(by)[:n])
 
-        def order(row: Row) -> tuple[bool, Any, int]:
-            value: Any = row[position]
-            return value is None, -(value or 0), -row.est_bytes
+    def filter(self, where: Where = None, **columns: Any) -> Rows:
+        """Return the rows for which everything is true that is asked; see `memleak.selection.Rows`.
 
-        return sorted(rows, key=order)[:n]
+        `filter(mod_name="glibc_malloc").group("module").sort("est_count")[:10]` is worked out when it is looked at.
+        """
+        return self._all.filter(where, **columns)
+
+    def group(self, by: str) -> Rows:
+        """Return one row for all stacks that have something in common; see `memleak.selection.Rows.group`."""
+        return self._all.group(by)
+
+    def sort(self, by: str = "est_bytes", *, ascending: bool = False) -> Rows:
+        """Return the rows in the order of a column; see `memleak.selection.Rows.sort`."""
+        return self._all.sort(by, ascending=ascending)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return every row, ungrouped, as a dict of its columns, the most estimated live bytes first."""
+        return self._all.to_dicts()
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield every row, ungrouped, the most estimated live bytes first."""
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._all)
+
+    def __bool__(self) -> bool:
+        """Return True: a snapshot without rows is one, too."""
+        return True
+
+    @once
+    def _all(self) -> Rows:
+        return Rows(self._sources, self._tracer, lambda: (merge_stacks(self._sources), None)).sort()
 
     def evidence(
         self, n: Optional[int] = 10, *, by: str = "held", moments_s: Sequence[float] = MOMENTS_S
@@ -206,49 +229,27 @@ class Snapshot:
         (source,) = self._sources
         marks = Marks(source)
         keys: dict[str, Callable[[Group], float]] = {
-            "held": _CHEAP["est_bytes"], "grown": lambda group: marks.grown(group) or 0,
+            "held": CHEAP["est_bytes"], "grown": lambda group: marks.grown(group) or 0,
         }  # fmt: skip
         if by not in keys:
             raise QueryError(f"there is no evidence by {by!r}: it is by {' or '.join(keys)}")
-        weighed = [(keys[by](group), group) for group in self._select(None)]
+        weighed = [(keys[by](group), group) for group in self._all.groups]
         weighed.sort(key=lambda pair: (-pair[0], pair[1].order))
         groups = [group for weight, group in weighed if weight > 0][:n]
-        rows = self._rows(groups, MIXED)
+        rows = Rows(self._sources, self._tracer, lambda: (groups, None))
         return [gather(row, group, source, self._tracer, marks, moments_s) for row, group in zip(rows, groups)]
 
-    def _select(self, where: Where) -> list[Group]:
-        if self._stacks is None:
-            self._stacks = merge_stacks(self._sources)
-        if where is None:
-            return self._stacks
-        if callable(where):
-            return [group for group in self._stacks if where(self._row(group))]
-        unknown = [name for name in where if name not in COLUMNS]
-        if unknown:
-            raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are {', '.join(COLUMNS)}")
-        tests = [
-            (Row._fields.index(name), wanted if callable(wanted) else _equal_to(wanted))
-            for name, wanted in where.items()
-        ]
-        return [
-            group
-            for group in self._stacks
-            if all(test(row[position]) for row in (self._row(group),) for position, test in tests)
-        ]
+    def threads(self, *, side: str = "mixed") -> list["ThreadSample"]:
+        """Return what each thread was last seen at, the one sampled last first; *side* as in `top`.
 
-    def _group(self, groups: list[Group], group_by: str) -> list[Group]:
-        if group_by not in GROUPS:
-            raise QueryError(f"cannot group by {group_by!r}: the groupings are {', '.join(GROUPS)}")
-        if group_by in ("function", "file") and not self._tracer.can_name:
-            raise QueryError(f"grouping by {group_by} needs a symbolizer")
-        return group_rows(self._sources, groups, group_by, self._tracer)
+        Raises:
+            QueryError: there is no such side.
+        """
+        if side not in SIDES:
+            raise QueryError(f"there is no side {side!r} of a stack: the sides are {', '.join(SIDES)}")
+        from .threads import last_samples
 
-    def _rows(self, groups: list[Group], side: str) -> list[Row]:
-        self._tracer.prefetch(place for group in groups if group.kind == "stack" for place in group.places(self._sources))
-        return [self._row(group, side) for group in groups]
-
-    def _row(self, group: Group, side: str = "mixed") -> Row:
-        return group.row(self._sources, self._tracer, side)
+        return last_samples(self._sources, self._tracer, side)
 
     # -- comparison --------------------------------------------------------------------------------
 
@@ -262,8 +263,8 @@ class Snapshot:
         theirs = {group.identity: group for group in merge_stacks(older._sources, identify=True)}
         changes = []
         for identity in {**mine, **theirs}:
-            newer_row = self._row(mine[identity]) if identity in mine else None
-            older_row = older._row(theirs[identity]) if identity in theirs else None
+            newer_row = mine[identity].row(self._sources, self._tracer) if identity in mine else None
+            older_row = theirs[identity].row(older._sources, older._tracer) if identity in theirs else None
             changes.append(change(newer_row, older_row))
         changes.sort(key=lambda found: -found.diff_est_bytes)
         return changes
@@ -271,7 +272,7 @@ class Snapshot:
     # -- SQL, saving -------------------------------------------------------------------------------
 
     def sql(self, query: str, params: Union[Sequence[Any], Mapping[str, Any]] = ()) -> "Result":
-        """Answer one SELECT over the table `malloc_sample_info`; see `memleak.sql.run`.
+        """Answer one SELECT over the tables of docs/reference/sql.md; see `memleak.sql.run`.
 
         Raises:
             QueryError: the statement is wrong, writes, or takes too long.
@@ -368,7 +369,7 @@ class Snapshot:
             ],
             "samples": sum(found.header.counters["samples"] for found in self.recordings),
             "live_samples": sum(len(found.live) for found in self.recordings),
-            "rows": len(self._select(None)),
+            "rows": len(self),
             "dropped": dropped,
             "counters": others,
             "torn": sum(found.torn for found in self.recordings),
@@ -388,14 +389,14 @@ class Snapshot:
     def _backtraces(self) -> str:
         """Say which share of the samples has a complete backtrace in a known place."""
         samples = cut = unknown = unplaced = python_cut = 0
-        for group in self._select(None):
+        for group in self._all.groups:
             count = group.sums.samples
             samples += count
             if group.placeless:
                 unplaced += count
             elif group.truncated:
                 cut += count
-            elif group.unknown_frames:
+            elif group.has_unknown_frames(self._sources):
                 unknown += count
             python_cut += count if group.python_truncated else 0
         if not samples:
@@ -429,7 +430,3 @@ class Snapshot:
             "duration_s": duration_s,
             "share": cpu_ns / 1e9 / duration_s if duration_s > 0 else None,
         }
-
-
-def _equal_to(wanted: Any) -> Callable[[Any], bool]:
-    return lambda value: bool(value == wanted)

@@ -89,6 +89,8 @@ class Header(NamedTuple):
     governor_changes: int
     widened_x1024: int  # 0 = written by a core without a governor
     governor_state: int  # enum mlf_governor
+    label_state: int  # enum mlf_labels
+    reserved0: int
 
     @classmethod
     def unpack(cls, page: bytes) -> "Header":
@@ -122,6 +124,8 @@ class Header(NamedTuple):
         words = PYTHON_STATES[state] if state < len(PYTHON_STATES) else f"frames: state {state}"
         if state == layout.PYTHON_FRAMES and self.counters["python_subinterpreter"]:
             words += ", sub-interpreters: native frames only"
+        if self.label_state == layout.LABELS_SELF_TEST_FAILED:
+            words += ", labels not followed: they were not what had been set"
         return f"{version_name(self.python_version)}: {words}" if self.python_version else words
 
     @property
@@ -245,6 +249,7 @@ class PythonFrame(NamedTuple):
     line: Optional[int]  # None when not known, or when the instruction has none
     entry: bool  # the interpreter was entered anew for this frame
     empty_runs: int = 0  # runs of the interpreter further in that have no frame (yet, or any more)
+    begun: bool = True  # False: it was being entered, and `line` is where its code begins
 
 
 class Module(NamedTuple):
@@ -278,9 +283,10 @@ class Thread(NamedTuple):
     id: int
     tid: int
     first_cs: int
-    last_cs: int
+    last_cs: int  # of its last sample; 0 = not known
     samples: int
     name: str
+    last_row: int = 0  # ref of the row of its last sample; 0 = not known
 
 
 class Mark(NamedTuple):
@@ -352,6 +358,17 @@ class LiveSums(NamedTuple):
         )
 
 
+# (name, value) pairs, sorted by name.
+Labels = tuple[tuple[str, str], ...]
+OTHER_LABELS: Labels = (("other", f"more than {layout.LABEL_SETS} sets of labels"),)
+
+
+def parse_labels(raw: bytes) -> Labels:
+    """Decode a set of labels from its lines name=value."""
+    pairs = (line.partition("=") for line in raw.decode("utf-8", "replace").split("\n"))
+    return tuple(sorted({text(name.encode()): text(value.encode()) for name, _, value in pairs if name}.items()))
+
+
 # One sampled allocation that had not been freed: row_ref, size_bytes, weight_x1024, born_cs, thread, layer.
 # A plain tuple, because there are up to hundreds of thousands. `row_ref` leads to its row.
 LiveSample = tuple[int, int, int, int, int, int]
@@ -383,7 +400,7 @@ class RecordedRow(NamedTuple):
     lost_samples: int
     history: tuple[tuple[int, int], ...]  # (when it was so, cs; estimated live bytes), oldest first
     live: LiveSums
-    age_median_cs: Optional[int]  # at `Header.end_cs`, each sample counted with its weight
+    labels: Labels = ()
 
     @property
     def python_lost(self) -> bool:
@@ -392,7 +409,10 @@ class RecordedRow(NamedTuple):
 
     @property
     def mod_name(self) -> str:
-        """What the program asked through, in OceanBase's column: glibc_malloc, operator_new, …."""
+        """What the program asked through, in OceanBase's column: glibc_malloc, operator_new, …; or what its label says."""
+        for name, value in self.labels:
+            if name == "mod":
+                return value
         return layout.DOMAINS[self.domain] if self.domain < len(layout.DOMAINS) else f"domain_{self.domain}"
 
 
@@ -453,6 +473,8 @@ def weighted_median(values: Sequence[tuple[Number, float]]) -> Optional[Number]:
     """Return the value at half of the total weight of (value, weight) pairs; None if there are none."""
     if not values:
         return None
+    if len(values) == 1:
+        return values[0][0]
     ordered = sorted(values)
     half = sum(weight for _, weight in ordered) / 2
     reached = 0.0

@@ -18,6 +18,8 @@ GROUPS = (
     "mod_name",
     "thread",
 )
+# Before the name of a label, in a grouping or a condition.
+LABEL = "label:"
 SIDES = ("mixed", "native", "python")
 
 
@@ -32,7 +34,7 @@ class Row(NamedTuple):
 
     svr_ip: Optional[str]
     svr_port: Optional[int]
-    tenant_id: int
+    tenant_id: Optional[int]
     ctx_id: int
     mod_name: Optional[str]
     back_trace: str
@@ -58,6 +60,7 @@ class Row(NamedTuple):
     python_trace: Optional[str]
     native_trace: Optional[str]
     mixed_trace: Optional[str]
+    labels: Optional[str]
     group: Optional[str] = None
     trace: tuple[str, ...] = ()
     frames: tuple[ShownFrame, ...] = ()
@@ -70,6 +73,32 @@ class Row(NamedTuple):
     def values(self) -> tuple[object, ...]:
         """Return the values of the columns, in order."""
         return tuple(self[: len(COLUMNS)])
+
+
+class Facts(NamedTuple):
+    """The columns of a `Row` that are read off its samples and its recording."""
+
+    svr_ip: Optional[str]
+    svr_port: Optional[int]
+    tenant_id: Optional[int]
+    ctx_id: int
+    mod_name: Optional[str]
+    ctx_name: Optional[str]
+    alloc_count: int
+    alloc_bytes: int
+    est_count: int
+    est_bytes: int
+    total_count: Optional[int]
+    total_bytes: Optional[int]
+    peak_bytes: Optional[int]
+    first_seen: Optional[float]
+    last_seen: Optional[float]
+    pid: Optional[int]
+    process: Optional[str]
+    host: Optional[str]
+    samples: int
+    exact: bool
+    labels: Optional[str]
 
 
 # Column -> the type its values have when they are not None.
@@ -102,6 +131,7 @@ COLUMNS: dict[str, type] = {
     "python_trace": str,
     "native_trace": str,
     "mixed_trace": str,
+    "labels": str,
 }
 NUMERIC = tuple(name for name, kind in COLUMNS.items() if kind in (int, float))
 
@@ -135,6 +165,7 @@ class DiffRow(NamedTuple):
     samples: int
     older_samples: int
     exact: bool
+    labels: Optional[str] = None
 
     @staticmethod
     def columns() -> tuple[str, ...]:

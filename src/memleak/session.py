@@ -256,6 +256,7 @@ def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict:
         if not disabled:
             try:
                 if own.state() == _native.RECORDING:
+                    _follow_labels()
                     return _join(knobs, budget_ppm, target)
             except CoreError as error:
                 problem = str(error)
@@ -266,6 +267,7 @@ def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict:
                 return _join(knobs, budget_ppm, target)
             problem = _native.why()
             if outcome == 0:
+                _follow_labels()
                 if budget_ppm is not None:
                     _native.set_budget(budget_ppm)
                 for words in [*warnings, *ignored, problem]:
@@ -291,6 +293,13 @@ def _change(knobs: Mapping[str, int], budget_ppm: int | None) -> Before:
     if (knobs and not _native.configure(*wanted)) or (budget_ppm is not None and not _native.set_budget(budget_ppm)):
         raise TargetError("this process is no longer being traced: its knobs cannot be changed")
     return before
+
+
+def _follow_labels() -> None:
+    """Let the core follow labels if any were set by now; the first one that is set does so itself."""
+    labels = sys.modules.get(f"{__package__}.labels")
+    if labels is not None:
+        labels.follow()
 
 
 def is_disabled() -> bool:

@@ -134,6 +134,8 @@ def token(module: Module, frame: Frame) -> str:
 
 
 def back_trace(places: list[tuple[Module, Frame]]) -> str:
-    """Return the stack as `back_trace` has it: tokens separated by blanks, at least 16."""
+    """Return the stack as `back_trace` has it: tokens separated by blanks, at least 16; empty without a stack."""
+    if not places:
+        return ""
     tokens = [token(module, frame) for module, frame in places]
     return " ".join(tokens + ["0x0"] * (TOKENS - len(tokens)))

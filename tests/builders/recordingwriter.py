@@ -76,6 +76,7 @@ class RecordingWriter:
         native_state=0,
         limit=(0, 0, 0, 0, 0),
         governor=(0, 0, 0, 0, 0),
+        label_state=0,
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -86,7 +87,7 @@ class RecordingWriter:
             sample_bytes=sample_bytes, heartbeat_cs=heartbeat_cs, stopped_at_cs=stopped_at_cs,
             history_unit_cs=history_unit_cs, door=door, python_version=python_version,
             python_state=python_state, python_requested=python_requested, python_effective=python_effective,
-            native_state=native_state, limit=limit, governor=governor,
+            native_state=native_state, limit=limit, governor=governor, label_state=label_state,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
@@ -96,6 +97,7 @@ class RecordingWriter:
         self.modules, self.threads, self.rows, self.lives, self.marks = [], [], [], [], []
         self.stacks, self.strings = {}, {}
         self.overflow_row = 0
+        self.label_sets = b""
         self.extra_segments = []  # (kind, version, order, payload)
 
     # -- arena -------------------------------------------------------------------------------------
@@ -159,10 +161,15 @@ class RecordingWriter:
         )  # fmt: skip
         return len(self.modules)
 
-    def thread(self, tid, name=b"", *, samples=0):
+    def thread(self, tid, name=b"", *, samples=0, last_cs=100, last_row=0):
         """Add a thread; return its id."""
-        self.threads.append(struct.pack("<IIIIQ16s24x", 1, tid, 0, 100, samples, name))
+        self.threads.append(struct.pack("<IIIIQ16sI20x", 1, tid, 0, last_cs, samples, name, last_row))
         return len(self.threads)
+
+    def labels(self, sets):
+        """Add the segment of label sets, given as number -> text."""
+        refs = [self.string(sets[number]) if number in sets else 0 for number in range(1, 256)]
+        self.label_sets = b"".join(struct.pack("<IIII", ref, 0, 0, 0) for ref in refs)
 
     def row(
         self,
@@ -186,6 +193,7 @@ class RecordingWriter:
         stack_ref=None,
         python=0,
         indexed=True,
+        label_set=0,
     ):
         """Add a row; counts and bytes are estimated totals, *python* the ref of a stack. Returns its ref."""
         if stack_ref is None:
@@ -193,7 +201,7 @@ class RecordingWriter:
         if key is None:
             key = (0x1000_0001 * (len(self.rows) + 1)) << 20 | 7
         payload = struct.pack(
-            "<QIIIBBHIIIIQQQQQQQII16x", key, stack_ref, python, 0, domain, flags, 0, first_cs, last_cs, history,
+            "<QIIIBBHIIIIQQQQQQQII16x", key, stack_ref, python, label_set, domain, flags, 0, first_cs, last_cs, history,
             0, samples, freed_samples, round(count * 1024), round(freed_count * 1024), bytes, freed_bytes, peak,
             last_cs, lost,
         )  # fmt: skip
@@ -256,6 +264,8 @@ class RecordingWriter:
             (5, 1, 0, len(self.threads), 64, b"".join(self.threads)),
             (8, 1, 0, len(self.marks), 832, b"".join(self.marks)),
         ]
+        if self.label_sets:
+            tables.append((9, 1, 0, 255, 16, self.label_sets))
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
         directory = b""
@@ -290,4 +300,5 @@ class RecordingWriter:
         page += struct.pack("<IIQQI", *python, h["native_state"])
         page += struct.pack("<IQQQQ", *h["limit"])  # kind, seen at, bytes, used, resident
         page += struct.pack("<QQQII", *h["governor"])  # own cost, budget, changes, widened, state
+        page += struct.pack("<I", h["label_state"])
         return page.ljust(4096, b"\0")

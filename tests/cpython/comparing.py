@@ -57,9 +57,17 @@ class Comparison:
 
 
 def compare(
-    version: str, python: str, module: str, core: str, repeat: int = 2, known: list[tuple[str, str, str]] | None = None
+    version: str,
+    python: str,
+    module: str,
+    core: str | None,
+    repeat: int = 2,
+    known: list[tuple[str, str, str]] | None = None,
+    other: str | None = None,
 ) -> Comparison:
     """Run a module plain and traced, and what differs *repeat* times more on each side.
+
+    The traced side has *core* preloaded, or is another interpreter: *other*.
 
     Raises:
         suite.NoResult: no case was run, or the traced side was not traced.
@@ -70,7 +78,7 @@ def compare(
         raise suite.HangsAlone(f"hangs without the tracer: {' '.join(plain.output.splitlines()[-1:])}")
     if not plain.cases and not plain.skipped_whole:
         raise suite.NoResult(f"no case was run: {' '.join(plain.output.splitlines()[-1:])}")
-    found = Comparison(version, module, plain, suite.run(python, module, core))
+    found = Comparison(version, module, plain, suite.run(other or python, module, core))
     found.outputs.append(found.traced.output)
     judge(found, known_differences() if known is None else known)
     for _ in range(repeat):
@@ -80,7 +88,7 @@ def compare(
         alone = [case for case in cases if case != STATUS]
         picked = alone if alone and len(alone) <= CASES_AT_MOST else []
         plain = suite.run(python, module, cases=picked)
-        traced = suite.run(python, module, core, cases=picked)
+        traced = suite.run(other or python, module, core, cases=picked)
         found.outputs.append(traced.output)
         for one in found.unexpected:
             if one.case == STATUS and picked:

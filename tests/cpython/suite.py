@@ -115,11 +115,9 @@ def run(
         # (test_terminate of a pool of threads, until 3.12.1, when its first task begins in time).
         command = [python, *OPTIONS, str(HERE / "runner.py"), str(outcomes), "-v"]
         command += ["-u", RESOURCES, "--tempdir", str(work / "tmp"), *only(cases), module]
-        environment = plain_environment()
+        environment = {**plain_environment(), "MEMLEAK_DIR": str(recordings)}
         if core:
-            environment.update(
-                LD_PRELOAD=core, MEMLEAK="1", MEMLEAK_FOLLOW="1", MEMLEAK_MODE="full", MEMLEAK_DIR=str(recordings)
-            )
+            environment.update(LD_PRELOAD=core, MEMLEAK="1", MEMLEAK_FOLLOW="1", MEMLEAK_MODE="full")
         started = time.monotonic()
         pid, status = run_group(command, environment, work, limit + 60)
         found = Run(status, time.monotonic() - started, read_outcomes(outcomes))

@@ -96,7 +96,7 @@ def fuzz_recording(data: bytes) -> None:
     snapshot.top(3, by="peak_bytes", side="native")
     snapshot.footer()
     snapshot.sql("SELECT mod_name, sum(est_bytes), count(*) FROM malloc_sample_info GROUP BY 1")
-    snapshot.sql("SELECT * FROM malloc_sample_frames")
+    snapshot.sql("SELECT * FROM frames")
     snapshot.diff(snapshot)
 
 
@@ -132,7 +132,7 @@ def _snapshot() -> query.Snapshot:
 
 STATEMENTS = (
     b"SELECT mod_name, sum(est_bytes) FROM malloc_sample_info GROUP BY 1 ORDER BY 2 DESC LIMIT 5",
-    b"SELECT s.native_trace, f.* FROM malloc_sample_info s JOIN malloc_sample_frames f ON f.sample_row = s.rowid",
+    b"SELECT s.native_trace, f.* FROM malloc_sample_info s JOIN frames f USING (stack_id)",
     b"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000) SELECT i, hex(i), printf('%08d', i) FROM n",
     b"SELECT group_concat(backtrace, char(10)), upper(quote(pid)), replace(host, 'a', 'bb') FROM __all_virtual_malloc_sample_info",
     b"PRAGMA table_info(malloc_sample_info); DROP TABLE malloc_sample_info",

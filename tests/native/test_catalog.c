@@ -180,6 +180,26 @@ static void test_names(void)
 	CHECK_EQUAL(thread_record(id + 1)->name[0], 0);
 }
 
+static void *last_samples(void *unused)
+{
+	uint32_t id = catalog_thread(5);
+	catalog_note_sample(id, 111, 6);
+	catalog_note_sample(id, 222, 7);
+	const struct mlf_thread *record = thread_record(id);
+	CHECK(record->last_row == 222 && record->last_cs == 7 && record->samples == 2 && record->first_cs == 5);
+	return unused;
+}
+
+static void test_last_samples(void)
+{
+	open_private(1U << 20);
+	for (unsigned i = 0; i < 200; i++) // in segments 0 to 2
+		in_threads(1, last_samples);
+	uint64_t used = recording.header->room_used;
+	catalog_note_sample(0, 333, 8); // the table is full for it
+	CHECK_EQUAL(recording.header->room_used, used);
+}
+
 int main(void)
 {
 	open_private(1U << 20);
@@ -189,6 +209,7 @@ int main(void)
 	test_name_comes_later(false);
 	test_name_comes_later(true);
 	test_names();
+	test_last_samples();
 	test_table_full();
 	test_numbers_begin_anew();
 	return harness_end();

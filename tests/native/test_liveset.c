@@ -36,7 +36,11 @@ static void test_insert_and_remove(void)
 	CHECK(bitmap_test_hot((void *)0x1230));
 	CHECK(!liveset_remove((void *)0x1230, MLF_LAYER_MMAP, &out)); // not of this layer
 	CHECK(!liveset_remove((void *)0x1240, MLF_LAYER_MALLOC, &out)); // a neighbour with the same bit
+	CHECK(!liveset_find((void *)0x1230, MLF_LAYER_MMAP, &out) && !liveset_find((void *)0x1240, MLF_LAYER_MALLOC, &out));
+	CHECK(liveset_find((void *)0x1230, MLF_LAYER_MALLOC, &out) && sample_equal(&out, &a)); // and it stays
+	CHECK(liveset_find((void *)0x1230, MLF_LAYER_PYMEM, &out) && sample_equal(&out, &b));
 	CHECK(liveset_remove((void *)0x1230, MLF_LAYER_MALLOC, &out) && sample_equal(&out, &a));
+	CHECK(!liveset_find((void *)0x1230, MLF_LAYER_MALLOC, &out));
 	CHECK(bitmap_test_hot((void *)0x1230)); // the other layer still needs it
 	CHECK(!liveset_remove((void *)0x1230, MLF_LAYER_MALLOC, &out));
 	CHECK(liveset_remove((void *)0x1230, MLF_LAYER_PYMEM, &out) && sample_equal(&out, &b));

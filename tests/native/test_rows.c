@@ -99,6 +99,38 @@ static void test_counters_of_many_threads(void)
 }
 
 // A row that is as old as it could get in years; the machine will not run 2^32 samples for us.
+static void test_held_by_all_rows(void)
+{
+	struct mlf_row *one = numbered_row(21), *two = numbered_row(22);
+	struct rows_held before = rows_held_now();
+	rows_reset_peak();
+	CHECK_EQUAL(rows_held_now().peak_bytes, before.bytes);
+	rows_add(one, 100, 1024, 10);
+	rows_add(two, 1000, 136 * 1024, 10);
+	CHECK_EQUAL(rows_held_now().bytes - before.bytes, 136100);
+	rows_remove(two, 1000, 136 * 1024, 11);
+	rows_shrink(one, 30, 11);
+	CHECK_EQUAL(rows_held_now().bytes - before.bytes, 70);
+	CHECK_EQUAL(rows_held_now().peak_bytes - before.bytes, 136100);
+	rows_reset_peak();
+	CHECK_EQUAL(rows_held_now().peak_bytes - before.bytes, 70);
+	rows_add(one, 5, 1024, 12);
+	CHECK_EQUAL(rows_held_now().peak_bytes - before.bytes, 75);
+}
+
+static void test_held_never_below_nothing(void)
+{
+	struct mlf_row *row = numbered_row(23);
+	struct rows_held before = rows_held_now();
+	rows_remove(row, before.bytes + 50, 1024, 10); // taken off before it is added
+	CHECK_EQUAL(rows_held_now().bytes, 0);
+	rows_reset_peak();
+	rows_add(row, 20, 1024, 10);
+	CHECK(rows_held_now().bytes == 0 && rows_held_now().peak_bytes == 0);
+	rows_add(row, before.bytes + 30, 1024, 10);
+	CHECK(rows_held_now().bytes == before.bytes && rows_held_now().peak_bytes == before.bytes);
+}
+
 static void test_past_32_bits(void)
 {
 	struct mlf_row *row = numbered_row(32);
@@ -249,6 +281,8 @@ int main(void)
 	test_one_row_each();
 	test_python_half_that_finds_room_later();
 	test_counters();
+	test_held_by_all_rows();
+	test_held_never_below_nothing();
 	test_past_32_bits();
 	test_counters_of_many_threads();
 	test_history();

@@ -26,8 +26,8 @@ def test_frames():
     writer.row((), python=writer.python_stack([(code, 4), (code, 6, True), (other, 0, True)]))
     row = only_row(writer)
     assert row.python_stack == (
-        ("/srv/app.py", "C.f", 12, False, 0), ("/srv/app.py", "C.f", None, True, 0),
-        ("/srv/\u00e9.py", "<module>", 8, True, 0),
+        ("/srv/app.py", "C.f", 12, False, 0, True), ("/srv/app.py", "C.f", None, True, 0, True),
+        ("/srv/\u00e9.py", "<module>", 8, True, 0, True),
     )  # fmt: skip
     assert row.python_truncated is False
 
@@ -38,8 +38,8 @@ def test_a_frame_that_has_not_begun_is_at_its_first_line():
     code = writer.code("a.py", "f", first_line=10, table=TABLE)
     nowhere = writer.code("a.py", "g", first_line=0, table=TABLE)
     writer.row((), python=writer.python_stack([(code, 0x7FFFFFFF), (code, 0x7FFFFFFF, True), (nowhere, 0x7FFFFFFF)]))
-    found = [(frame.line, frame.entry) for frame in only_row(writer).python_stack]
-    assert found == [(10, False), (10, True), (None, False)]
+    found = [(frame.line, frame.entry, frame.begun) for frame in only_row(writer).python_stack]
+    assert found == [(10, False, False), (10, True, False), (None, False, False)]
 
 
 def test_runs_without_a_frame():
@@ -125,7 +125,7 @@ def test_code_that_was_not_stored():
     """A frame without code is a frame all the same."""
     writer = RecordingWriter()
     writer.row((), python=writer.python_stack([(0, 5, True)]))
-    assert only_row(writer).python_stack == (("", "", None, True, 0),)
+    assert only_row(writer).python_stack == (("", "", None, True, 0, True),)
 
 
 def test_what_is_not_there_is_counted():
@@ -141,8 +141,8 @@ def test_what_is_not_there_is_counted():
     found = recording.parse(writer.bytes())
     assert [row.python_stack for row in found.rows][1:] == [(), (), ()]
     assert [row.python_truncated for row in found.rows] == [False, True, True, True]
-    unknown = ("", "", None, False, 0)
-    assert found.rows[0].python_stack == (("a.py", "f", 7, False, 0), unknown, ("", "f", 7, False, 0), unknown, unknown)
+    unknown = ("", "", None, False, 0, True)
+    assert found.rows[0].python_stack == (("a.py", "f", 7, False, 0, True), unknown, ("", "f", 7, False, 0, True), unknown, unknown)
     assert set(found.incomplete) == {
         "3 Python stacks that are not in this copy",
         "3 Python code objects that are not in this copy",

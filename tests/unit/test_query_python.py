@@ -204,18 +204,20 @@ def test_diff_tells_python_stacks_apart():
 
 
 def test_sql_has_the_frames():
-    """A frame each, joined by the row's number."""
+    """A frame each, joined by the number of the stack."""
     snapshot = snapshot_of(traced())
     found = snapshot.sql(
-        "SELECT f.function, sum(s.alloc_bytes) FROM malloc_sample_info s JOIN Malloc_Sample_Frames f"
-        " ON f.sample_row = s.rowid WHERE f.kind = 'python' GROUP BY 1 ORDER BY 1"
+        "SELECT f.function, sum(s.alloc_bytes) FROM malloc_sample_info s JOIN Frames f"
+        " ON f.stack_id = s.stack_id WHERE f.kind = 'python' GROUP BY 1 ORDER BY 1"
     )
     assert found.rows == [("key", 320), ("load", 320)]
-    assert snapshot.sql("SELECT * FROM malloc_sample_frames WHERE sample_row = 1 AND position < 2") == (
-        ("sample_row", "position", "kind", "function", "file", "line", "module", "vaddr", "inlined", "placed"),
+    ((first,),) = snapshot.sql("SELECT stack_id FROM malloc_sample_info LIMIT 1").rows
+    found = snapshot.sql("SELECT * FROM frames WHERE stack_id = ? AND position < 2 ORDER BY position", (first,))
+    assert found == (
+        ("stack_id", "position", "kind", "function", "file", "line", "module", "build_id", "vaddr", "inlined", "placed"),
         [
-            (1, 0, "native", "list_resize", None, None, "/usr/bin/python3.10", 0x10, 0, 1),
-            (1, 1, "python", "key", "/srv/app.py", 11, None, None, 0, 1),
+            (first, 0, "native", "list_resize", None, None, "/usr/bin/python3.10", "01" * 20, 0x10, 0, 1),
+            (first, 1, "python", "key", "/srv/app.py", 11, None, None, None, 0, 1),
         ],
     )
     query = "SELECT python_trace FROM malloc_sample_info WHERE mixed_trace LIKE '%load at %:13%'"
@@ -226,7 +228,7 @@ def test_sql_survives_paths_that_are_no_text():
     """sqlite stores UTF-8 only."""
     writer = RecordingWriter()
     writer.live(writer.row([(writer.module(b"/opt/\xff.so"), 0x50)]), size=1)
-    assert snapshot_of(writer).sql("SELECT module FROM malloc_sample_frames").rows == [("/opt/?.so",)]
+    assert snapshot_of(writer).sql("SELECT module FROM frames").rows == [("/opt/?.so",)]
 
 
 def test_footer():

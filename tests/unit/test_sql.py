@@ -10,6 +10,7 @@ from memleak import recording, sql
 from memleak.errors import QueryError
 from memleak.query import Snapshot
 from memleak.rows import COLUMNS
+from memleak.symbolize.frames import Frame
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_oceanbases_query(snapshot):
     query = "SELECT * FROM {} WHERE mod_name = 'glibc_malloc' ORDER BY alloc_bytes DESC LIMIT 10"
     for table in ("malloc_sample_info", "__all_virtual_malloc_sample_info"):
         columns, rows = snapshot.sql(query.format(table))
-        assert columns == tuple(COLUMNS)
+        assert columns == (*COLUMNS, "stack_id")
         assert len(rows) == 1 and rows[0][columns.index("alloc_bytes")] == 300
 
 
@@ -89,7 +90,7 @@ def test_only_reading(snapshot, statement):
         ("SELECT * FROM nope", "no such table: nope"),
         ("SELECT 1; SELECT 2", "one statement"),
         ("", "statement is needed"),
-        ("-- nothing", "no rows"),
+        ("-- nothing", "incomplete input"),
         ("SELECT '\0'", "null"),
     ],
 )
@@ -136,3 +137,113 @@ def test_bytes_are_bounded(snapshot, columns):
             sql.run(snapshot, f"{numbers} SELECT {', '.join([value] * columns)} FROM n", timeout_s=60)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def workers(number=3):
+    """Return a snapshot of processes with the same two stacks, whose modules have different numbers."""
+    recordings = []
+    for pid in range(1, number + 1):
+        writer = RecordingWriter(pid=pid, recording_id=pid, heartbeat_cs=6000)
+        others = [writer.module(f"/usr/lib/other{i}.so", build_id=bytes([90 + i]) * 20) for i in range(pid)]
+        app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
+        lib = writer.module("/usr/lib/libx.so", build_id=b"\x02" * 20)
+        thread = writer.thread(100 + pid, b"worker", samples=5)
+        first = writer.row([(lib, 0x20), (app, 0x10)], bytes=5000 * pid, samples=4, peak=900)
+        second = writer.row([(others[0], 0x30)], domain=6)
+        for _ in range(pid):
+            writer.live(first, size=100, weight=136, thread=thread)
+        writer.live(second, size=70_000, weight=1)
+        recordings.append(recording.parse(writer.bytes()))
+    return Snapshot(recordings)
+
+
+class Namer:
+    """Names a place after its address."""
+
+    def frames(self, path, build_id, vaddr, exact):
+        return [Frame(f"f{vaddr:x}{'!' if exact else ''}", "a.c", 7, False, path, vaddr)]
+
+
+def test_a_stack_of_three_processes_is_one_when_grouped():
+    """Each process has its own row; `back_trace` and `stack_id` bring them together."""
+    snapshot = workers()
+    query = "SELECT svr_port, alloc_bytes FROM malloc_sample_info WHERE mod_name = 'glibc_malloc' ORDER BY 1"
+    assert snapshot.sql(query).rows == [(1, 100), (2, 200), (3, 300)]
+    for key in ("stack_id", "back_trace"):
+        query = f"SELECT {key}, count(*), sum(alloc_bytes) FROM malloc_sample_info GROUP BY {key} ORDER BY 3 DESC"
+        assert [row[1:] for row in snapshot.sql(query).rows] == [(3, 210_000), (3, 600)]
+    assert snapshot.sql("SELECT count(*) FROM stacks").rows == [(2,)]
+
+
+def test_every_column_is_that_of_the_rows():
+    """What is computed when asked for is what `rows()` says, whether alone, in a condition or joined."""
+    snapshot = workers(1)
+    query = f"SELECT {', '.join(COLUMNS)} FROM malloc_sample_info"
+    expected = [row.values() for row in snapshot.rows()]
+    assert snapshot.sql(query).rows == expected
+    columns = ", ".join(f"s.{name}" for name in COLUMNS)
+    joined = f"SELECT {columns} FROM malloc_sample_info s JOIN stacks USING (stack_id) ORDER BY s.est_bytes DESC"
+    assert snapshot.sql(joined).rows == expected
+    for name in COLUMNS:
+        assert snapshot.sql(f"SELECT {name} FROM malloc_sample_info").rows == [
+            (row[list(COLUMNS).index(name)],) for row in expected
+        ]
+
+
+def test_other_tables():
+    """Each has what the recordings say, told apart by server and port, joined by the stack."""
+    snapshot = workers()
+    assert snapshot.sql("SELECT svr_port, tid, name, total_samples, alloc_bytes FROM threads ORDER BY 1").rows == [
+        (1, 101, "worker", 5, 100), (2, 102, "worker", 5, 200), (3, 103, "worker", 5, 300),
+    ]  # fmt: skip
+    assert snapshot.sql("SELECT count(*), count(DISTINCT build_id) FROM modules WHERE is_main").rows == [(3, 1)]
+    query = "SELECT requested, effective, default_value, least, greatest FROM parameters WHERE alias = ?"
+    assert snapshot.sql(query, ["_max_malloc_sample_interval"]).rows == [(256, 256, 256, 1, 10000)] * 3
+    query = "SELECT position, module, build_id, vaddr FROM frames JOIN stacks USING (stack_id)"
+    query += " WHERE depth = 2 ORDER BY 1"
+    assert snapshot.sql(query).rows == [(0, "/usr/lib/libx.so", "02" * 20, 0x20), (1, "/opt/app", "01" * 20, 0x10)]
+    query = (
+        "SELECT s.alloc_bytes, h.est_bytes FROM malloc_sample_info s"
+        " JOIN history h USING (svr_ip, svr_port, stack_id, mod_name) WHERE mod_name = 'glibc_malloc' ORDER BY 1"
+    )
+    assert snapshot.sql(query).rows == [(100, 5000), (200, 10000), (300, 15000)]
+    for name in sql.TABLES:
+        assert snapshot.sql(f"SELECT * FROM {name}").columns == tuple(sql.TABLES[name].columns)
+
+
+def test_functions():
+    """Names by build and address, and bytes in words; NULL for what is not known."""
+    snapshot = workers(1).with_symbolizer(Namer())
+    build = "01" * 20
+    assert snapshot.sql(f"SELECT symbol('{build}', 16), addr2line('{build}', 16)").rows == [("f10", "f10 at a.c:7")]
+    assert snapshot.sql("SELECT symbol('ff', 16), symbol(NULL, 'x'), addr2line(1, -1)").rows == [(None,) * 3]
+    assert snapshot.sql("SELECT human(1536), human(2), human('x')").rows == [("1.5 KiB", "2 B", None)]
+    assert workers(1).sql(f"SELECT symbol('{build}', 16)").rows == [(None,)]
+    query = "SELECT symbol(build_id, vaddr) FROM frames JOIN stacks USING (stack_id) WHERE depth = 2 ORDER BY position"
+    assert snapshot.sql(query).rows == [("f20",), ("f10",)]
+
+
+def test_names_are_looked_up_for_what_is_shown():
+    """Ordering and limiting do not ask for the names of every stack."""
+    asked = []
+
+    class Counting(Namer):
+        def frames(self, *place):
+            asked.append(place)
+            return super().frames(*place)
+
+    writer = RecordingWriter(live_capacity=2048, index_capacity=2048)
+    app = writer.module("/opt/app", main=True)
+    for number in range(500):
+        writer.live(writer.row([(app, 0x10 + number)]), size=1000 - number)
+    snapshot = Snapshot(recording.parse(writer.bytes()), symbolizer=Counting())
+    assert len(snapshot.sql("SELECT * FROM malloc_sample_info ORDER BY alloc_bytes DESC LIMIT 10").rows) == 10
+    assert len(asked) < 50
+    snapshot.sql("SELECT mod_name, sum(est_bytes) FROM malloc_sample_info GROUP BY 1")
+    assert len(asked) < 50
+
+
+def test_what_computes_columns_cannot_be_called(snapshot):
+    """It is for the view alone."""
+    with pytest.raises(QueryError, match="only SELECT is allowed"):
+        snapshot.sql("SELECT _compute(1, 2)")

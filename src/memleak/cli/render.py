@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -96,6 +97,11 @@ def name_of(row: Row) -> str:
     return row.trace[0] if row.trace else row.back_trace or "(no stack)"
 
 
+def labels(row: Row) -> str:
+    """Return a row's labels in one line: tenant_id=7, route=/orders."""
+    return ", ".join(f"{name}={value}" for name, value in json.loads(row.labels or "{}").items())
+
+
 def trace(row: Row, *, indent: str = "    ", most: int | None = None) -> list[str]:
     """Return the lines of a row's stack, innermost first."""
     cut = [] if most is None or len(row.trace) <= most else [f"… {len(row.trace) - most} more"]
@@ -107,7 +113,8 @@ def stacks(rows: Sequence[Row], *, most: int | None = None) -> list[str]:
     lines: list[str] = []
     for number, row in enumerate(rows, 1):
         head = f"#{number}  {size(row.est_bytes)} in {plural(row.est_count, 'block')}"
-        lines.append(f"{head}  ({interval(row)}; {plural(row.samples, 'sample')}; {row.mod_name or 'several'})")
+        under = f"; {printable(labels(row))}" if row.labels else ""
+        lines.append(f"{head}  ({interval(row)}; {plural(row.samples, 'sample')}; {row.mod_name or 'several'}{under})")
         lines += trace(row, most=most)
     return lines
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..query import Snapshot
 
 SHOWN_FRAMES = 20
-GROUPS_HELP = "stack, function, file, module, python_function, python_file, python_line, mod_name or thread"
+GROUPS_HELP = (
+    "stack, function, file, module, python_function, python_file, python_line, mod_name, thread, or label:NAME"
+)
 LIVE = ("est_bytes", "est_count", "alloc_bytes", "alloc_count", "samples")  # sorted by these, empty rows say nothing
 
 

@@ -3,10 +3,12 @@
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from ..errors import QueryError
-from .tables import FRAMES, fill
+from .content import Content
+from .database import Database
+from .schema import ALIAS, TABLES
 
 if TYPE_CHECKING:
     from ..query import Snapshot
@@ -16,9 +18,9 @@ ROWS_MOST = 1_000_000
 VALUE_BYTES_MOST = 4 << 20
 COLUMNS_MOST = 100
 ANSWER_BYTES_MOST = 256 << 20
+HEAP_BYTES_MOST = 512 << 20
 _INSTRUCTIONS_PER_CHECK = 10_000
 _LIMIT_LENGTH, _LIMIT_COLUMN = 0, 2  # SQLITE_LIMIT_…, which the module names since Python 3.11 only
-_DENIED_FUNCTIONS = {"load_extension", "randomblob", "zeroblob"}
 
 Parameters = Union[Sequence[Any], Mapping[str, Any]]
 
@@ -30,16 +32,8 @@ class Result(NamedTuple):
     rows: list[tuple[Any, ...]]
 
 
-def connect(snapshot: "Snapshot", *, frames: bool = True) -> sqlite3.Connection:
-    """Return a database in memory that holds *snapshot* and allows nothing but reading; *frames*: with its frames."""
-    connection = sqlite3.connect(":memory:")
-    fill(connection, snapshot, frames=frames)
-    connection.execute("PRAGMA query_only = ON")
-    if hasattr(connection, "setlimit"):  # Python 3.11
-        connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
-        connection.setlimit(_LIMIT_COLUMN, COLUMNS_MOST)
-    connection.set_authorizer(_authorize)
-    return connection
+class QueryTimeout(QueryError):
+    """A statement took too long."""
 
 
 def run(
@@ -50,33 +44,56 @@ def run(
     timeout_s: float = TIMEOUT_S,
     rows_most: int = ROWS_MOST,
 ) -> Result:
-    """Answer one SELECT statement over the tables `malloc_sample_info` and `malloc_sample_frames`.
+    """Answer one SELECT statement about a snapshot; see `answer`."""
+    content = Content(snapshot.sources, snapshot.tracer)
+    return answer(content, query, params, timeout_s=timeout_s, rows_most=rows_most)
 
-    `__all_virtual_malloc_sample_info` is another name of the first.
+
+def answer(
+    content: Content,
+    query: str,
+    params: Parameters = (),
+    *,
+    timeout_s: float = TIMEOUT_S,
+    rows_most: int = ROWS_MOST,
+    bytes_most: int = ANSWER_BYTES_MOST,
+) -> Result:
+    """Answer one SELECT statement over the tables of docs/reference/sql.md.
 
     Args:
-        snapshot: what to ask.
+        content: what to ask.
         query: one statement; it can only read.
         params: values for its `?` or `:name` places.
         timeout_s: seconds after which it is given up.
-        rows_most: rows after which it is given up; so it is after `ANSWER_BYTES_MOST`.
+        rows_most: rows after which it is given up.
+        bytes_most: bytes of text after which it is given up.
 
     Raises:
         QueryError: sqlite refuses the statement (its words), it writes, or it takes too long.
     """
     if not isinstance(query, str) or not query.strip():
         raise QueryError("an SQL statement is needed, such as SELECT * FROM malloc_sample_info")
-    connection = connect(snapshot, frames=FRAMES in query.lower())
     deadline = time.monotonic() + timeout_s
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
+
+    def check() -> None:
+        if time.monotonic() > deadline:
+            raise _timeout(timeout_s)
+
+    database = Database(content, check)
+    connection = database.connection
     try:
+        if hasattr(connection, "setlimit"):  # Python 3.11
+            connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
+            connection.setlimit(_LIMIT_COLUMN, COLUMNS_MOST)
+        database.fill(query, params)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
         cursor = connection.execute(query, params)
         if cursor.description is None:
             raise QueryError("the statement gives no rows: only SELECT is allowed")
-        rows = _fetch(cursor, rows_most)
+        rows = _fetch(cursor, rows_most, bytes_most)
         columns = tuple(column[0] for column in cursor.description)
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TypeError) as error:
-        raise QueryError(_explain(error, timeout_s)) from error
+        raise _explained(error, timeout_s) from error
     except MemoryError as error:
         raise QueryError("there is not enough memory for the answer: select less, or add a LIMIT") from error
     finally:
@@ -84,33 +101,34 @@ def run(
     return Result(columns, rows)
 
 
-def _fetch(cursor: sqlite3.Cursor, rows_most: int) -> list[tuple[Any, ...]]:
+def limit_heap() -> None:
+    """Bound what sqlite takes in this whole process; for processes that exist for statements alone."""
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES_MOST}")
+    connection.close()
+
+
+def _fetch(cursor: sqlite3.Cursor, rows_most: int, bytes_most: int) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
-    room = ANSWER_BYTES_MOST
+    room = bytes_most
     for row in cursor:
         room -= sum([len(value) for value in row if isinstance(value, (str, bytes))])
         if room < 0:
-            raise QueryError(f"more than {ANSWER_BYTES_MOST >> 20} MiB: select less, or add a LIMIT")
+            raise QueryError(f"more than {bytes_most >> 20} MiB: select less, or add a LIMIT")
         if len(rows) == rows_most:
             raise QueryError(f"more than {rows_most} rows: add a LIMIT")
         rows.append(row)
     return rows
 
 
-def _authorize(
-    action: int, first: Optional[str], second: Optional[str], _database: Optional[str], _source: Optional[str]
-) -> int:
-    if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() not in _DENIED_FUNCTIONS:
-        return sqlite3.SQLITE_OK
-    return sqlite3.SQLITE_DENY
-
-
-def _explain(error: Exception, timeout_s: float) -> str:
+def _explained(error: Exception, timeout_s: float) -> QueryError:
     words = str(error)
     if words == "interrupted":
-        return f"given up after {timeout_s:g} s: narrow the query"
+        return _timeout(timeout_s)
     if words.startswith("not authorized"):
-        return f"only SELECT is allowed, over malloc_sample_info and {FRAMES} ({words})"
-    return f"SQL: {words}"
+        return QueryError(f"only SELECT is allowed, over {', '.join(TABLES)} and {ALIAS} ({words})")
+    return QueryError(f"SQL: {words}")
+
+
+def _timeout(timeout_s: float) -> QueryTimeout:
+    return QueryTimeout(f"given up after {timeout_s:g} s: narrow the query")

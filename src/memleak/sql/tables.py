@@ -1,52 +1,105 @@
-"""The tables that SQL sees, filled from a snapshot's rows."""
+"""The rows of each table of `schema.TABLES`."""
 
-import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from ..rows import COLUMNS
+from .. import config
+from ..grouping import Source, labels_as_json
+from ..records import Header
+from .content import Content
 
-if TYPE_CHECKING:
-    from ..query import Snapshot
+Values = Iterator[tuple[Any, ...]]
 
-TABLE = "malloc_sample_info"
-FRAMES = "malloc_sample_frames"
-VIEW = "__all_virtual_malloc_sample_info"  # OceanBase's name
-TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER"}
-_FRAME_COLUMNS = (
-    "sample_row INTEGER, position INTEGER, kind TEXT, function TEXT, file TEXT, line INTEGER, module TEXT,"
-    " vaddr INTEGER, inlined INTEGER, placed INTEGER"
-)
-_INTEGER_MOST = (1 << 63) - 1
+_KNOB_NAMES = {knob: alias for alias, knob in config.ALIASES.items()}
 
 
-def fill(connection: sqlite3.Connection, snapshot: "Snapshot", *, frames: bool = True) -> None:
-    """Create the tables and insert every row of *snapshot*; its frames only if asked to: they are many."""
-    rows = snapshot.rows()
-    columns = ", ".join(f'"{name}" {TYPES[kind]}' for name, kind in COLUMNS.items())
-    connection.execute(f"CREATE TABLE {TABLE} ({columns})")
-    marks = ", ".join("?" * len(COLUMNS))
-    connection.executemany(
-        f"INSERT INTO {TABLE} VALUES ({marks})",
-        (tuple(_storable(value) for value in row.values()) for row in rows),
-    )
-    connection.execute(f"CREATE TABLE {FRAMES} ({_FRAME_COLUMNS})")
-    if frames:
-        connection.executemany(
-            f"INSERT INTO {FRAMES} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (number, position, *(_storable(value) for value in frame))
-                for number, row in enumerate(rows, 1)
-                for position, frame in enumerate(row.frames)
-            ),
-        )
-    connection.execute(f"CREATE VIEW {VIEW} AS SELECT * FROM {TABLE}")
-    connection.commit()
+def samples(content: Content) -> Values:
+    """Yield each stack of each recording, complete."""
+    for number, stack_id in enumerate(content.stack_ids, 1):
+        yield (*content.row(number).values(), stack_id)
 
 
-def _storable(value: Any) -> Any:
-    """Return *value* as sqlite3 can store it: integers are cut at 63 bits, bytes that are no text become `?`."""
-    if isinstance(value, int) and value > _INTEGER_MOST:
-        return _INTEGER_MOST
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    return value
+def stacks(content: Content) -> Values:
+    """Yield each stack once."""
+    for stack_id, number in content.stacks.items():
+        row, recorded = content.row(number), content.samples[number - 1].group.recorded[0]
+        yield (
+            stack_id, len(recorded.stack), len(recorded.python_stack), recorded.truncated or recorded.python_truncated,
+            row.back_trace, row.python_trace, row.native_trace, row.mixed_trace,
+        )  # fmt: skip
+
+
+def frames(content: Content) -> Values:
+    """Yield the frames of each stack."""
+    for stack_id, number in content.stacks.items():
+        for position, (frame, build_id) in enumerate(content.frames(number)):
+            kind, function, file, line, module, vaddr, inlined, placed = frame
+            yield stack_id, position, kind, function, file, line, module, build_id or None, vaddr, inlined, placed
+
+
+def history(content: Content) -> Values:
+    """Yield the points of each row's history, the oldest first."""
+    for sample, stack_id in zip(content.samples, content.stack_ids):
+        facts = sample.group.facts(sample.sources)
+        began = sample.source.recording.header.started_at
+        for row in sample.group.recorded:
+            for cs, held in row.history:
+                yield facts.svr_ip, facts.svr_port, stack_id, facts.mod_name, facts.labels, began + cs / 100, held
+
+
+def labels(content: Content) -> Values:
+    """Yield the labels of each set that a row of a recording was allocated under."""
+    for source in content.sources:
+        for found in sorted({row.labels for row in source.recording.rows}):
+            for name, value in found:
+                yield *_recording(source), labels_as_json(found), name, value
+
+
+def modules(content: Content) -> Values:
+    """Yield the modules of each recording."""
+    for source in content.sources:
+        began = source.recording.header.started_at
+        for module in source.recording.modules:
+            yield (
+                *_recording(source), module.id, module.path or None, module.build_id or None, module.is_main,
+                module.vaddr_low, module.vaddr_high, began + module.loaded_cs / 100, module.unload_generation,
+            )  # fmt: skip
+
+
+def threads(content: Content) -> Values:
+    """Yield the threads of each recording."""
+    for source in content.sources:
+        began = source.recording.header.started_at
+        held: dict[int, list[Any]] = {}
+        for _, size, weight, _, thread_id, _ in source.recording.live:
+            sums = held.setdefault(thread_id, [0, 0, 0, 0])
+            for at, value in enumerate((1, size, weight / 1024, size * weight / 1024)):
+                sums[at] += value
+        for thread in source.recording.threads:
+            count, size, est_count, est_bytes = held.get(thread.id, [0, 0, 0, 0])
+            yield (
+                *_recording(source), thread.id, thread.tid, thread.name or None, began + thread.first_cs / 100,
+                began + thread.last_cs / 100, thread.samples, count, size, round(est_count), round(est_bytes),
+            )  # fmt: skip
+
+
+def parameters(content: Content) -> Values:
+    """Yield the knobs of each recording; those that an early core does not have are left out."""
+    for source in content.sources:
+        header = source.recording.header
+        for name, (requested, effective) in _knobs(header).items():
+            default = getattr(config.DEFAULTS, name)
+            least, greatest = config.RANGES[name]
+            yield (*_recording(source), name, _KNOB_NAMES.get(name), requested, effective, default, least, greatest)
+
+
+def _knobs(header: Header) -> dict[str, tuple[int, int]]:
+    found = dict(zip(config.NATIVE_PAIR, zip(header.requested[:2], header.effective[:2])))
+    if header.python_requested.max_sample_interval:
+        found.update(zip(config.PYTHON_PAIR, zip(header.python_requested[:2], header.python_effective[:2])))
+    found["sample_bytes"] = header.requested_sample_bytes, header.effective_sample_bytes
+    return found
+
+
+def _recording(source: Source) -> tuple[Any, Any]:
+    return source.svr_ip, source.recording.header.pid

@@ -1,0 +1,19 @@
+// labels.h -- sets of labels: their numbers, their texts, and which one a thread set from C
+//
+// Layer 6. labels_note() and labels_of_thread() are sampled, the rest is cold.
+#ifndef MEMLEAK_LABELS_H
+#define MEMLEAK_LABELS_H
+
+#include "base.h"
+#include "sampler.h"
+
+// Number of the set with this text (`bytes` of it, no NUL among them), for the life of the process and of its forked
+// children; MLF_LABEL_OTHER when there are MLF_LABEL_SETS others.
+uint32_t labels_number(const char *text, size_t bytes);
+
+// Sees to it that the open recording has the set's text.
+void labels_note(uint32_t number);
+
+static inline uint32_t labels_of_thread(void) { return sampler_self.label; }
+
+#endif

@@ -1,0 +1,81 @@
+"""The tables that SQL sees: their columns and where their rows come from."""
+
+from collections.abc import Iterable
+from typing import Any, Callable, NamedTuple
+
+from ..rows import COLUMNS
+from . import tables
+from .content import Content
+
+SAMPLES = "malloc_sample_info"
+ALIAS = "__all_virtual_malloc_sample_info"  # OceanBase's name
+
+
+class Table(NamedTuple):
+    """One table. `rows` yields tuples of its columns' values."""
+
+    columns: dict[str, type]
+    rows: Callable[[Content], Iterable[tuple[Any, ...]]]
+    about: str
+
+
+# A recording is told from others by the first two columns, as a server is in OceanBase's tables.
+_RECORDING = {"svr_ip": str, "svr_port": int}
+
+TABLES = {
+    SAMPLES: Table(
+        {**COLUMNS, "stack_id": int},
+        tables.samples,
+        "what each process holds, by stack and mod_name: the columns of top --json, each process with rows of its own",
+    ),
+    "stacks": Table(
+        {
+            "stack_id": int, "depth": int, "python_depth": int, "truncated": bool, "back_trace": str,
+            "python_trace": str, "native_trace": str, "mixed_trace": str,
+        },
+        tables.stacks,
+        "each stack once: the same in several processes is one row",
+    ),
+    "frames": Table(
+        {
+            "stack_id": int, "position": int, "kind": str, "function": str, "file": str, "line": int, "module": str,
+            "build_id": str, "vaddr": int, "inlined": bool, "placed": bool,
+        },
+        tables.frames,
+        "the frames of each stack, position 0 the innermost",
+    ),
+    "history": Table(
+        {**_RECORDING, "stack_id": int, "mod_name": str, "labels": str, "at": float, "est_bytes": int},
+        tables.history,
+        "what each row of malloc_sample_info held at earlier moments (Unix time)",
+    ),
+    "labels": Table(
+        {**_RECORDING, "labels": str, "name": str, "value": str},
+        tables.labels,
+        "one row for each label of a set; the column labels is the set, as in malloc_sample_info",
+    ),
+    "modules": Table(
+        {
+            **_RECORDING, "module_id": int, "path": str, "build_id": str, "is_main": bool, "vaddr_low": int,
+            "vaddr_high": int, "loaded_at": float, "unload_generation": int,
+        },
+        tables.modules,
+        "the objects each process had loaded",
+    ),
+    "threads": Table(
+        {
+            **_RECORDING, "thread_id": int, "tid": int, "name": str, "first_seen": float, "last_seen": float,
+            "total_samples": int, "alloc_count": int, "alloc_bytes": int, "est_count": int, "est_bytes": int,
+        },
+        tables.threads,
+        "the threads that allocated, with what they allocated and is live",
+    ),
+    "parameters": Table(
+        {
+            **_RECORDING, "name": str, "alias": str, "requested": int, "effective": int, "default_value": int,
+            "least": int, "greatest": int,
+        },
+        tables.parameters,
+        "the knobs of each process, requested and effective; alias is OceanBase's name",
+    ),
+}  # fmt: skip
