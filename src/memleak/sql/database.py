@@ -23,6 +23,18 @@ _POSITIONS = {name: position for position, name in enumerate(TABLES[SAMPLES].col
 _STACK_ID, _BACK_TRACE = _POSITIONS["stack_id"], _POSITIONS["back_trace"]
 
 
+_heap_bytes = 0  # bound of sqlite's memory in this process; 0 = none
+
+
+def limit_heap(size: int) -> None:
+    """Bound what sqlite takes in this whole process, and keep it from temporary files."""
+    global _heap_bytes
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f"PRAGMA hard_heap_limit = {size:d}")
+    connection.close()
+    _heap_bytes = size
+
+
 class Database:
     """The tables of `schema.TABLES`, empty; `fill` puts rows into those that a statement names."""
 
@@ -31,6 +43,8 @@ class Database:
         self._content = content
         self._check = check
         self.connection = sqlite3.connect(":memory:")
+        if _heap_bytes:
+            self._run("PRAGMA temp_store = MEMORY")  # and not in files, which nothing bounds
         functions.add(self.connection, content)
         self.connection.create_function(_COMPUTE, 2, self._compute)
         facts = ", ".join(f'"{name}" {_TYPES[TABLES[SAMPLES].columns[name]]}' for name in Facts._fields)
