@@ -1,19 +1,16 @@
 """Knobs as OceanBase's parameters, over recordings of processes that adopt what they are asked for."""
 
 import contextlib
-import importlib.util
 
 import pytest
 from tracedprocess import traced_process
 
-for module in ("mysql_mimic", "sqlglot"):
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed", allow_module_level=True)
+pytest.importorskip("mysql_mimic", reason="mysql_mimic is not installed")
 
-from memleak import control
-from memleak.layout import HEADER
-from memleak.server.codes import SqlError
-from memleak.server.parameters import COLUMNS, Parameters
+from memleak import control  # noqa: E402
+from memleak.layout import HEADER  # noqa: E402
+from memleak.server.codes import SqlError  # noqa: E402
+from memleak.server.parameters import COLUMNS, Parameters  # noqa: E402
 
 LEAST, GREATEST = "_min_malloc_sample_interval", "_max_malloc_sample_interval"
 OFFSETS = [

@@ -1,16 +1,12 @@
 """Which statement a text is, and what becomes of MySQL's SELECT: without a server."""
 
-import importlib.util
-
 import pytest
 
-for module in ("mysql_mimic", "sqlglot"):
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed", allow_module_level=True)
+pytest.importorskip("mysql_mimic", reason="mysql_mimic is not installed")
 
-from memleak.server import dialect, statements
-from memleak.server.codes import SqlError
-from memleak.server.statements import AlterSystem, Assign, Nothing, Show, Use
+from memleak.server import dialect, statements  # noqa: E402
+from memleak.server.codes import SqlError  # noqa: E402
+from memleak.server.statements import AlterSystem, Assign, Nothing, Show, Use  # noqa: E402
 
 VALUES = {"version": "8", "database": "oceanbase", "user": "root@localhost", "connection_id": 7, "autocommit": True}
 
