@@ -7,10 +7,10 @@ from tracedprocess import traced_process
 
 pytest.importorskip("mysql_mimic", reason="mysql_mimic is not installed")
 
-from memleak import control  # noqa: E402
-from memleak.layout import HEADER  # noqa: E402
-from memleak.server.codes import SqlError  # noqa: E402
-from memleak.server.parameters import COLUMNS, Parameters  # noqa: E402
+from memleak import control
+from memleak.layout import HEADER
+from memleak.server.codes import SqlError
+from memleak.server.parameters import COLUMNS, Parameters
 
 LEAST, GREATEST = "_min_malloc_sample_interval", "_max_malloc_sample_interval"
 OFFSETS = [

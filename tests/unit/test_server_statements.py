@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip("mysql_mimic", reason="mysql_mimic is not installed")
 
-from memleak.server import dialect, statements  # noqa: E402
-from memleak.server.codes import SqlError  # noqa: E402
-from memleak.server.statements import AlterSystem, Assign, Nothing, Show, Use  # noqa: E402
+from memleak.server import dialect, statements
+from memleak.server.codes import SqlError
+from memleak.server.statements import AlterSystem, Assign, Nothing, Show, Use
 
 VALUES = {"version": "8", "database": "oceanbase", "user": "root@localhost", "connection_id": 7, "autocommit": True}
 
