@@ -40,6 +40,7 @@ class Database:
         """Define tables and functions; *check* is called now and then while rows are made, and may raise."""
         self._content = content
         self._check = check
+        self._is_filling = False
         self.connection = sqlite3.connect(":memory:")
         if _heap_bytes:
             self._run("PRAGMA temp_store = MEMORY")  # and not in files, which nothing bounds
@@ -61,14 +62,15 @@ class Database:
         """
         # The authorizer is not told of columns that USING names; the program that sqlite made says what it opens.
         opened = {step[3] for step in self.connection.execute(f"EXPLAIN {statement}", params) if step[1] == "OpenRead"}
-        self.connection.set_authorizer(None)
+        self._is_filling = True  # before Python 3.11 an authorizer cannot be taken away
         pages = dict(self._run("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"))
         for name in TABLES:
             if pages[_stored_name(name)] in opened:
                 self._insert(name)
         self.connection.commit()
         self._run("PRAGMA query_only = ON")
-        self.connection.set_authorizer(self._authorize)
+        self._is_filling = False
+        self.connection.set_authorizer(self._authorize)  # again: statements that were allowed until now are forgotten
 
     def _insert(self, name: str) -> None:
         table = TABLES[name]
@@ -98,7 +100,7 @@ class Database:
     def _authorize(
         self, action: int, _first: Optional[str], second: Optional[str], _database: Optional[str], source: Optional[str]
     ) -> int:
-        if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
+        if self._is_filling or action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION:
             name = (second or "").lower()
