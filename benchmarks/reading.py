@@ -3,9 +3,9 @@
     python benchmarks/reading.py [--stacks N] [--rounds N] [--json FILE]
 
 Run it with the Python of an environment that has the package. The recording is written by tests/builders and has
-8 to 30 frames a stack, of 6,000 places in 21 objects. Times are in one process, medians of CPU time, which another load of the
-machine changes least; "command" is a whole `memleak top` or `memleak sql`, with the interpreter's start. No names are
-looked up.
+8 to 30 frames a stack, of 6,000 places in 21 objects. Times are in one process, medians of CPU time, which another load
+of the machine changes least; "command" is a whole `memleak top` or `memleak sql`, with the interpreter's start. Names
+are not looked up.
 """
 
 from __future__ import annotations

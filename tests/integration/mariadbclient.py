@@ -47,7 +47,8 @@ class Server:
 
     def ask(self, *statements: str, database: str = "oceanbase", options: tuple[str, ...] = ()) -> list[Answer]:
         """Send statements, of one line each, in one session of the client; return what it printed for each."""
-        command = [CLIENT, "--no-defaults", *self.connection, *options, "--table", "-vvv", "--unbuffered", "--force", database]
+        looks = ["--table", "-vvv", "--unbuffered", "--force"]
+        command = [CLIENT, "--no-defaults", *self.connection, *options, *looks, database]
         done = subprocess.run(
             command, input=";\n".join(statements) + ";\n", capture_output=True, text=True, timeout=ANSWERS_S
         )

@@ -40,18 +40,19 @@ if shutil.which(CLIENT) is None:
 def service(compiled, runtime_directory, core_path):
     """Three workers of the example service and a server over them: (server, workers)."""
     binary = compiled(ROOT / "examples/leaky_service.c", f"-ffile-prefix-map={ROOT}=.")
-    with workers(binary, core_path, runtime_directory, 3) as running:
-        with serving(runtime_directory, "--socket", runtime_directory / "serve.sock") as server:
-            yield server, running
+    socket_path = runtime_directory / "serve.sock"
+    running = workers(binary, core_path, runtime_directory, 3)
+    with running as processes, serving(runtime_directory, "--socket", socket_path) as server:
+        yield server, processes
 
 
-def test_the_page_session(service, request):
-    """Every statement of docs/page-session.md, in order, gives what stands there but for times, numbers and addresses."""
+def test_the_page_session(service):
+    """Every statement of docs/page-session.md gives what stands there but for times, numbers and addresses."""
     server, _ = service
     text = PAGE.read_text()
-    blocks = [(found.start(1), found[1]) for found in re.finditer(r"^```\n(MySQL.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    blocks = re.findall(r"^```\n(MySQL.*?)^```$", text, re.MULTILINE | re.DOTALL)
     statements, outputs = [], []
-    for _, block in blocks:
+    for block in blocks:
         for part in block.split(PROMPT)[1:]:
             statement, _, output = part.partition("\n")
             statements.append(statement.rstrip(";"))
@@ -60,7 +61,7 @@ def test_the_page_session(service, request):
     if WRITE:
         written = iter(zip(statements, answers))
         host = os.uname().nodename
-        for _, block in blocks:
+        for block in blocks:
             parts = [next(written) for _ in block.split(PROMPT)[1:]]
             new = "\n".join(f"{PROMPT}{statement};\n{_told(answer, host)}\n" for statement, answer in parts)
             text = text.replace(block, new)
@@ -250,8 +251,10 @@ def test_tls(runtime_directory, tmp_path):
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
-         "-subj", "/CN=localhost"],
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
+            "-days", "2", "-subj", "/CN=localhost",
+        ],
         cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
     words = [runtime_directory, "--port", 0, "--tls-cert", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem"]

@@ -1,14 +1,11 @@
 """Knobs as OceanBase's parameters, over recordings of processes that adopt what they are asked for."""
 
 import contextlib
-import importlib.util
 
 import pytest
 from tracedprocess import traced_process
 
-for module in ("mysql_mimic", "sqlglot"):
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed", allow_module_level=True)
+pytest.importorskip("mysql_mimic", reason="mysql_mimic is not installed")
 
 from memleak import control
 from memleak.layout import HEADER

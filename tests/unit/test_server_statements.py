@@ -1,12 +1,8 @@
 """Which statement a text is, and what becomes of MySQL's SELECT: without a server."""
 
-import importlib.util
-
 import pytest
 
-for module in ("mysql_mimic", "sqlglot"):
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed", allow_module_level=True)
+pytest.importorskip("mysql_mimic", reason="mysql_mimic is not installed")
 
 from memleak.server import dialect, statements
 from memleak.server.codes import SqlError

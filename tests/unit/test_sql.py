@@ -1,6 +1,9 @@
 """SQL over a snapshot: right answers, sqlite's words, and nothing but reading."""
 
+import os
 import resource
+import subprocess
+import sys
 import time
 
 import pytest
@@ -137,6 +140,24 @@ def test_bytes_are_bounded(snapshot, columns):
             sql.run(snapshot, f"{numbers} SELECT {', '.join([value] * columns)} FROM n", timeout_s=60)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_the_command_bounds_what_sqlite_takes(tmp_path):
+    """A join of ten thousand million rows to sort ends for want of memory, and no temporary file takes its place."""
+    path = tmp_path / "two.mlrec"
+    writer = RecordingWriter()
+    for number in range(60):
+        writer.live(writer.row([(writer.module(f"/opt/{number}.so"), 0x10)]), size=1)
+    path.write_bytes(writer.bytes())
+    tables = ", ".join(f"stacks s{number}" for number in range(6))
+    query = f"SELECT s0.stack_id, s1.back_trace FROM {tables} ORDER BY s2.stack_id * s3.stack_id % 1009"
+    done = subprocess.run(
+        [sys.executable, "-m", "memleak", "sql", path, query, "--no-symbols"], capture_output=True, text=True,
+        env={**os.environ, "SQLITE_TMPDIR": str(tmp_path / "nowhere")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "not enough memory" in done.stderr or "given up after" in done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_000_000, "KiB"
 
 
 def workers(number=3):

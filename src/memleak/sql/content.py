@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..grouping import Group, Source, merge_stacks
 from ..once import once
-from ..records import Module, PythonFrame
+from ..records import Frame, Module, PythonFrame, RecordedRow
 from ..rows import Row
 from ..shown import ShownFrame
 from ..stacks import Tracer, back_trace
@@ -54,8 +54,12 @@ class Content:
 
     @once
     def stack_ids(self) -> list[int]:
-        """For each of `samples` the number of its stack, the same in every process and on every host."""
-        return [self.stack_id(number) for number in range(1, len(self.samples) + 1)]
+        """For each of `samples` the number of its stack, the same in every process and on every host.
+
+        63 bits of a digest of its places: builds and addresses; files, names and lines.
+        """
+        words = {id(source): _Words(source.recording.modules) for source in self.sources}
+        return [_stack_id(sample.group.recorded[0], words[id(sample.source)]) for sample in self.samples]
 
     @once
     def stacks(self) -> dict[int, int]:
@@ -64,18 +68,6 @@ class Content:
         for number, stack_id in enumerate(self.stack_ids, 1):
             found.setdefault(stack_id, number)
         return found
-
-    def stack_id(self, number: int) -> int:
-        """Return 63 bits of a digest of a sample's places: builds and addresses, files, names and lines."""
-        source, group = self.samples[number - 1].source, self.samples[number - 1].group
-        row = group.recorded[0]
-        names = _digests(source.recording.modules)
-        known = len(names)
-        words = [names[at if at < known else 0] + vaddr.to_bytes(6, "little") for at, vaddr, _ in row.stack]
-        words += [_python_word(frame) for frame in row.python_stack]
-        flags = row.truncated, row.python_truncated, row.overflow, row.missing
-        digest = blake2b(b"".join(words), digest_size=8, person=bytes(flags)).digest()
-        return int.from_bytes(digest, "little") >> 1
 
     def back_trace(self, number: int) -> str:
         """Return that column of a sample alone."""
@@ -131,14 +123,28 @@ class Content:
         self.tracer.prefetch(place for sample in samples for place in sample.group.places(sample.sources))
 
 
-@lru_cache(maxsize=64)
-def _digests(modules: tuple[Module, ...]) -> list[bytes]:
-    """Return a digest of what identifies each module, by its number in a frame."""
-    names = [b""] + [(module.build_id or module.path).encode("utf-8", "surrogateescape") for module in modules]
-    return [blake2b(name, digest_size=10).digest() for name in names]
+class _Words(dict[Frame, bytes]):
+    """What identifies a frame of one recording anywhere."""
+
+    def __init__(self, modules: tuple[Module, ...]) -> None:
+        names = ["", *(module.build_id or module.path for module in modules)]
+        self._names = [blake2b(name.encode("utf-8", "surrogateescape"), digest_size=10).digest() for name in names]
+
+    def __missing__(self, frame: Frame) -> bytes:
+        module = frame.module_id if frame.module_id < len(self._names) else 0
+        word = self[frame] = self._names[module] + frame.vaddr.to_bytes(6, "little")
+        return word
+
+
+def _stack_id(row: RecordedRow, words: _Words) -> int:
+    places = b"".join(map(words.__getitem__, row.stack))
+    if row.python_stack:
+        places += b"".join(map(_python_word, row.python_stack))
+    flags = bytes((row.truncated, row.python_truncated, row.overflow, row.missing))
+    return int.from_bytes(blake2b(places, digest_size=8, person=flags).digest(), "little") >> 1
 
 
 @lru_cache(maxsize=1 << 16)
 def _python_word(frame: PythonFrame) -> bytes:
-    text: Any = "\0".join((frame.file, frame.name, str(frame.line)))
+    text = "\0".join((frame.file, frame.name, str(frame.line)))
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()

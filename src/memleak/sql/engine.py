@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from ..errors import QueryError
+from . import database
 from .content import Content
 from .database import Database
 from .schema import ALIAS, TABLES
@@ -79,13 +80,13 @@ def answer(
         if time.monotonic() > deadline:
             raise _timeout(timeout_s)
 
-    database = Database(content, check)
-    connection = database.connection
+    filled = Database(content, check)
+    connection = filled.connection
     try:
         if hasattr(connection, "setlimit"):  # Python 3.11
             connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
             connection.setlimit(_LIMIT_COLUMN, COLUMNS_MOST)
-        database.fill(query, params)
+        filled.fill(query, params)
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
         cursor = connection.execute(query, params)
         if cursor.description is None:
@@ -103,9 +104,7 @@ def answer(
 
 def limit_heap() -> None:
     """Bound what sqlite takes in this whole process; for processes that exist for statements alone."""
-    with sqlite3.connect(":memory:") as connection:
-        connection.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES_MOST}")
-    connection.close()
+    database.limit_heap(HEAP_BYTES_MOST)
 
 
 def _fetch(cursor: sqlite3.Cursor, rows_most: int, bytes_most: int) -> list[tuple[Any, ...]]:

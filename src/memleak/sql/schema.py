@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple
 
-from ..rows import COLUMNS
+from ..rows import COLUMNS, Facts
 from . import tables
 from .content import Content
 
@@ -12,11 +12,20 @@ ALIAS = "__all_virtual_malloc_sample_info"  # OceanBase's name
 
 
 class Table(NamedTuple):
-    """One table. `rows` yields tuples of its columns' values."""
+    """One table.
+
+    Attributes:
+        columns: name -> type.
+        rows: yields the values of the columns; where some are computed these are left out, and a sample's number
+            goes first.
+        about: one line of help.
+        computed: columns that cost much, and are made when a statement reads them: those of that sample's `Row`.
+    """
 
     columns: dict[str, type]
     rows: Callable[[Content], Iterable[tuple[Any, ...]]]
     about: str
+    computed: frozenset[str] = frozenset()
 
 
 # A recording is told from others by the first two columns, as a server is in OceanBase's tables.
@@ -27,6 +36,7 @@ TABLES = {
         {**COLUMNS, "stack_id": int},
         tables.samples,
         "what each process holds, by stack and mod_name: the columns of top --json, each process with rows of its own",
+        frozenset(COLUMNS) - frozenset(Facts._fields),
     ),
     "stacks": Table(
         {
@@ -35,6 +45,7 @@ TABLES = {
         },
         tables.stacks,
         "each stack once: the same in several processes is one row",
+        frozenset(["back_trace", "python_trace", "native_trace", "mixed_trace"]),
     ),
     "frames": Table(
         {

@@ -14,19 +14,17 @@ _KNOB_NAMES = {knob: alias for alias, knob in config.ALIASES.items()}
 
 
 def samples(content: Content) -> Values:
-    """Yield each stack of each recording, complete."""
-    for number, stack_id in enumerate(content.stack_ids, 1):
-        yield (*content.row(number).values(), stack_id)
+    """Yield each stack of each recording."""
+    for number, (sample, stack_id) in enumerate(zip(content.samples, content.stack_ids), 1):
+        yield (number, *sample.group.facts(sample.sources), stack_id)
 
 
 def stacks(content: Content) -> Values:
     """Yield each stack once."""
     for stack_id, number in content.stacks.items():
-        row, recorded = content.row(number), content.samples[number - 1].group.recorded[0]
-        yield (
-            stack_id, len(recorded.stack), len(recorded.python_stack), recorded.truncated or recorded.python_truncated,
-            row.back_trace, row.python_trace, row.native_trace, row.mixed_trace,
-        )  # fmt: skip
+        row = content.samples[number - 1].group.recorded[0]
+        cut = row.truncated or row.python_truncated
+        yield number, stack_id, len(row.stack), len(row.python_stack), cut
 
 
 def frames(content: Content) -> Values:
