@@ -7,7 +7,7 @@ that stand for the same stack in the same builds are merged into one.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from . import bundle, coverage, layout, locate, recording
 from .comparison import change
@@ -72,7 +72,7 @@ def open(
 
 
 class Snapshot:
-    """Recordings at one moment, ready for questions. Nothing in it changes.
+    """Recordings at one moment, ready for questions: a sequence of rows. Nothing in it changes.
 
     Args:
         recordings: what to ask about.
@@ -194,6 +194,16 @@ class Snapshot:
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return every row, ungrouped, as a dict of its columns, the most estimated live bytes first."""
         return self._all.to_dicts()
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Union[Row, Rows]:
+        """Return a row, of a slice a sequence of rows; ungrouped, the most estimated live bytes first."""
+        return self._all[index]
 
     def __iter__(self) -> Iterator[Row]:
         """Yield every row, ungrouped, the most estimated live bytes first."""

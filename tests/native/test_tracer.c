@@ -61,6 +61,24 @@ static void test_samples(void)
 	CHECK_EQUAL(stats_value(MLF_COUNTER_lost), 0);
 }
 
+// What a process asks about itself: nothing while it is not recorded, or of a block that is none.
+static void test_asked_from_inside(void)
+{
+	struct rows_held held = tracer_held();
+	CHECK_EQUAL(held.bytes, totals_of().live_bytes);
+	CHECK(held.peak_bytes > held.bytes);
+	hooked_malloc(block(700000), 3000000);
+	CHECK_EQUAL(tracer_held().bytes, held.bytes + 3000000);
+	CHECK_EQUAL(tracer_held().peak_bytes, held.bytes + 3000000);
+	const struct mlf_row *row = recording_at(tracer_row_at(block(700000)));
+	CHECK(row->record.kind == MLF_RECORD_ROW && row->alloc_bytes >= 3000000);
+	hooked_free(block(700000));
+	CHECK_EQUAL(tracer_row_at(block(700000)), 0);
+	CHECK(tracer_held().bytes == held.bytes && tracer_held().peak_bytes == held.bytes + 3000000);
+	tracer_reset_peak();
+	CHECK_EQUAL(tracer_held().peak_bytes, held.bytes);
+}
+
 static void test_address_comes_again(void)
 {
 	uint64_t samples = stats_value(MLF_COUNTER_samples), live = totals_of().live;
@@ -428,6 +446,8 @@ static void test_stop_and_start(void)
 		hooked_malloc(block(i), 20);
 		hooked_free(block(i + 1));
 	}
+	CHECK(tracer_row_at(block(0)) == 0 && tracer_held().bytes == 0);
+	tracer_reset_peak();
 	probe();
 	compare_with_copy(copy);
 	start_tracing(directory, SAMPLER_FULL, false);
@@ -436,6 +456,7 @@ static void test_stop_and_start(void)
 	run_calls(SAMPLER_EPOCH_CALLS); // noticed at the next multiple of 64
 	hooked_malloc(block(1), 20);
 	CHECK_EQUAL(totals_of().live, 1);
+	CHECK(tracer_held().bytes == 20 && tracer_held().peak_bytes == 20);
 	CHECK_EQUAL(sampler_self.thread, 1);
 	in_child(not_followed_body);
 }
@@ -606,6 +627,7 @@ int main(int argc, char **argv)
 	test_forked_before_the_start();
 	start_tracing(directory, SAMPLER_FULL, true);
 	test_samples();
+	test_asked_from_inside();
 	test_address_comes_again();
 	test_realloc();
 	test_knobs();

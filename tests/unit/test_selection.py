@@ -47,8 +47,9 @@ def samples(rows) -> list[int]:
 
 
 def test_a_snapshot_is_its_rows():
-    """Iteration, len and to_dicts() agree with rows(), the most bytes first."""
+    """Iteration, len, indexing and to_dicts() agree with rows(), the most bytes first."""
     snapshot, _ = asked()
+    assert snapshot[1] == snapshot.rows()[1] and samples(snapshot[:2]) == [5, 4] and snapshot[-1].samples == 0
     assert list(snapshot) == snapshot.rows() and len(snapshot) == 6
     assert samples(snapshot) == [5, 4, 3, 2, 1, 0]
     assert [one["samples"] for one in snapshot.to_dicts()] == [5, 4, 3, 2, 1, 0]

@@ -41,6 +41,8 @@ def test_same_answers_as_the_standard_module(old, new):
         changed = mine.compare_to(ours.Snapshot(old, 3), key, cumulative)
         expected = theirs.compare_to(standard.Snapshot(old, 3), key, cumulative)
         assert facts(changed) == facts(expected) and changed == expected
+        assert mine.compare_to(standard.Snapshot(old, 3), key, cumulative) == expected
+        assert theirs.compare_to(ours.Snapshot(old, 3), key, cumulative) == expected
     assert [(str(t), repr(t), t.size, t.domain) for t in mine.traces] == [
         (str(t), repr(t), t.size, t.domain) for t in theirs.traces
     ]

@@ -114,26 +114,28 @@ class Snapshot(standard.Snapshot):
         made.exact_reasons, made._narrow = self.exact_reasons, self._narrow
         return made
 
-    def _group_by(self, key_type: str, cumulative: bool) -> Groups:
-        return grouped(self.traces._traces, key_type, cumulative, self._narrow)  # type: ignore[attr-defined]
-
     def statistics(self, key_type: str, cumulative: bool = False) -> list[Statistic]:  # type: ignore[override]
         """Return statistics by *key_type* (traceback, filename or lineno), the largest first.
 
         Raises:
             ValueError: no such *key_type*, or not a cumulative one.
         """
-        return largest_first(self._group_by(key_type, cumulative).values())
+        return largest_first(_groups(self, key_type, cumulative).values())
 
     def compare_to(  # type: ignore[override]
-        self, old_snapshot: Snapshot, key_type: str, cumulative: bool = False
+        self, old_snapshot: standard.Snapshot, key_type: str, cumulative: bool = False
     ) -> list[StatisticDiff]:
         """Return how the statistics have changed since an older snapshot, the largest change first.
 
         Raises:
             ValueError: no such *key_type*, or not a cumulative one.
         """
-        return compared(old_snapshot._group_by(key_type, cumulative), self._group_by(key_type, cumulative))
+        return compared(_groups(old_snapshot, key_type, cumulative), _groups(self, key_type, cumulative))
+
+
+def _groups(snapshot: standard.Snapshot, key_type: str, cumulative: bool) -> Groups:
+    narrow = isinstance(snapshot, Snapshot) and snapshot._narrow
+    return grouped(snapshot.traces._traces, key_type, cumulative, narrow)  # type: ignore[attr-defined]
 
 
 class _Unpickler(pickle.Unpickler):
