@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ import pytest
 from elfwriter import ElfSymbol, write_elf
 
 from memleak.symbolize import Frame, Symbolizer
-from memleak.symbolize.confined import MAX_LOST, ConfinedLines, ConfinedSymbolizer
+from memleak.symbolize.confined import MAX_LOST, ConfinedLines, ConfinedSymbolizer, _packed, _unpacked
 from memleak.symbolize.elf import ElfError
 from memleak.symbolize.gnulines import BinaryLines
 
@@ -146,13 +147,30 @@ class Liar:
 
 @pytest.mark.parametrize(
     "answer",
-    [(1, None, None, False, 0), ("f", ["x"], 3, False, 0), ("f", "x", "3", False, 0), ("f", "x", 3, False, {})],
+    [(1, None, None, False, 0), ("f", 7, 3, False, 0), ("f", "x", "3", False, 0), ("f", "x", 3, False, {})],
 )
 def test_values_of_another_type_are_refused(binary, answer):
     path = binary("a")
     with ConfinedSymbolizer(lambda: Liar(answer)) as confined:
         assert confined.frames(path, BUILD_ID, 0x1010) == (Frame(None, None, None, False, path, 0x1010),)
         assert confined.problems() == {path: "the process that read it gave an answer that is not understood"}
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        None, [], [[None]], [[None], [[0, 0, 0]]], [[None], [[0, 1, 0, 0]]], [[None], [[-1, 0, 0, 0]]], [[None], [[0, 0, True, 0]]],
+        [[None, 1], [[0, 0, 0, 0]]], [[None], [[0, 0, "3", 0]]], [[None], 5], [[None], [[0, 0, 1.5, 0]]], [[["x"]], [[0, 0, 0, 0]]],
+    ],
+)  # fmt: skip
+def test_packed_frames_that_are_none_are_refused(packed):
+    with pytest.raises((ValueError, TypeError)):
+        _unpacked(packed, 4)
+
+
+def test_frames_are_unpacked_as_they_were_packed():
+    chains = [[("f", "a.c", 3, 0), ("g", None, 0, 7)], [], [(None, None, 0, 0)], [("f", "a.c", 4, 0)]]
+    assert _unpacked(json.loads(json.dumps(_packed(chains))), 4) == chains
 
 
 def test_the_children_end(binary):

@@ -85,7 +85,7 @@ class ConfinedSymbolizer:
                 if self._child is None:
                     self._child = Child(lambda: _Service(self._make()), **self._limits)
                 frames, problems = self._child.call("resolve", *module, places)
-                found = [_frames(chain, path, place) for chain, place in zip(frames, places)]
+                found = [_frames(chain, path, place) for chain, place in zip(_unpacked(frames, 5), places)]
                 if len(found) != len(places) or not all(found):
                     raise ValueError("frames are missing")
                 self._problems.update((str(name), str(why)) for name, why in problems.items())
@@ -114,27 +114,53 @@ class _Service:
     def resolve(self, path: str, build_id: str | None, places: Sequence[_Place]) -> Any:
         found = self._symbolizer.resolve([(path, build_id, vaddr, exact) for vaddr, exact in places])
         frames = [
-            [[one.function, one.file, one.line, one.inlined, one.discriminator] for one in chain] for chain in found
+            [(one.function, one.file, one.line or 0, int(one.inlined), one.discriminator) for one in chain]
+            for chain in found
         ]
-        return frames, self._symbolizer.problems()
+        return _packed(frames), self._symbolizer.problems()
+
+
+def _packed(chains: Sequence[Sequence[tuple[Any, ...]]]) -> tuple[list[str | None], list[list[int]]]:
+    """Return chains of frames as each text once, and numbers; those of the function and the file come first.
+
+    Written out, the names of 10,000 addresses are some 20 MB: many lie in few functions.
+    """
+    numbers: dict[str | None, int] = {None: 0}
+    number = numbers.setdefault
+    rows = []
+    for chain in chains:
+        row: list[int] = []
+        for function, file, *rest in chain:
+            row += (number(function, len(numbers)), number(file, len(numbers)), *rest)
+        rows.append(row)
+    return list(numbers), rows
+
+
+def _unpacked(packed: Any, width: int) -> list[list[tuple[Any, ...]]]:
+    """Return what `_packed` took, frames of *width* fields. Raises ValueError or TypeError if it is not so."""
+    texts, rows = packed
+    texts = list(map(_text, texts))
+    chains = []
+    for row in rows:
+        if len(row) % width or not all(type(number) is int and number >= 0 for number in row):
+            raise ValueError("frames that are none")
+        frames = [row[at : at + width] for at in range(0, len(row), width)]
+        if any(frame[0] >= len(texts) or frame[1] >= len(texts) for frame in frames):
+            raise ValueError("a text that is not there")
+        chains.append([(texts[frame[0]], texts[frame[1]], *frame[2:]) for frame in frames])
+    return chains
 
 
 def _frames(chain: Any, path: str, place: _Place) -> tuple[Frame, ...]:
     """Return the child's frames of one place. Raises ValueError or TypeError if they are none."""
     return tuple(
-        Frame(_text(function), _text(file), _number(line), bool(inlined), path, place[0], _number(discriminator) or 0)
+        Frame(function, file, line or None, bool(inlined), path, place[0], discriminator)
         for function, file, line, inlined, discriminator in chain
     )
 
 
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
-        return value
-    raise TypeError(value)
-
-
-def _number(value: Any) -> int | None:
-    if value is None or isinstance(value, int):
         return value
     raise TypeError(value)
 
@@ -201,7 +227,10 @@ class ConfinedLines:
         try:
             if answer is not None:
                 chains, self.problem = answer
-                found = [[_source_frame(*frame) for frame in chain] for chain in chains]
+                found = [
+                    [SourceFrame(function, file, line or None, more) for function, file, line, more in chain]
+                    for chain in _unpacked(chains, 4)
+                ]
                 if len(found) == len(addresses):
                     return found
                 raise ValueError("frames are missing")
@@ -241,12 +270,7 @@ class _LinesService:
         names = {frame.function for chain in found for frame in chain if frame.function}
         readable = self._lines.demangled(names) if demangle else {}
         chains = [
-            [[readable.get(one.function, one.function), one.file, one.line, one.discriminator] for one in chain]
+            [(readable.get(one.function, one.function), one.file, one.line or 0, one.discriminator) for one in chain]
             for chain in found
         ]
-        return chains, self._lines.problem
-
-
-def _source_frame(function: Any, file: Any, line: Any, discriminator: Any) -> SourceFrame:
-    """Return one frame of the child's. Raises TypeError if it is none."""
-    return SourceFrame(_text(function), _text(file), _number(line), _number(discriminator) or 0)
+        return _packed(chains), self._lines.problem
