@@ -137,7 +137,8 @@ COLD void unwind_init(void)
 	uintptr_t thread = arch_thread_pointer();
 	uint32_t tid = (uint32_t)sys_call(SYS_gettid, 0, 0, 0);
 	find_first_stack();
-	for (uint32_t offset = 0; offset + 4 <= TCB_SEARCH_BYTES && !first.tid_offset; offset += 4)
+	// It follows pointers, so it is where one could be: the upper half of an address is 0x7f.., which are numbers of threads, too.
+	for (uint32_t offset = 0; offset + 4 <= TCB_SEARCH_BYTES && !first.tid_offset; offset += 8)
 		if (*(const uint32_t *)(thread + offset) == tid)
 			first.tid_offset = offset;
 	if (tid != (uint32_t)sys_call(SYS_getpid, 0, 0, 0)) {
