@@ -28,7 +28,7 @@ NATIVE_LAYERS = [
     {"counter", "patch", "pyruntime", "recording", "unwind"},
     {"catalog", "governor", "greenlets", "index", "labels", "liveset", "pylabel", "settings"},
     {"copies", "marks", "pycode", "rows"},
-    {"pyframes"},
+    {"outcome", "pyframes"},
     {"samples", "allocator", "pygil", "slots"},
     {"mappings"},
     {"tracer"},
@@ -41,7 +41,7 @@ NATIVE_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
+    {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi", "_scopes"},
     {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
     {"estimate", "labels", "loaded", "pystacks"},
     {"comparison", "decode", "integrations"},

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define MEMLEAK_ABI_VERSION 6
+#define MEMLEAK_ABI_VERSION 7
 
 // -- declarations begin --
 // MEMLEAK_ABI_VERSION of the library that is loaded.
@@ -94,6 +94,17 @@ unsigned memleak_label_set(unsigned number);
 // For the package memleak, with the GIL: where Python code says which set it is under; see pylabel.h. 1: followed. 0: call
 // again. -1: not followed, ever: what was read was not `expected`. -2: not now: no interpreter that is known, or not the main one.
 int memleak_label_follow(const void *variable, long long hash, const void *type, unsigned number_offset, unsigned expected);
+
+// For the package memleak: an entry of a label with `outcome`, under this set, was left. Counted in the recording.
+void memleak_label_left(unsigned number);
+
+// For the package memleak: how many samples have been noted that were taken in such entries. NULL never.
+const unsigned *memleak_label_notes(void);
+
+// For the package memleak: such an entry, which began at that many notes under this set, was left by an exception. What of its
+// samples is live moves from the sets with the label outcome=ok to those with `outcome`; the entry is counted there. Returns the number
+// that its set becomes, the same where there is no other.
+unsigned memleak_label_outcome(unsigned entry, unsigned began, unsigned number, const char *outcome);
 
 // Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
 // their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).

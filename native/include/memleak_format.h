@@ -74,7 +74,8 @@
 	X(copies_failed, 0, "copies that could not be written to the directory for them")            \
 	X(python_subinterpreter, 0, "samples without Python frames: taken in a sub-interpreter, or perhaps so") \
 	X(label_other, 0, "samples under the label `other`: there were more than 255 sets of labels")  \
-	X(label_full, 0, "times a set of labels was met for whose text there was no room")
+	X(label_full, 0, "times a set of labels was met for whose text there was no room")          \
+	X(outcome_missed, 0, "times that samples may have stayed under outcome=ok though their entry failed")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
@@ -337,7 +338,9 @@ struct mlf_row {
 	uint64_t alloc_bytes, freed_bytes;             // estimated
 	uint64_t peak_bytes;     // highest estimated live bytes
 	uint32_t peak_cs, lost_samples;
-	uint64_t reserved1[2];
+	// Of the above, what went on to another row with the outcome of its entry: in the alloc_* and freed_* of this one, and
+	// in the alloc_* of that one. Totals are without it.
+	uint64_t moved_count_x1024, moved_bytes; // estimated
 };
 
 // History: estimated live bytes of one row over time. Tick = 1 + cs / history_unit_cs. Level l has one word for each
@@ -456,7 +459,8 @@ struct mlf_thread {
 
 struct mlf_label_set {
 	uint32_t text; // ref of a string, stored last; 0: the number is not used, or there was no room
-	uint32_t reserved[3];
+	uint32_t reserved;
+	uint64_t calls; // how many entries of a label with `outcome` ended under this set
 };
 
 // A mark: what the process held when it came near its limit. Written in this order: `sequence` 0, `sequence_again` 0,

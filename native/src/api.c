@@ -14,6 +14,7 @@
 #include "loader.h"
 #include "modules.h"
 #include "objects.h"
+#include "outcome.h"
 #include "pyframes.h"
 #include "pylabel.h"
 #include "recording.h"
@@ -132,6 +133,38 @@ EXPORT unsigned memleak_label_set(unsigned number)
 	uint16_t before = sampler_self.label;
 	sampler_self.label = (uint16_t)(number <= MLF_LABEL_OTHER ? number : 0);
 	return before;
+}
+
+static void count_call(const void *number) { labels_count_call(*(const unsigned *)number); }
+
+EXPORT void memleak_label_left(unsigned number) { tracer_do(count_call, &number); }
+
+EXPORT const unsigned *memleak_label_notes(void) { return outcome_open(); }
+
+struct ended {
+	unsigned entry, began;
+	const char *line;
+};
+
+static void settle(const void *about)
+{
+	const struct ended *ended = about;
+	outcome_settle(ended->entry, ended->began, ended->line);
+}
+
+EXPORT unsigned memleak_label_outcome(unsigned entry, unsigned began, unsigned number, const char *outcome)
+{
+	char line[MLF_LABEL_BYTES];
+	struct text text = text_in(line, sizeof(line));
+	text_add(&text, "outcome=");
+	text_add(&text, outcome);
+	uint32_t becomes = text.full ? 0 : labels_replaced(number, "outcome=ok", line);
+	struct ended ended = {entry, began, line};
+	if (becomes)
+		tracer_do(settle, &ended);
+	number = becomes ? becomes : number;
+	memleak_label_left(number);
+	return number;
 }
 
 EXPORT int memleak_label_follow(const void *variable, long long hash, const void *type, unsigned number_offset, unsigned expected)

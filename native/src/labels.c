@@ -1,6 +1,6 @@
 // labels.c -- sets of labels: their numbers, their texts, and which one a thread set from C
 //
-// Context:   labels_note() is sampled, the rest is cold.
+// Context:   labels_note() and labels_count_call() are sampled, the rest is cold.
 // Invariant: a number, once given, is that text's for the life of the process: recordings come and go, each gets the texts of
 //            the sets that it meets. A text is whole before its length says that it is there, and never changes.
 // Why:       who samples may neither allocate nor ask Python, so the texts are kept here, in memory of our own; numbers
@@ -12,6 +12,7 @@
 #include "recording.h"
 #include "stats.h"
 #include "sys.h"
+#include "text.h"
 
 struct text_of_set {
 	uint32_t bytes; // stored last; 0: not there (yet)
@@ -58,6 +59,39 @@ uint32_t labels_number(const char *text, size_t bytes)
 	return n + 1;
 }
 
+// Where a line stands in a text; -1: nowhere.
+static int place_of(const struct text_of_set *set, uint32_t bytes, const char *line, size_t length)
+{
+	for (uint32_t at = 0; at + length <= bytes;) {
+		uint32_t end = at;
+		while (end < bytes && set->text[end] != '\n')
+			end++;
+		if (end - at == length && __builtin_memcmp(set->text + at, line, length) == 0)
+			return (int)at;
+		at = end + 1;
+	}
+	return -1;
+}
+
+uint32_t labels_replaced(uint32_t number, const char *from, const char *to)
+{
+	const struct text_of_set *all = load_acquire(&sets); // pairs with table()
+	if (!all || !number || number > MLF_LABEL_SETS)
+		return 0;
+	const struct text_of_set *set = &all[number - 1];
+	uint32_t bytes = load_acquire(&set->bytes); // pairs with the release in labels_number()
+	size_t before = text_length(from), after = text_length(to);
+	int at = place_of(set, bytes, from, before);
+	if (at < 0 || bytes - before + after > MLF_LABEL_BYTES)
+		return 0;
+	char text[MLF_LABEL_BYTES];
+	size_t head = (size_t)at, tail = bytes - head - before;
+	__builtin_memcpy(text, set->text, head);
+	__builtin_memcpy(text + head, to, after);
+	__builtin_memcpy(text + head + after, set->text + head + before, tail);
+	return labels_number(text, head + after + tail);
+}
+
 static uint32_t store_text(const struct text_of_set *set)
 {
 	uint32_t length = load_acquire(&set->bytes); // pairs with the release above
@@ -90,4 +124,14 @@ void labels_note(uint32_t number)
 		}
 	}
 	count(label_full);
+}
+
+void labels_count_call(uint32_t number)
+{
+	if (!number || number > MLF_LABEL_SETS)
+		return;
+	labels_note(number);
+	const struct recording_table *records = recording_segment(MLF_KIND_LABEL_SETS, 0);
+	if (records) // relaxed: a number for who asks
+		add_relaxed(&((struct mlf_label_set *)(void *)records->base)[number - 1].calls, 1);
 }

@@ -1,6 +1,6 @@
 // labels.h -- sets of labels: their numbers, their texts, and which one a thread set from C
 //
-// Layer 6. labels_note() and labels_of_thread() are sampled, the rest is cold.
+// Layer 6. labels_note(), labels_count_call() and labels_of_thread() are sampled, the rest is cold.
 #ifndef MEMLEAK_LABELS_H
 #define MEMLEAK_LABELS_H
 
@@ -13,6 +13,13 @@ uint32_t labels_number(const char *text, size_t bytes);
 
 // Sees to it that the open recording has the set's text.
 void labels_note(uint32_t number);
+
+// Number of the set with this one's labels, but for the line `from`, which becomes `to`; 0: it has no such line, or no text, or the
+// text would be too long.
+uint32_t labels_replaced(uint32_t number, const char *from, const char *to);
+
+// One more entry ended under this set, in the open recording.
+void labels_count_call(uint32_t number);
 
 static inline uint32_t labels_of_thread(void) { return sampler_self.label; }
 

@@ -1,7 +1,7 @@
 // liveset.c -- which addresses are live samples
 //
 // Context:   sampled. Any thread; one stopped anywhere stops no other (it may make others drop, counted).
-// Invariant: a slot is free (0), LIVE, or held (CLAIMED, CLEARING) by one thread. A sample stands in
+// Invariant: a slot is free (0), LIVE, or held (CLAIMED, CLEARING, MOVING, DOOMED) by one thread. A sample stands in
 //            one of the two buckets of its address, in any segment, and its bit is set in the bitmap.
 // Why:       fixed windows of two 8-slot buckets, hashed from the *bitmap slot*: no tombstones, so
 //            lookups stay two lines a segment for ever; and all samples that share a bit share the
@@ -12,6 +12,10 @@
 //            sequentially consistent, so at least one sees the other: no live sample ever loses its
 //            bit. CLEARING carries the bit's number: a remover preempted there must not make others
 //            drop all that falls into its bucket (full mode on busy cores lost 1 in 2,000 to that).
+// Moving:    who gives a sample another row holds its slot MOVING, the key without MLF_LIVE_KEY_LIVE. A remover that meets
+//            that looks again a few times, then says DOOMED and goes: the mover finds that when it publishes, and takes the
+//            sample out itself. So a removal is never lost and nobody waits, however long a mover is stopped. Until then
+//            the slot counts as one that needs its bit, as any held one does.
 // Proof:     tests/native/test_liveset.c (threads, invariant check, stopped threads); tests/models/liveset.pml
 #include "liveset.h"
 
@@ -25,7 +29,11 @@
 #define SLOT_CLEARING 2ULL // plus the number of the bit
 #define SLOT_CLEARING_SHIFT 8
 
+// A key that is being moved lacks MLF_LIVE_KEY_LIVE and has its layer, which no other state has; doomed, its sequence is 0.
+#define SLOT_SEQUENCE_MASK (0x7FFULL << MLF_LIVE_KEY_SEQUENCE_SHIFT)
+
 #define SPINS_FOR_CLEARING 256 // a remover holds CLEARING for ~20 ns unless it is preempted
+#define SPINS_FOR_MOVING 256   // and a mover MOVING for ~10
 
 struct window { // the two buckets of an address in one segment
 	uint64_t *keys[2];
@@ -127,7 +135,17 @@ static uint64_t *claim_anywhere(const void *address, struct mlf_live **entry)
 	return NULL;
 }
 
-bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample)
+static uint64_t next_key(const void *address, enum mlf_layer layer, struct mlf_live *entry)
+{
+	uint64_t sequence = ++entry->uses & 0x7FF;
+	if (unlikely(!sequence)) // is DOOMED's
+		sequence = ++entry->uses & 0x7FF;
+	return key_of(address, layer) | sequence << MLF_LIVE_KEY_SEQUENCE_SHIFT;
+}
+
+static uint32_t slot_number(const uint64_t *slot) { return (uint32_t)(((const unsigned char *)slot - recording.base) / sizeof(*slot)); }
+
+bool liveset_insert_at(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place)
 {
 	if (unlikely((uint64_t)(uintptr_t)address & ~MLF_LIVE_KEY_ADDRESS_MASK)) {
 		count(address_range);
@@ -147,14 +165,14 @@ bool liveset_insert(const void *address, enum mlf_layer layer, const struct live
 		}
 	bitmap_set(address);
 
-	uint64_t uses = ++entry->uses;
-	uint64_t key = key_of(address, layer) | (uses & 0x7FF) << MLF_LIVE_KEY_SEQUENCE_SHIFT;
+	uint64_t key = next_key(address, layer, entry);
 	entry->size_bytes = sample->size_bytes;
 	entry->row = sample->row;
 	entry->weight_x1024 = sample->weight_x1024;
 	entry->born_cs = sample->born_cs;
 	entry->thread = sample->thread;
 	entry->check = mlf_live_check(key, sample->size_bytes, sample->row, sample->weight_x1024, sample->born_cs, sample->thread);
+	*place = (struct liveset_place){key, slot_number(slot)};
 	store_release(slot, key); // pairs with the CAS in liveset_remove() and with readers of the file
 	return true;
 }
@@ -184,6 +202,14 @@ static void prefetch_row(uint32_t ref)
 	prefetch_write(row + 8);
 }
 
+// The slot is held: its sample goes.
+static void let_go(uint64_t *slot, const void *address)
+{
+	if (!bit_needed(address, slot))
+		bitmap_clear(address);
+	store_release(slot, SLOT_FREE); // after the clear: an inserter that sees it free may set the bit
+}
+
 // False: another thread was faster.
 static NOINLINE bool take(uint64_t *slot, uint64_t key, const struct mlf_live *entry, const void *address, struct live_sample *out)
 {
@@ -191,10 +217,28 @@ static NOINLINE bool take(uint64_t *slot, uint64_t key, const struct mlf_live *e
 		return false;
 	*out = (struct live_sample){entry->size_bytes, entry->row, entry->weight_x1024, entry->born_cs, entry->thread};
 	prefetch_row(entry->row);
-	if (!bit_needed(address, slot))
-		bitmap_clear(address);
-	store_release(slot, SLOT_FREE); // after the clear: an inserter that sees it free may set the bit
+	let_go(slot, address);
 	return true;
+}
+
+static bool is_wanted(uint64_t key, uint64_t wanted) { return ((key ^ wanted) & (KEY_MATCH_MASK & ~MLF_LIVE_KEY_LIVE)) == 0; }
+
+// A slot that was seen with the sample, live or being moved. Bounded: a place is moved once.
+static NOINLINE bool take_or_doom(uint64_t *slot, uint64_t wanted, const struct mlf_live *entry, const void *address, struct live_sample *out)
+{
+	for (unsigned spins = 0;; spins++) {
+		// Acquire: pairs with the releases of liveset_insert_at() and liveset_move(); the entry is whole.
+		uint64_t key = load_acquire(slot);
+		if (!is_wanted(key, wanted) || !(key & SLOT_SEQUENCE_MASK))
+			return false; // another thread was faster
+		if (key & MLF_LIVE_KEY_LIVE) {
+			if (take(slot, key, entry, address, out))
+				return true;
+		} else if (spins >= SPINS_FOR_MOVING && cas_seq_cst(slot, &key, key & ~SLOT_SEQUENCE_MASK)) {
+			count(live_race);
+			return false;
+		}
+	}
 }
 
 bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out)
@@ -204,18 +248,23 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 	for (unsigned order = recording_segments(MLF_KIND_LIVE); order-- > 0;) { // the largest first: it holds half of them
 		if (!window_of(order, address, &window))
 			continue;
-		EACH_SLOT(b, i) {
-			// Acquire: pairs with the release in liveset_insert(); the entry is whole.
-			uint64_t key = load_acquire(&window.keys[b][i]);
-			if (unlikely((key & KEY_MATCH_MASK) == wanted) &&
-			    take(&window.keys[b][i], key, &window.entries[b][i], address, out))
+		EACH_SLOT(b, i)
+			if (unlikely(is_wanted(load_relaxed(&window.keys[b][i]), wanted)) && // a hint: take_or_doom() looks again
+			    take_or_doom(&window.keys[b][i], wanted, &window.entries[b][i], address, out))
 				return true;
-		}
 	}
 	return false;
 }
 
 // ---- look ------------------------------------------------------------------------------------------
+
+// Another thread may be replacing it: `check` tells.
+static bool read_entry(const struct mlf_live *entry, uint64_t key, struct live_sample *out)
+{
+	struct mlf_live seen = *entry;
+	*out = (struct live_sample){seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread};
+	return seen.check == mlf_live_check(key, seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread);
+}
 
 bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out)
 {
@@ -224,15 +273,50 @@ bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample 
 	for (unsigned order = 0; window_of(order, address, &window); order++)
 		EACH_SLOT(b, i) {
 			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_insert()
-			if ((key & KEY_MATCH_MASK) != wanted)
-				continue;
-			struct mlf_live seen = window.entries[b][i]; // another thread may be replacing it: `check` tells
-			if (seen.check != mlf_live_check(key, seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread))
-				continue;
-			*out = (struct live_sample){seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread};
-			return true;
+			if ((key & KEY_MATCH_MASK) == wanted && read_entry(&window.entries[b][i], key, out))
+				return true;
 		}
 	return false;
+}
+
+// ---- move ------------------------------------------------------------------------------------------
+
+static uint64_t *slot_of(const struct liveset_place *place, struct mlf_live **entry)
+{
+	uint64_t *slot = (uint64_t *)(void *)recording.base + place->slot;
+	const struct recording_table *table;
+	for (unsigned order = 0; (table = recording_segment(MLF_KIND_LIVE, order)); order++) {
+		uint64_t *keys = (uint64_t *)(void *)table->base;
+		*entry = (struct mlf_live *)(void *)(keys + table->capacity) + (slot - keys);
+		if (slot >= keys && slot < keys + table->capacity)
+			return slot;
+	}
+	return NULL;
+}
+
+bool liveset_look(const struct liveset_place *place, struct live_sample *out)
+{
+	struct mlf_live *entry;
+	const uint64_t *slot = slot_of(place, &entry);
+	return slot && load_acquire(slot) == place->key && read_entry(entry, place->key, out); // pairs with liveset_insert_at()
+}
+
+enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row)
+{
+	struct mlf_live *entry;
+	uint64_t *slot = slot_of(place, &entry), key = place->key, moving = key & ~MLF_LIVE_KEY_LIVE;
+	if (!slot || !cas_seq_cst(slot, &key, moving))
+		return LIVESET_GONE;
+	const void *address = shown(place->key);
+	// Another sequence: a reader that has seen the one key and then sees the other drops what it read in between.
+	key = next_key(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
+	entry->row = row;
+	entry->check = mlf_live_check(key, entry->size_bytes, row, entry->weight_x1024, entry->born_cs, entry->thread);
+	if (likely(cas_seq_cst(slot, &moving, key)))
+		return LIVESET_MOVED;
+	store_seq_cst(slot, clearing(address)); // it was doomed: nobody else touches it
+	let_go(slot, address);
+	return LIVESET_REMOVED;
 }
 
 // ---- walk ----------------------------------------------------------------------------------------
@@ -245,7 +329,7 @@ const void *liveset_next(enum mlf_layer layer, uint64_t *cursor)
 		const uint64_t *keys = (const uint64_t *)(const void *)table->base;
 		for (uint32_t i = (uint32_t)*cursor; i < table->capacity; i++) {
 			uint64_t key = load_relaxed(&keys[i]); // a hint: liveset_remove() looks for itself
-			if (!(key & MLF_LIVE_KEY_LIVE) || (key >> MLF_LIVE_KEY_LAYER_SHIFT & 15) != layer)
+			if ((key >> MLF_LIVE_KEY_LAYER_SHIFT & 15) != layer) // of held ones only those that are moved have one
 				continue;
 			*cursor = (uint64_t)order << 32 | (i + 1);
 			return shown(key);

@@ -22,8 +22,19 @@ struct live_sample {
 // The address is about to be inserted: what else is to be done first takes longer than its lines take to come.
 void liveset_prefetch(const void *address);
 
+// Where a sample stands: good for this one and for no other that comes to stand there.
+struct liveset_place {
+	uint64_t key;
+	uint32_t slot; // in the file, in words
+};
+
 // False: dropped and counted. The address must not be in the set for this layer (see liveset_remove()).
-bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample);
+bool liveset_insert_at(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place);
+static inline bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample)
+{
+	struct liveset_place place;
+	return liveset_insert_at(address, layer, sample, &place);
+}
 
 // Cold. What is known of the sample of (address, layer), which stays; false if there is none.
 bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out);
@@ -31,7 +42,16 @@ bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample 
 // Cold. Walks the samples of a layer while others come and go: call with *cursor 0 first; NULL at the end.
 const void *liveset_next(enum mlf_layer layer, uint64_t *cursor);
 
-// Takes out the sample of (address, layer); false if there is none. Exactly one of several callers wins.
+// Cold. What is known of the sample that was inserted there; false: it is gone, or has been given another row.
+bool liveset_look(const struct liveset_place *place, struct live_sample *out);
+
+// Cold. Gives it another row. GONE: it was taken out before. REMOVED: somebody wanted to take it out meanwhile, and left
+// that to this thread, which has done so; what its removal is to be counted as is left to the caller.
+enum liveset_moved { LIVESET_GONE, LIVESET_MOVED, LIVESET_REMOVED };
+enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row);
+
+// Takes out the sample of (address, layer); false if there is none. Exactly one of several callers wins, or the thread
+// that is moving it does (counted as live_race: the sample is out, but the caller does not get to see it).
 bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out);
 
 #endif

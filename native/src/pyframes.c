@@ -13,7 +13,6 @@
 #include "index.h"
 #include "loader.h"
 #include "pycode.h"
-#include "pylabel.h"
 #include "pyruntime.h"
 #include "recording.h"
 #include "stats.h"
@@ -232,10 +231,10 @@ static uint64_t fold(uint64_t hash, uint64_t word)
 	return hash ^ hash >> 31;
 }
 
-unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated, uint32_t *label)
+unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated, struct pylabel *label)
 {
 	*hash = 0;
-	*label = 0;
+	*label = (struct pylabel){0, 0};
 	*truncated = false;
 	if (pyframes_state() != MLF_PYTHON_FRAMES) // acquire: pairs with pyframes_attach()
 		return 0;
@@ -280,7 +279,7 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 	}
 	if (unlikely(!end_reading(&reader))) {
 		*truncated = false;
-		*label = 0;
+		*label = (struct pylabel){0, 0};
 		n = 0;
 	}
 	for (unsigned i = 0; i < n; i++)

@@ -4,6 +4,7 @@
 #ifndef MEMLEAK_PYFRAMES_H
 #define MEMLEAK_PYFRAMES_H
 
+#include "pylabel.h"
 #include "pylayout.h"
 
 // False: leave Python alone from now on, its frames and its allocators. What was attached stays so, unused.
@@ -21,9 +22,9 @@ enum mlf_python pyframes_attach(void);
 // pymalloc's arenas are this large; 0 before pyframes_attach().
 size_t pyframes_arena_bytes(void);
 
-// This thread's Python frames, innermost first, as struct mlf_python_stack holds them. 0: none, or not Python. *label: number of
-// the set of labels that its code is under, 0: none.
-unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated, uint32_t *label);
+// This thread's Python frames, innermost first, as struct mlf_python_stack holds them. 0: none, or not Python. *label: the set of
+// labels that its code is under, number 0: none.
+unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated, struct pylabel *label);
 
 // A recording begins: nobody is in pyframes_walk(). (In a forked child somebody may have been.)
 void pyframes_open(void);

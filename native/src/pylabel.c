@@ -60,19 +60,21 @@ static uintptr_t find(uintptr_t node)
 	return 0;
 }
 
-static uint32_t number_below(uintptr_t root)
+static struct pylabel found_below(uintptr_t root)
 {
+	static const struct pylabel nothing;
 	uintptr_t value = find(root);
 	if (!value || value % 8 || word_at(value, PYLAYOUT_OBJECT_TYPE) != known.type)
-		return 0;
-	uintptr_t number = word_at(value, known.number_offset);
-	uint32_t found = number ? *(const uint32_t *)(number + PYLAYOUT_INT_DIGIT) : 0;
-	return found <= MLF_LABEL_OTHER ? found : 0;
+		return nothing;
+	// Relaxed, one word: another thread may give the number that the set has with its outcome.
+	uint64_t word = load_relaxed((const uint64_t *)(value + known.number_offset));
+	struct pylabel found = {(uint32_t)word, (uint32_t)(word >> 32)};
+	return found.number <= MLF_LABEL_OTHER ? found : nothing;
 }
 
-uint32_t pylabel_of(uintptr_t thread)
+struct pylabel pylabel_of(uintptr_t thread)
 {
-	return pylabel_state() == MLF_LABELS_FOLLOWED ? number_below(root_of(thread)) : 0;
+	return pylabel_state() == MLF_LABELS_FOLLOWED ? found_below(root_of(thread)) : (struct pylabel){0, 0};
 }
 
 enum pylabel_outcome pylabel_learn(uintptr_t thread, const struct pylabel_variable *variable, uint32_t expected)
@@ -85,7 +87,7 @@ enum pylabel_outcome pylabel_learn(uintptr_t thread, const struct pylabel_variab
 	else if (!array_type && type != bitmap_type)
 		array_type = type;
 	known = *variable;
-	if (!expected || number_below(root) != expected) {
+	if (!expected || found_below(root).number != expected) {
 		store_release(&state, MLF_LABELS_SELF_TEST_FAILED);
 		return PYLABEL_WRONG;
 	}

@@ -10,13 +10,18 @@
 struct pylabel_variable {
 	uintptr_t variable, type; // addresses of the ContextVar and of its values' type
 	uint32_t hash;            // of the variable, as maps of context variables fold it
-	uint16_t number_offset;   // in a value, of a pointer to an int
+	uint16_t number_offset;   // in a value, of a struct pylabel
 };
+
+// What such an object says, read in one go. The second: the entry of a label with `outcome` that the code is in, 0: none.
+struct pylabel {
+	uint32_t number, entry;
+} __attribute__((aligned(8)));
 
 enum mlf_labels pylabel_state(void);
 
-// Number of the set in force in a thread's context, 0: none. `thread`: its state, of this thread, or one kept from being freed.
-uint32_t pylabel_of(uintptr_t thread);
+// The set in force in a thread's context, number 0: none. `thread`: its state, of this thread, or one kept from being freed.
+struct pylabel pylabel_of(uintptr_t thread);
 
 // Learns by example what maps of context variables are made of, and whether we read them right. To be called by this
 // thread with the GIL while `expected` is the number in force in a context with only that variable, then once more in one

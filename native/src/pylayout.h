@@ -47,7 +47,6 @@ struct pylayout {
 #define PYLAYOUT_TEXT_LENGTH 16
 #define PYLAYOUT_TEXT_STATE 32
 #define PYLAYOUT_BYTES_DATA 32
-#define PYLAYOUT_INT_DIGIT 24
 // Context, its map, and the nodes of that; a collision node is none of the two that are read.
 #define PYLAYOUT_CONTEXT_MAP 24
 #define PYLAYOUT_MAP_ROOT 16

@@ -150,6 +150,40 @@ struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, 
 	return recording_at(ref);
 }
 
+// The key of a row under another set of labels: what it was made of is known from its stacks. A row that was made when there
+// was no room for its Python half has lost that: its twin has a key of its own, which other rows of the same content may stand beside.
+static uint64_t twin_key(const struct mlf_row *row, uint32_t label)
+{
+	uint64_t hash = ((const struct mlf_stack *)recording_at(row->native_stack))->key;
+	uint64_t python = row->python_stack ? ((const struct mlf_python_stack *)recording_at(row->python_stack))->key : 0;
+	enum mlf_domain domain = row->domain;
+	if (domain == MLF_DOMAIN_OPERATOR_NEW && mix_key(hash, python, domain, row->label_set) != row->key)
+		domain = MLF_DOMAIN_MALLOC; // it was asked for as that, see rows_of()
+	if (mix_key(hash, python, domain, row->label_set) != row->key)
+		hash = row->key;
+	return mix_key(hash, python, domain, label);
+}
+
+struct mlf_row *rows_twin(const struct mlf_row *row, uint32_t label, uint32_t now_cs)
+{
+	if (row->flags & MLF_ROW_OVERFLOW)
+		return NULL;
+	uint64_t key = twin_key(row, label);
+	uint32_t ref = index_find(MLF_KIND_ROW_INDEX, key);
+	if (ref)
+		return recording_at(ref);
+	struct mlf_row *twin = new_row(key, row->domain, now_cs);
+	if (!twin)
+		return NULL;
+	labels_note(label);
+	twin->label_set = label;
+	twin->native_stack = row->native_stack;
+	twin->python_stack = load_acquire(&row->python_stack); // pairs with rows_of()
+	twin->flags = row->flags;
+	ref = index_insert(MLF_KIND_ROW_INDEX, key, recording_ref(twin));
+	return ref ? recording_at(ref) : NULL;
+}
+
 // ---- history -----------------------------------------------------------------------------------
 
 static void write_slot(struct mlf_history *history, unsigned level, uint32_t tick, uint64_t bytes)
@@ -241,3 +275,11 @@ void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024
 }
 
 void rows_shrink(struct mlf_row *row, uint64_t bytes, uint32_t now_cs) { account_freed(row, bytes, now_cs); }
+
+void rows_move(struct mlf_row *from, struct mlf_row *to, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs)
+{
+	rows_remove(from, size_bytes, weight_x1024, now_cs); // first: what all rows hold must not seem to have been more
+	add_relaxed(&from->moved_count_x1024, weight_x1024);
+	add_relaxed(&from->moved_bytes, scaled(size_bytes, weight_x1024));
+	rows_add(to, size_bytes, weight_x1024, now_cs);
+}

@@ -1,6 +1,6 @@
 // rows.h -- one row per (stack, domain, labels): its counters and its history
 //
-// Layer 7. Sampled.
+// Layer 7. Sampled, unless said otherwise.
 #ifndef MEMLEAK_ROWS_H
 #define MEMLEAK_ROWS_H
 
@@ -26,6 +26,13 @@ struct mlf_row *rows_find(const struct rows_stack *stack, enum mlf_domain domain
 // the overflow row. Leading frames that are operator new's are cut off and turn the domain
 // `malloc` into `operator new`.
 struct mlf_row *rows_of(const struct rows_stack *stack, enum mlf_domain domain, uint32_t now_cs);
+
+// The row of what a row stands for under another set of labels, made at first sight; NULL: there is no room, or it is the
+// overflow row. Cold.
+struct mlf_row *rows_twin(const struct mlf_row *row, uint32_t label, uint32_t now_cs);
+
+// A live sample goes from one row to another.
+void rows_move(struct mlf_row *from, struct mlf_row *to, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs);
 
 // One more sample lives (dies), standing for weight/1024 allocations of size_bytes.
 void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs);

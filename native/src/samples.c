@@ -13,6 +13,7 @@
 #include "greenlets.h"
 #include "labels.h"
 #include "modules.h"
+#include "outcome.h"
 #include "pyframes.h"
 #include "recording.h"
 #include "rows.h"
@@ -64,7 +65,7 @@ struct python_half {
 	uint64_t frames[MAX_FRAMES], hash;
 	unsigned n;
 	bool truncated;
-	uint32_t label;
+	struct pylabel label;
 };
 
 // How many runs of the interpreter the Python frames tell of, at least; 0: not known.
@@ -77,7 +78,9 @@ static NOINLINE unsigned walk_python(struct python_half *python)
 	return n && !python->truncated ? runs + !(python->frames[n - 1] & MLF_PYTHON_FRAME_ENTRY) : 0;
 }
 
-static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs, uint32_t *cost_ns)
+// *entry: that the code is in, see outcome.h.
+static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs, uint32_t *cost_ns,
+				     uint32_t *entry)
 {
 	uint64_t frames[MAX_FRAMES], hash;
 	enum unwind_end end;
@@ -85,6 +88,7 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
 	struct python_half python;
 	unsigned own = greenlets_own_frames(frames, n, walk_python(&python));
+	*entry = python.label.entry;
 	*cost_ns = SAMPLE_NS + n * frame_cost_ns + python.n * PYTHON_FRAME_NS;
 	if (unlikely(own < n)) {
 		hash = unwind_hash(frames, own);
@@ -92,7 +96,7 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	}
 	count_end(end, bounds.low == 0);
 	struct rows_stack stack = {.frame = frames, .frames = own, .hash = hash, .truncated = end != UNWIND_COMPLETE,
-				   .python_hash = python.hash, .label = python.label ? python.label : labels_of_thread()};
+				   .python_hash = python.hash, .label = python.label.number ? python.label.number : labels_of_thread()};
 	if (unlikely(stack.label == MLF_LABEL_OTHER))
 		count(label_other);
 	struct mlf_row *row = rows_find(&stack, domain);
@@ -105,13 +109,16 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	return rows_of(&stack, domain, now_cs);
 }
 
-static bool insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, uint32_t now_cs)
+static bool insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, uint32_t entry, uint32_t now_cs)
 {
+	struct liveset_place place;
 	// The address is live already: its free went past us. Close that sample first.
 	if (unlikely(bitmap_test_hot(address)))
 		samples_forget(address, layer, true);
-	if (!liveset_insert(address, layer, sample))
+	if (!liveset_insert_at(address, layer, sample, &place))
 		return false;
+	if (unlikely(entry))
+		outcome_note(&place, entry);
 	rows_add(samples_row(sample->row), sample->size_bytes, sample->weight_x1024, now_cs);
 	return true;
 }
@@ -124,13 +131,13 @@ bool samples_record(const void *address, const struct live_sample *about, enum m
 	fence_signal(); // a handler from here on finds us busy
 	liveset_prefetch(address);
 	struct mlf_header *header = recording.header;
-	uint32_t now_cs = clock_now_cs(), cost_ns;
+	uint32_t now_cs = clock_now_cs(), cost_ns, entry;
 	struct live_sample sample = *about;
-	sample.row = recording_ref(row_of_caller(caller, domain, now_cs, &cost_ns));
+	sample.row = recording_ref(row_of_caller(caller, domain, now_cs, &cost_ns, &entry));
 	sample.thread = catalog_thread(now_cs);
 	if (!sample.born_cs)
 		sample.born_cs = now_cs;
-	bool inserted = insert(address, layer, &sample, now_cs);
+	bool inserted = insert(address, layer, &sample, entry, now_cs);
 	if (inserted) {
 		count(samples);
 		catalog_note_sample(sample.thread, sample.row, now_cs);

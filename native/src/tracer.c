@@ -18,6 +18,7 @@
 #include "mappings.h"
 #include "marks.h"
 #include "modules.h"
+#include "outcome.h"
 #include "pyframes.h"
 #include "pylabel.h"
 #include "recording.h"
@@ -410,6 +411,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 		}
 		bitmap_drop();
 		regions_drop();
+		outcome_drop();
 	}
 	uint64_t seed = options->seed;
 	if (!seed)
@@ -510,14 +512,23 @@ struct rows_held tracer_held(void)
 	return now;
 }
 
-void tracer_reset_peak(void)
+bool tracer_do(void (*work)(const void *about), const void *about)
 {
 	uint32_t *inside = enter();
 	if (!inside)
-		return;
-	rows_reset_peak();
+		return false;
+	work(about);
 	leave(inside);
+	return true;
 }
+
+static void reset_peak(const void *unused)
+{
+	(void)unused;
+	rows_reset_peak();
+}
+
+void tracer_reset_peak(void) { tracer_do(reset_peak, NULL); }
 
 void tracer_note_python(void)
 {
@@ -529,13 +540,10 @@ void tracer_note_python(void)
 	store_relaxed(&recording.header->label_state, pylabel_state());
 }
 
-static void name_modules(void)
+static void name_modules(const void *unused)
 {
-	uint32_t *inside = enter();
-	if (!inside)
-		return;
+	(void)unused;
 	catalog_name_modules();
-	leave(inside);
 }
 
 // What is written down at once may be the last that can be.
@@ -550,24 +558,21 @@ static void look_at_limit(void)
 		copies_hurry();
 }
 
-static void look_at_cost(void)
+static void look_at_cost(const void *unused)
 {
-	uint32_t *inside = enter();
-	if (!inside)
-		return;
+	(void)unused;
 	governor_poll(recording.header);
-	leave(inside);
 }
 
 void tracer_poll(void)
 {
 	if (!tracer_is_recording())
 		return;
-	look_at_cost();
+	tracer_do(look_at_cost, NULL);
 	tracer_note_python();
 	catalog_name_threads();
 	tracer_make_room();
-	name_modules();
+	tracer_do(name_modules, NULL);
 	look_at_limit();
 	copies_write_when_due();
 }

@@ -112,6 +112,9 @@ struct rows_held;
 struct rows_held tracer_held(void); // what all rows hold; nothing while not recording
 void tracer_reset_peak(void);
 
+// Has cold work done that looks at the recording's tables; false: nothing is being recorded.
+bool tracer_do(void (*work)(const void *about), const void *about);
+
 void tracer_poll(void); // chores: room, names, the limit, copies
 void tracer_make_room(void); // of the two, what cannot wait for the next chore
 void tracer_make_room_in_allocator(void); // the same as far as it can be done there; opens no file

@@ -209,6 +209,19 @@ def label_follow(variable: object, kind: type, number_offset: int, expected: int
     return int(module.lib.memleak_label_follow(addresses[0], hash(variable), addresses[1], number_offset, expected))
 
 
+def label_outcome(entry: int, began: int, number: int, outcome: str) -> int:
+    """Move what is live of an entry under set *number* to the same labels with that outcome; return their number."""
+    return int(_core().memleak_label_outcome(entry, began, number, outcome.encode("utf-8", "replace")))
+
+
+def label_addresses() -> tuple[int, int]:
+    """Return where the core counts the samples it notes under entries, and the address of `memleak_label_left`."""
+    module = _module()
+    cast = module.ffi.cast
+    counter, function = module.lib.memleak_label_notes(), module.ffi.addressof(module.lib, "memleak_label_left")
+    return int(cast("uintptr_t", counter)), int(cast("uintptr_t", function))
+
+
 def _core() -> Any:
     """Return the core's functions."""
     return _module().lib

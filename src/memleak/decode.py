@@ -95,6 +95,7 @@ class Decoder:
         self.live: list[LiveSample] = []
         self.marks: list[Mark] = []
         self.label_sets: dict[int, Labels] = {}  # by number
+        self.calls: dict[Labels, int] = {}  # entries that ended under a set
         self.torn = 0
         self.incomplete: list[str] = []
         self._arena = Arena(raw, origin)
@@ -187,10 +188,12 @@ class Decoder:
                 self.threads.append(Thread(number, tid, first, last, samples, text(name), last_row))
 
     def _read_label_sets(self, segments: list[Segment]) -> None:
-        for number, (ref, _) in self._table(segments, layout.LABEL_SET, "sets of labels"):
+        for number, (ref, _, calls) in self._table(segments, layout.LABEL_SET, "sets of labels"):
             if ref and number <= layout.LABEL_SETS:
                 raw = self._arena.string(ref, "sets of labels that are not in this copy")
-                self.label_sets[number] = parse_labels(raw[: layout.LABEL_BYTES])
+                found = self.label_sets[number] = parse_labels(raw[: layout.LABEL_BYTES])
+                if calls:
+                    self.calls[found] = self.calls.get(found, 0) + calls
 
     def _labels(self, number: int) -> Labels:
         if not number:
@@ -372,8 +375,9 @@ class Decoder:
             frames, truncated, python = stacks_of[refs[0]]
             row = (
                 refs[0], whole[1], whole[5], bool(whole[6] & layout.ROW_OVERFLOW), False, frames, truncated,
-                python.frames, python.truncated, whole[4], whole[8], whole[9], whole[12], whole[13], whole[14] / 1024,
-                whole[15] / 1024, whole[16], whole[17], whole[18], whole[19], whole[20], self._merged_history(parts),
+                python.frames, python.truncated, whole[4], whole[8], whole[9], whole[12], whole[13],
+                max(0, whole[14] - whole[21]) / 1024, max(0, whole[15] - whole[21]) / 1024,
+                max(0, whole[16] - whole[22]), max(0, whole[17] - whole[22]), whole[18], whole[19], whole[20], self._merged_history(parts),
                 live, self._labels(whole[4]),
             )  # fmt: skip
             self.rows.append(RecordedRow._make(row))  # 20,000 of them: by name it takes twice as long
@@ -460,7 +464,7 @@ def _added_up(parts: list[tuple[int, ...]]) -> tuple[int, ...]:
     fields = list(parts[0])
     fields[8] = min(part[8] for part in parts)
     fields[9] = max(part[9] for part in parts)
-    for index in (12, 13, 14, 15, 16, 17, 18, 20):
+    for index in (12, 13, 14, 15, 16, 17, 18, 20, 21, 22):
         fields[index] = sum(part[index] for part in parts)
     fields[19] = max(parts, key=lambda part: part[18])[19]
     return tuple(fields)

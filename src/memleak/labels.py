@@ -1,9 +1,9 @@
 """Say on whose behalf code allocates: `with label(tenant_id=7): …`.
 
 The labels in force are one context variable, so they follow asyncio tasks, greenlets and copied contexts as any
-does. Its value is a `_Scope`, whose number the core reads from the thread's own memory when it takes a sample
-(native/src/pylabel.c); setting the variable is all that entering and leaving a label costs. Nothing here fails: what
-cannot be labelled runs without.
+does. Its value is a `Scope` (native/scopes/scopes.c, which enters and leaves), whose number the core reads from the thread's
+own memory when it takes a sample (native/src/pylabel.c); setting the variable is most of what entering and leaving a
+label costs. Nothing here fails: what cannot be labelled runs without.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from contextvars import Context, ContextVar
 
 from . import _native
 from .errors import CoreError
+
+try:
+    from . import _scopes
+except ImportError as error:
+    raise CoreError(f"loading labels: {error}; this copy only reads recordings: install the memleak package") from error
 
 TYPE_CHECKING = False  # session loads this module, and typing takes milliseconds to import
 if TYPE_CHECKING:
@@ -26,24 +31,11 @@ VALUE_CHARACTERS = 200  # longer values are cut
 _SCOPES_MOST = 1024  # kept for their next use
 _COROUTINE = 0x80  # in co_flags
 _PROBE = 200
+_OUTCOMES_MOST = 32  # names of exceptions; what comes after is `error`
 
 
-class _Scope:
-    """The labels in force. The core reads `number`: its place among the slots, which are sorted by name, is fixed."""
-
-    __slots__ = ("inner", "labels", "number", "outer")
-
-    def __init__(self, outer: _Scope | None, labels: dict[str, str], number: int, keep: bool) -> None:
-        self.outer: _Scope = self if outer is None else outer
-        self.labels = labels
-        self.number = number
-        self.inner: dict[Any, _Scope] | None = {} if keep else None  # what was given -> scope
-
-
-_NUMBER_OFFSET = 16 + 8 * sorted(_Scope.__slots__).index("number")
-_ROOT = _Scope(None, {}, 0, True)
-_NEVER = _Scope(_Scope(None, {}, 0, False), {}, 0, False)
-_current: ContextVar[_Scope] = ContextVar("memleak_labels", default=_ROOT)
+_ROOT = _scopes.Scope(None, {}, 0, True)
+_current: ContextVar[_scopes.Scope] = ContextVar("memleak_labels", default=_ROOT)
 _get, _set = _current.get, _current.set
 
 _following = False  # the core reads the variable
@@ -51,10 +43,11 @@ _installed = False  # threads inherit
 _full = False  # there are no more numbers
 _numbers: dict[tuple[tuple[str, str], ...], int] = {}
 _kept = 0
+_outcomes: set[str] = set()
 _tries = 16  # to follow, at labels that are met first; each start tries, too
 
 
-class label:
+class label(_scopes.Label):
     """Put what a block, a function or a coroutine allocates under labels: a context manager, and a decorator.
 
     Labels inside others add to them; of the same name the inner one holds. They hold for what runs in the block:
@@ -67,35 +60,22 @@ class label:
     As a decorator of a generator function it would cover only the making of the generator: write ``with`` inside, and
     remember that the label also holds for who consumes it, until the block is left.
 
+    With ``outcome=True`` each entry ends with an outcome: while the block runs, what it allocates is under `outcome=ok`;
+    if an exception leaves it, what is live of that moves to `outcome=` and the name of the exception's type. What a
+    recording holds of an entry is told from what others hold under the same labels at the same time. The end of a
+    generator or of an iteration (GeneratorExit, StopIteration, StopAsyncIteration) is no failure.
+
     Args:
         labels: any names. `tenant_id`, `ctx` and `mod` also show in OceanBase's columns, `sql` is what
             `memleak.integrations` sets. A value is written as text, at most 200 characters of it. Values that are
-            equal, as 1 and True are, are one. None: not given.
+            equal, as 1 and True are, are one. None: not given. `outcome`: True as above; False: not given; another
+            value is a label like any.
+
+    Raises:
+        TypeError: something was given without a name.
     """
 
-    __slots__ = ("_given", "_last")
-
-    def __init__(self, **labels: object) -> None:
-        """Note the labels; nothing happens before entry."""
-        self._given = labels
-        self._last = _NEVER
-
-    def __enter__(self) -> label:
-        """Put the labels in force."""
-        outer = _get()
-        inner = self._last
-        if inner.outer is not outer:
-            try:
-                inner = outer.inner[tuple(self._given.items())]  # type: ignore[index]
-            except Exception:  # not there, not hashable, or something of the program's own in its hash
-                inner = _inner(outer, self._given)
-            self._last = inner
-        _set(inner)
-        return self
-
-    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
-        """Put those in force that were before."""
-        _set(_get().outer)
+    __slots__ = ()
 
     def __call__(self, function: Function) -> Function:
         """Return *function* wrapped: what each of its calls allocates is under the labels."""
@@ -132,13 +112,22 @@ def follow() -> None:
     except CoreError:
         return
     if _following:
+        _scopes.join(*_native.label_addresses())
         _number_all()
 
 
 # -- scopes ------------------------------------------------------------------------------------------
 
 
-def _inner(outer: _Scope, given: dict[str, object]) -> _Scope:
+def _find(outer: _scopes.Scope, given: dict[str, object]) -> _scopes.Scope:
+    """Return the scope of these labels within *outer*, which is no entry."""
+    try:
+        return outer.inner[tuple(given.items())]  # type: ignore[index]
+    except Exception:  # not there, not hashable, or something of the program's own in its hash
+        return _inner(outer, given)
+
+
+def _inner(outer: _scopes.Scope, given: dict[str, object]) -> _scopes.Scope:
     """Return a new scope of labels within *outer*, kept for the next time if it may be."""
     global _kept, _tries
     if not _installed:
@@ -152,12 +141,12 @@ def _inner(outer: _Scope, given: dict[str, object]) -> _Scope:
     for name, value in given.items():
         if value is not None:
             labels[_text(name).replace("=", "_")] = _text(value)
-    scope = _Scope(outer, labels, 0, outer.inner is not None and _kept < _SCOPES_MOST)
+    scope = _scopes.Scope(outer, labels, 0, outer.inner is not None and _kept < _SCOPES_MOST)
     if scope.inner is not None:
         try:
             outer.inner[tuple(given.items())] = scope  # type: ignore[index]
             _kept += 1
-        except Exception:  # as above
+        except Exception:  # as in _find()
             scope.inner = None
     scope.number = _number(labels)  # last: _number_all() passes by those that are kept
     return scope
@@ -188,21 +177,37 @@ def _number(labels: dict[str, str]) -> int:
 
 
 def _number_all() -> None:
-    """Number the scopes that are kept, the ones in force among them: they were made before anything followed."""
-    scopes = [_ROOT]
+    """Number the scopes that are kept, and those in force here: they were made before anything followed."""
+    scopes, here = [_ROOT], _get()
+    while here is not _ROOT:
+        scopes.append(here)
+        here = here.outer
     for scope in scopes:  # grows meanwhile
         scope.number = _number(scope.labels)
         scopes += list((scope.inner or {}).values())
 
 
+def _failed(scope: _scopes.Scope, kind: type) -> None:
+    """Move what is live of an entry that an exception has left to the exception's name; called by its label."""
+    name = _text(kind.__name__)
+    if name not in _outcomes:
+        if len(_outcomes) >= _OUTCOMES_MOST or name == "ok":
+            name = "error"
+        else:
+            _outcomes.add(name)
+    if scope.number and _following:
+        # What is still under this scope, tasks and threads that were started in it, goes on under the outcome.
+        scope.number = _native.label_outcome(scope.entry, scope.began, scope.number, name)
+
+
 def _teach() -> int:
     """Have the core read back what is set in this context, with few variables and with many."""
-    _set(_Scope(None, {}, _PROBE, False))
-    outcome = _native.label_follow(_current, _Scope, _NUMBER_OFFSET, _PROBE)
+    _set(_scopes.Scope(None, {}, _PROBE, False))
+    outcome = _native.label_follow(_current, _scopes.Scope, _scopes.NUMBER_OFFSET, _PROBE)
     for number in range(40):
         spare: ContextVar[int] = ContextVar(f"memleak_{number}")
         spare.set(number)
-    return _native.label_follow(_current, _Scope, _NUMBER_OFFSET, _PROBE) if outcome == 0 else outcome
+    return _native.label_follow(_current, _scopes.Scope, _scopes.NUMBER_OFFSET, _PROBE) if outcome == 0 else outcome
 
 
 # -- threads -----------------------------------------------------------------------------------------
@@ -261,7 +266,7 @@ def _label_greenlet(greenlet: Any) -> None:
         greenlet.gr_context = context
 
 
-def _run_in(scope: _Scope, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _run_in(scope: _scopes.Scope, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Call *fn* in an executor's thread under the labels of who handed it in."""
     before = _get()
     _set(scope)
@@ -269,3 +274,6 @@ def _run_in(scope: _Scope, fn: Callable[..., Any], args: Any, kwargs: Any) -> An
         return fn(*args, **kwargs)
     finally:
         _set(before)
+
+
+_scopes.set_up(_current, _find, _failed)

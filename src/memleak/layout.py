@@ -149,6 +149,7 @@ COUNTERS = (
     ("python_subinterpreter", False),
     ("label_other", False),
     ("label_full", False),
+    ("outcome_missed", False),
 )
 
 
@@ -282,7 +283,8 @@ ROW = Layout(
     ("peak_bytes", "Q"),
     ("peak_cs", "I"),
     ("lost_samples", "I"),
-    ("reserved1", "16s"),
+    ("moved_count_x1024", "Q"),
+    ("moved_bytes", "Q"),
 )
 HISTORY = Layout("mlf_history", ("record", "8s"), ("reserved", "Q"), ("slot", "768s"))
 MODULE = Layout(
@@ -324,7 +326,7 @@ THREAD = Layout(
     ("reserved0", "I"),
     ("reserved", "16s"),
 )
-LABEL_SET = Layout("mlf_label_set", ("text", "I"), ("reserved", "12s"))
+LABEL_SET = Layout("mlf_label_set", ("text", "I"), ("reserved", "I"), ("calls", "Q"))
 MARK = Layout(
     "mlf_mark",
     ("sequence", "Q"),

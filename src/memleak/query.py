@@ -16,7 +16,7 @@ from .evidence import Evidence, Marks, gather
 from .grouping import Group, Source, merge_stacks
 from .once import once
 from .recording import Recording
-from .records import Governor
+from .records import Governor, Labels
 from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
 from .selection import CHEAP, Rows, Where
 from .stacks import Tracer
@@ -114,6 +114,18 @@ class Snapshot:
     def with_symbolizer(self, symbolizer: Any) -> "Snapshot":
         """Return the same snapshot with another symbolizer."""
         return Snapshot(self.recordings, symbolizer=symbolizer, alive=self.alive, problems=self.problems)
+
+    @property
+    def calls(self) -> dict[Labels, int]:
+        """How many entries of labels with ``outcome=True`` have ended under each set of labels, over all recordings.
+
+        What an entry holds goes by the labels it ended under: `outcome=ok`, or the name of an exception.
+        """
+        found: dict[Labels, int] = {}
+        for recording in self.recordings:
+            for labels, calls in recording.calls.items():
+                found[labels] = found.get(labels, 0) + calls
+        return found
 
     @property
     def sources(self) -> tuple[Source, ...]:

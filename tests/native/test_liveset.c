@@ -239,6 +239,140 @@ static void test_one_remover_wins(void)
 	check_empty();
 }
 
+// ---- another row -----------------------------------------------------------------------------------
+
+static struct liveset_place insert_there(const void *address, uint64_t number)
+{
+	struct liveset_place place = {0, 0};
+	struct live_sample sample = sample_for(address, number);
+	CHECK(liveset_insert_at(address, LAYER, &sample, &place));
+	return place;
+}
+
+static void test_move(void)
+{
+	void *address = aliasing(0x660040, 1), *other = aliasing(0x660040, 2);
+	struct liveset_place place = insert_there(address, 1), beside = insert_there(other, 2);
+	struct live_sample out, expected = sample_for(address, 1);
+	CHECK(liveset_look(&place, &out) && sample_equal(&out, &expected));
+	CHECK_EQUAL(liveset_move(&place, 4711), LIVESET_MOVED);
+	expected.row = 4711;
+	CHECK(liveset_find(address, LAYER, &out) && sample_equal(&out, &expected));
+	CHECK(!liveset_look(&place, &out)); // a place is good for one move
+	CHECK_EQUAL(liveset_move(&place, 4712), LIVESET_GONE);
+	CHECK(bitmap_test_hot(address));
+	unsigned held, wrong;
+	CHECK_EQUAL(count_live(&held, &wrong), 2);
+	CHECK_EQUAL(held + wrong, 0);
+	CHECK(liveset_remove(address, LAYER, &out) && sample_equal(&out, &expected));
+	CHECK(remove_equal(other, 2));
+	// What was there is gone; the same address again is another sample.
+	CHECK(!liveset_look(&beside, &out) && liveset_move(&beside, 4713) == LIVESET_GONE);
+	insert_there(other, 3);
+	CHECK_EQUAL(liveset_move(&beside, 4713), LIVESET_GONE);
+	CHECK(remove_equal(other, 3) && !bitmap_test_hot(other));
+	check_empty();
+}
+
+// The sequence of a key is never 0, which a doomed one has.
+static void test_sequences(void)
+{
+	for (unsigned i = 0; i < 5000; i++) {
+		struct liveset_place place = insert_there((void *)0x7700, i);
+		struct live_sample out;
+		CHECK((place.key >> MLF_LIVE_KEY_SEQUENCE_SHIFT & 0x7FF) != 0);
+		CHECK(liveset_remove((void *)0x7700, LAYER, &out));
+	}
+}
+
+// Threads insert and hand over; others move what was inserted while their owners, or third ones, remove it.
+#define MOVED 256
+#define MOVED_ROW 0x80000000U // what a moved row is told by
+static struct moved {
+	uint32_t turn; // 0: nothing there; 1: being changed; else a sample is, with this number
+	struct liveset_place place;
+} moved[MOVED];
+static uint64_t moves, doomed, removals, insertions;
+
+static void *move_address(unsigned k) { return aliasing(low_of(k), 7000 + k); }
+
+static void insert_one(unsigned k)
+{
+	uint32_t none = 0;
+	struct liveset_place place;
+	if (!cas_acq_rel(&moved[k].turn, &none, 1))
+		return;
+	struct live_sample sample = sample_for(move_address(k), k);
+	sample.row &= ~MOVED_ROW;
+	bool inserted = liveset_insert_at(move_address(k), LAYER, &sample, &place);
+	store_relaxed(&moved[k].place.key, place.key);
+	store_relaxed(&moved[k].place.slot, place.slot);
+	store_release(&moved[k].turn, inserted ? 2 : 0);
+	add_relaxed(&insertions, inserted);
+}
+
+static void move_one(unsigned k)
+{
+	struct liveset_place place = {load_relaxed(&moved[k].place.key), load_relaxed(&moved[k].place.slot)};
+	struct live_sample out;
+	if (!place.key || !liveset_look(&place, &out))
+		return;
+	enum liveset_moved outcome = liveset_move(&place, out.row | MOVED_ROW);
+	add_relaxed(&moves, outcome == LIVESET_MOVED);
+	add_relaxed(&doomed, outcome == LIVESET_REMOVED);
+}
+
+// Its owner frees it: the sample must not be there afterwards, whoever took it.
+static void remove_one(unsigned k)
+{
+	void *address = move_address(k);
+	uint32_t there = 2;
+	struct live_sample out, expected = sample_for(address, k);
+	if (!cas_acq_rel(&moved[k].turn, &there, 1))
+		return;
+	add_relaxed(&losses, !bitmap_test_hot(address));
+	if (liveset_remove(address, LAYER, &out)) {
+		out.row &= ~MOVED_ROW;
+		expected.row &= ~MOVED_ROW;
+		add_relaxed(&wrongs, !sample_equal(&out, &expected));
+		add_relaxed(&removals, 1);
+	}
+	add_relaxed(&wrongs, liveset_find(address, LAYER, &out)); // nothing of it may be seen any more
+	store_release(&moved[k].turn, 0);
+}
+
+static void *move_storm(void *number)
+{
+	void (*const work[])(unsigned) = {insert_one, move_one, remove_one};
+	uint64_t state = 31 + (uintptr_t)number;
+	for (uint64_t i = 0; i < operations_each; i++) {
+		unsigned k = (unsigned)random_below(&state, MOVED); // few at a time are wanted by all
+		work[random_below(&state, 3)](i / 64 % 2 ? k % 4 : k);
+	}
+	return NULL;
+}
+
+static void test_move_storm(uint64_t operations)
+{
+	open_private(4U << 20);
+	operations_each = operations / THREADS;
+	losses = wrongs = 0;
+	in_threads(THREADS, move_storm);
+	uint64_t left = 0;
+	struct live_sample out;
+	for (unsigned k = 0; k < MOVED; k++)
+		if (moved[k].turn == 2) {
+			left++;
+			CHECK(bitmap_test_hot(move_address(k)) && liveset_remove(move_address(k), LAYER, &out));
+		}
+	CHECK_EQUAL(losses, 0);
+	CHECK_EQUAL(wrongs, 0);
+	CHECK_EQUAL(insertions, removals + doomed + left); // each is taken out once, by its remover or the mover
+	CHECK(moves > operations / 100);
+	check_empty();
+	printf("moves: %lu, %lu of them finished a removal, of %lu insertions\n", moves, doomed, insertions);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t operations = long_run(argc, argv) ? 200000000 : short_run(argc, argv) ? 300000 : 10000000;
@@ -247,8 +381,12 @@ int main(int argc, char **argv)
 	test_aliases_share_a_bit();
 	test_address_range();
 	test_one_remover_wins();
+	test_move();
+	test_sequences();
 	if (!checks_failed)
 		test_alias_storm(operations);
+	if (!checks_failed)
+		test_move_storm(operations);
 	if (!checks_failed)
 		test_growth_and_full_table();
 	if (!checks_failed)

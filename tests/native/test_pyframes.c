@@ -17,7 +17,7 @@ static uint64_t *outer; // a frame whose page may be made unreadable: who walks 
 static unsigned walked(void)
 {
 	uint64_t frames[64], hash;
-	uint32_t label;
+	struct pylabel label;
 	bool truncated;
 	unsigned n = pyframes_walk(frames, 64, &hash, &truncated, &label);
 	CHECK((n == 0) == (hash == 0) && !truncated);

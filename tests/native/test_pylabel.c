@@ -11,7 +11,7 @@
 #define NUMBER_OFFSET 32U
 
 static uint64_t bitmap_node[64], array_node[64], collision_node[64], value_type[64]; // types
-static uint64_t context[16], map[16], value[16], number[16];
+static uint64_t context[16], map[16], value[16];
 static uint64_t *thread;
 
 // A node of this type with room for 32 pairs.
@@ -38,7 +38,7 @@ static void put(uint64_t *node, unsigned at, uintptr_t key, const void *what)
 
 static void put_node(uint64_t *node, unsigned at, const void *below) { node[PYLAYOUT_ARRAY_NODES / 8 + at] = (uintptr_t)below; }
 static void set_root(const uint64_t *root) { WORD(map, PYLAYOUT_MAP_ROOT) = (uintptr_t)root; }
-static void set_number(uint32_t n) { *(uint32_t *)(void *)((char *)number + PYLAYOUT_INT_DIGIT) = n; }
+static void set_number(uint32_t n) { WORD(value, NUMBER_OFFSET) = (uint64_t)77 << 32 | n; }
 static struct pylabel_variable variable_of(uint32_t hash) { return (struct pylabel_variable){VARIABLE, (uintptr_t)value_type, hash, NUMBER_OFFSET}; }
 
 static uint64_t *few(uint32_t hash)
@@ -67,7 +67,12 @@ static void learn(uint32_t hash)
 	CHECK_EQUAL(pylabel_state(), MLF_LABELS_FOLLOWED);
 }
 
-static uint32_t found(void) { return pylabel_of((uintptr_t)thread); }
+static uint32_t found(void)
+{
+	struct pylabel label = pylabel_of((uintptr_t)thread);
+	CHECK(label.entry == (label.number ? 77 : 0)); // all or nothing
+	return label.number;
+}
 
 static void test_nothing_before_it_is_learnt(void)
 {
@@ -144,9 +149,6 @@ static void test_what_is_no_value_of_ours(void)
 	WORD(value, PYLAYOUT_OBJECT_TYPE) = (uintptr_t)PyCode_Type;
 	CHECK_EQUAL(found(), 0);
 	WORD(value, PYLAYOUT_OBJECT_TYPE) = (uintptr_t)value_type;
-	WORD(value, NUMBER_OFFSET) = 0;
-	CHECK_EQUAL(found(), 0);
-	WORD(value, NUMBER_OFFSET) = (uintptr_t)number;
 	CHECK_EQUAL(found(), 7);
 	// A node that is among its own children: as many steps as a hash has.
 	uint64_t *loop = node_of(array_node);
@@ -159,7 +161,7 @@ static void test_what_is_no_value_of_ours(void)
 static void test_walk_tells(void)
 {
 	uint64_t code[64], frame[64], frames[8], hash;
-	uint32_t label;
+	struct pylabel label;
 	bool truncated;
 	fake_code(code, "file.py", "function", 1);
 	fake_frame(frame, (uintptr_t)code, 0);
@@ -167,12 +169,12 @@ static void test_walk_tells(void)
 	learn(9);
 	set_number(7);
 	fake_own_state = thread;
-	CHECK(pyframes_walk(frames, 8, &hash, &truncated, &label) == 1 && label == 7);
+	CHECK(pyframes_walk(frames, 8, &hash, &truncated, &label) == 1 && label.number == 7 && label.entry == 77);
 	fake_own_state = NULL; // not a thread of Python's
-	CHECK(pyframes_walk(frames, 8, &hash, &truncated, &label) == 0 && label == 0);
+	CHECK(pyframes_walk(frames, 8, &hash, &truncated, &label) == 0 && label.number == 0 && label.entry == 0);
 	fake_own_state = thread;
 	WORD(_PyRuntime, fake_layout()->runtime_finalizing) = 8; // another one ends the interpreter
-	CHECK(pyframes_walk(frames, 8, &hash, &truncated, &label) == 0 && label == 0);
+	CHECK(pyframes_walk(frames, 8, &hash, &truncated, &label) == 0 && label.number == 0 && label.entry == 0);
 	WORD(_PyRuntime, fake_layout()->runtime_finalizing) = 0;
 }
 
@@ -197,7 +199,6 @@ int main(void)
 	thread[fake_layout()->thread_context / 8] = (uintptr_t)context;
 	WORD(context, PYLAYOUT_CONTEXT_MAP) = (uintptr_t)map;
 	WORD(value, PYLAYOUT_OBJECT_TYPE) = (uintptr_t)value_type;
-	WORD(value, NUMBER_OFFSET) = (uintptr_t)number;
 	test_nothing_before_it_is_learnt();
 	test_shapes(5);
 	test_shapes(0);

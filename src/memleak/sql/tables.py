@@ -46,11 +46,12 @@ def history(content: Content) -> Values:
 
 
 def labels(content: Content) -> Values:
-    """Yield the labels of each set that a row of a recording was allocated under."""
+    """Yield the labels of each set that a row of a recording was allocated under, or an entry ended under."""
     for source in content.sources:
-        for found in sorted({row.labels for row in source.recording.rows}):
+        calls = source.recording.calls
+        for found in sorted({*calls, *(row.labels for row in source.recording.rows)}):
             for name, value in found:
-                yield *_recording(source), labels_as_json(found), name, value
+                yield *_recording(source), labels_as_json(found), name, value, calls.get(found)
 
 
 def modules(content: Content) -> Values:
