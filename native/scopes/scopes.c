@@ -46,11 +46,12 @@ struct scope {
 	PyObject_HEAD
 	struct scope *outer; // the outermost: itself
 	PyObject *labels, *inner; // as text; NULL, or what was given -> the scope within that is kept
-	struct scope *kept; // what this is a copy of; NULL: none
-	PyObject *owner;    // the label whose entry this is; NULL: no entry
-	// Read by the core, in one go: number of the set, and which entry of a label with `outcome` this is, or is within; 0: none.
+	PyObject *owner; // the label whose entry this is; NULL: no entry
+	// Read by the core as its struct pylabel_value. The first two in one go: number of the set, 0: the kept one's; which entry of a
+	// label with `outcome` this is, or is within, 0: none.
 	uint32_t number, entry;
-	uint32_t began; // *noted at its entry
+	struct scope *kept; // what this is a copy of, for as long as it lives; NULL: none
+	uint32_t began;     // *noted at its entry
 	char judged;
 };
 _Static_assert(offsetof(struct scope, number) % 8 == 0, "the core reads one word");
@@ -357,6 +358,8 @@ static void judge(const struct label *self, struct scope *scope, PyObject *kind)
 	if (!scope)
 		return;
 	scope->judged = 1;
+	if (!scope->number && scope->kept) // the core began to follow meanwhile
+		scope->number = scope->kept->number;
 	if (!is_failure(kind)) {
 		if (scope->number && count_call)
 			count_call(scope->number);

@@ -99,13 +99,11 @@ void outcome_settle(uint32_t entry, uint32_t began, const char *line)
 	uint32_t end = load_relaxed(&noted);
 	if (!all || !entry)
 		return;
-	if (end - began > NOTES) { // the first of its own may have been overwritten
-		count(outcome_missed);
-		began = end - NOTES;
-	}
-	for (uint32_t at = began; at != end; at++) {
+	for (uint32_t at = end - began > NOTES ? end - NOTES : began; at != end; at++) {
 		uint64_t whose = load_acquire(&all[at % NOTES].whose); // pairs with outcome_note()
 		if (whose >> 32 == entry)
 			settle(&(struct liveset_place){load_relaxed(&all[at % NOTES].key), (uint32_t)whose}, &outcome);
 	}
+	if (load_relaxed(&noted) - began > NOTES) // some of its own may have been overwritten, by now
+		count(outcome_missed);
 }

@@ -67,8 +67,11 @@ static struct pylabel found_below(uintptr_t root)
 	if (!value || value % 8 || word_at(value, PYLAYOUT_OBJECT_TYPE) != known.type)
 		return nothing;
 	// Relaxed, one word: another thread may give the number that the set has with its outcome.
-	uint64_t word = load_relaxed((const uint64_t *)(value + known.number_offset));
+	const struct pylabel_value *said = (const void *)(value + known.number_offset);
+	uint64_t word = load_relaxed((const uint64_t *)(const void *)&said->label);
 	struct pylabel found = {(uint32_t)word, (uint32_t)(word >> 32)};
+	if (!found.number && said->kept)
+		found.number = load_relaxed(&((const struct pylabel_value *)(said->kept + known.number_offset))->label.number);
 	return found.number <= MLF_LABEL_OTHER ? found : nothing;
 }
 

@@ -10,13 +10,18 @@
 struct pylabel_variable {
 	uintptr_t variable, type; // addresses of the ContextVar and of its values' type
 	uint32_t hash;            // of the variable, as maps of context variables fold it
-	uint16_t number_offset;   // in a value, of a struct pylabel
+	uint16_t number_offset;   // in a value, of a struct pylabel_value
 };
 
-// What such an object says, read in one go. The second: the entry of a label with `outcome` that the code is in, 0: none.
+// The second: the entry of a label with `outcome` that the code is in, 0: none.
 struct pylabel {
 	uint32_t number, entry;
 } __attribute__((aligned(8)));
+
+struct pylabel_value {
+	struct pylabel label; // read in one go
+	uintptr_t kept;       // if its number is 0: an object of the same type whose number holds, or 0; never changes
+};
 
 enum mlf_labels pylabel_state(void);
 

@@ -177,11 +177,8 @@ def _number(labels: dict[str, str]) -> int:
 
 
 def _number_all() -> None:
-    """Number the scopes that are kept, and those in force here: they were made before anything followed."""
-    scopes, here = [_ROOT], _get()
-    while here is not _ROOT:
-        scopes.append(here)
-        here = here.outer
+    """Number the scopes that are kept, the ones in force among them: they were made before anything followed."""
+    scopes = [_ROOT]
     for scope in scopes:  # grows meanwhile
         scope.number = _number(scope.labels)
         scopes += list((scope.inner or {}).values())

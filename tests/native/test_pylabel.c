@@ -150,6 +150,17 @@ static void test_what_is_no_value_of_ours(void)
 	CHECK_EQUAL(found(), 0);
 	WORD(value, PYLAYOUT_OBJECT_TYPE) = (uintptr_t)value_type;
 	CHECK_EQUAL(found(), 7);
+	// One that has no number yet takes the other's; its entry is its own.
+	static uint64_t kept[16];
+	WORD(kept, NUMBER_OFFSET) = 9;
+	WORD(value, NUMBER_OFFSET + 8) = (uintptr_t)kept;
+	CHECK_EQUAL(found(), 7);
+	set_number(0);
+	CHECK_EQUAL(found(), 9);
+	WORD(kept, NUMBER_OFFSET) = MLF_LABEL_OTHER + 1;
+	CHECK_EQUAL(found(), 0);
+	WORD(value, NUMBER_OFFSET + 8) = 0;
+	set_number(7);
 	// A node that is among its own children: as many steps as a hash has.
 	uint64_t *loop = node_of(array_node);
 	for (unsigned at = 0; at < 32; at++)
