@@ -405,7 +405,7 @@ enum mlf_coverage {
 
 // Live set: buckets of 8 entries. An entry stands in one of the two buckets of its address.
 // key = live(bit 63) | sequence (62..52) | layer (51..48) | address XOR secret (47..0); 0 = free;
-// a key without bit 63 is being written or removed. The sequence changes with each use of a slot.
+// a key without bit 63 is being written, moved to another row or removed. The sequence changes with each of these.
 // A reader takes key, entry, key again, and drops the entry if the keys differ or `check` is wrong.
 #define MLF_LIVE_BUCKET 8U
 #define MLF_LIVE_KEY_LIVE (1ULL << 63)

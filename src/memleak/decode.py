@@ -377,8 +377,8 @@ class Decoder:
                 refs[0], whole[1], whole[5], bool(whole[6] & layout.ROW_OVERFLOW), False, frames, truncated,
                 python.frames, python.truncated, whole[4], whole[8], whole[9], whole[12], whole[13],
                 max(0, whole[14] - whole[21]) / 1024, max(0, whole[15] - whole[21]) / 1024,
-                max(0, whole[16] - whole[22]), max(0, whole[17] - whole[22]), whole[18], whole[19], whole[20], self._merged_history(parts),
-                live, self._labels(whole[4]),
+                max(0, whole[16] - whole[22]), max(0, whole[17] - whole[22]), whole[18], whole[19], whole[20],
+                self._merged_history(parts), live, self._labels(whole[4]),
             )  # fmt: skip
             self.rows.append(RecordedRow._make(row))  # 20,000 of them: by name it takes twice as long
         self._add_missing_row(sums)

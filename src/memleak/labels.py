@@ -1,9 +1,9 @@
 """Say on whose behalf code allocates: `with label(tenant_id=7): …`.
 
 The labels in force are one context variable, so they follow asyncio tasks, greenlets and copied contexts as any
-does. Its value is a `Scope` (native/scopes/scopes.c, which enters and leaves), whose number the core reads from the thread's
-own memory when it takes a sample (native/src/pylabel.c); setting the variable is most of what entering and leaving a
-label costs. Nothing here fails: what cannot be labelled runs without.
+does. Its value is a `Scope` (native/scopes/scopes.c, which enters and leaves), whose number the core reads from the
+thread's own memory when it takes a sample (native/src/pylabel.c); setting the variable is most of what entering and
+leaving a label costs. Nothing here fails: what cannot be labelled runs without.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class label(_scopes.Label):
     As a decorator of a generator function it would cover only the making of the generator: write ``with`` inside, and
     remember that the label also holds for who consumes it, until the block is left.
 
-    With ``outcome=True`` each entry ends with an outcome: while the block runs, what it allocates is under `outcome=ok`;
-    if an exception leaves it, what is live of that moves to `outcome=` and the name of the exception's type. What a
-    recording holds of an entry is told from what others hold under the same labels at the same time. The end of a
-    generator or of an iteration (GeneratorExit, StopIteration, StopAsyncIteration) is no failure.
+    With ``outcome=True`` each entry ends with an outcome. While the block runs, what it allocates is under
+    `outcome=ok`; if an exception leaves it, what is live of that moves to `outcome=` and the name of the exception's
+    type. That is what this entry took, not what others hold under the same labels. The end of a generator or of an
+    iteration (GeneratorExit, StopIteration, StopAsyncIteration) is no failure.
 
     Args:
         labels: any names. `tenant_id`, `ctx` and `mod` also show in OceanBase's columns, `sql` is what

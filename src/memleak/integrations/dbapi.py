@@ -15,28 +15,29 @@ _RUN = ("execute", "executemany", "executescript", "callproc")
 _FETCH = ("fetchone", "fetchmany", "fetchall", "nextset", "scroll")
 
 
-def labelled(connection: Any, *, raw: bool = False, double_quotes: Optional[str] = None) -> Any:
+def labelled(connection: Any, *, raw: bool = False, double_quotes: Optional[str] = None, outcome: bool = False) -> Any:
     """Return *connection* in a wrapper that labels.
 
     Args:
         connection: an open connection of any DB-API 2.0 driver.
         raw: label with the statements as they are, not with their shapes: values in them get into recordings.
         double_quotes: see `fingerprint`; None: by the driver's name.
+        outcome: note how each statement ends, as ``label(outcome=True)`` does; what is fetched later is under `ok`.
     """
     if isinstance(connection, Connection):
         return connection
     if double_quotes is None:
         module = type(connection).__module__.lower()
         double_quotes = "text" if "mysql" in module or "maria" in module else "name"
-    return Connection(connection, double_quotes, raw)
+    return Connection(connection, double_quotes, raw, outcome)
 
 
-def instrument(module: Any, *, raw: bool = False) -> Callable[[], None]:
+def instrument(module: Any, *, raw: bool = False, outcome: bool = False) -> Callable[[], None]:
     """Let `module.connect` hand out wrappers from now on, to who looks it up from now on; return what undoes it."""
     connect = module.connect
 
     def labelled_connect(*args: Any, **kwargs: Any) -> Any:
-        return labelled(connect(*args, **kwargs), raw=raw)
+        return labelled(connect(*args, **kwargs), raw=raw, outcome=outcome)
 
     module.connect = labelled_connect
 
@@ -50,13 +51,14 @@ def instrument(module: Any, *, raw: bool = False) -> Callable[[], None]:
 class _Wrapper:
     """Passes everything on to the object within."""
 
-    __slots__ = ("_double_quotes", "_raw", "_within")
+    __slots__ = ("_double_quotes", "_outcome", "_raw", "_within")
 
-    def __init__(self, within: Any, double_quotes: str, raw: bool) -> None:
+    def __init__(self, within: Any, double_quotes: str, raw: bool, outcome: bool) -> None:
         set_own = object.__setattr__
         set_own(self, "_within", within)
         set_own(self, "_double_quotes", double_quotes)
         set_own(self, "_raw", raw)
+        set_own(self, "_outcome", outcome)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._within, name)
@@ -74,10 +76,13 @@ class _Wrapper:
         return self._within.__exit__(*error)
 
     def _wrapped(self, cursor: Any, under: label) -> Any:
-        return Cursor(cursor, self._double_quotes, self._raw, under)
+        return Cursor(cursor, self._double_quotes, self._raw, self._outcome, under)
 
-    def _label(self, sql: Any) -> label:
-        return label_of(sql, self._double_quotes, self._raw)
+    def _labels(self, sql: Any) -> tuple[label, label]:
+        """Return what a statement runs under, and what its rows are fetched under."""
+        of = self._double_quotes, self._raw
+        under = label_of(sql, *of, self._outcome)
+        return under, label_of(sql, *of, "ok") if self._outcome else under
 
 
 class Connection(_Wrapper):
@@ -103,10 +108,10 @@ class Connection(_Wrapper):
 
     def _running(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def run(sql: Any, *args: Any, **kwargs: Any) -> Any:
-            under = self._label(sql)
+            under, fetched = self._labels(sql)
             with under:
                 cursor = method(sql, *args, **kwargs)
-            return self._wrapped(cursor, under) if hasattr(cursor, "fetchone") else cursor
+            return self._wrapped(cursor, fetched) if hasattr(cursor, "fetchone") else cursor
 
         return run
 
@@ -116,9 +121,9 @@ class Cursor(_Wrapper):
 
     __slots__ = ("_under",)
 
-    def __init__(self, within: Any, double_quotes: str, raw: bool, under: label) -> None:
+    def __init__(self, within: Any, double_quotes: str, raw: bool, outcome: bool, under: label) -> None:
         """Begin with the label of the statement that was run last."""
-        super().__init__(within, double_quotes, raw)
+        super().__init__(within, double_quotes, raw, outcome)
         object.__setattr__(self, "_under", under)
 
     def __getattr__(self, name: str) -> Any:
@@ -129,8 +134,8 @@ class Cursor(_Wrapper):
 
     def _running(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def run(sql: Any, *args: Any, **kwargs: Any) -> Any:
-            under = self._label(sql)
-            object.__setattr__(self, "_under", under)
+            under, fetched = self._labels(sql)
+            object.__setattr__(self, "_under", fetched)
             with under:
                 found = method(sql, *args, **kwargs)
             return self if found is self._within else found

@@ -76,18 +76,19 @@ def fingerprint(sql: object, *, double_quotes: str = "name") -> str:
     return shape
 
 
-def label_of(sql: object, double_quotes: str = "name", raw: bool = False) -> label:
-    """Return the label of a statement; *raw*: with its text as it is, literals and all."""
+def label_of(sql: object, double_quotes: str = "name", raw: bool = False, outcome: object = False) -> label:
+    """Return the label of a statement; *raw*: with its text as it is, literals and all; *outcome*: as of `label`."""
     if isinstance(sql, (str, bytes)) and len(sql) <= _CACHED_CHARACTERS:
-        return _label_of(sql, double_quotes, raw)
-    return _made(sql, double_quotes, raw)
+        return _label_of(sql, double_quotes, raw, outcome)
+    return _made(sql, double_quotes, raw, outcome)
 
 
-def _made(sql: object, double_quotes: str, raw: bool) -> label:
+def _made(sql: object, double_quotes: str, raw: bool, outcome: object) -> label:
     try:
-        return label(sql=" ".join(str(sql).split()) if raw else fingerprint(sql, double_quotes=double_quotes))
+        shape = " ".join(str(sql).split()) if raw else fingerprint(sql, double_quotes=double_quotes)
+        return label(sql=shape, outcome=outcome)
     except Exception:  # an object of the program's own: its statement must run all the same
-        return label(sql="?")
+        return label(sql="?", outcome=outcome)
 
 
 _label_of = lru_cache(_CACHED)(_made)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from typing import Any, Optional
 
 NO_ROUTE = "(no route)"
 _SEGMENTS_MOST = 8
@@ -32,3 +33,17 @@ def asked(route: Callable[[Any], object], request: Any) -> str:
         return str(route(request) or NO_ROUTE)
     except Exception:  # the application is to answer this request, not we
         return NO_ROUTE
+
+
+def failure(status: object) -> Optional[type]:
+    """Return what a request that was answered with *status* has failed with, `HTTP 500` and above; None: it has not.
+
+    Frameworks answer with that when code of theirs has raised: who called them gets no exception.
+    """
+    code = status[:3] if isinstance(status, str) else str(status)
+    return _failure(code) if len(code) == 3 and code.isdigit() and code[0] == "5" else None
+
+
+@lru_cache(100)
+def _failure(code: str) -> type:
+    return type(f"HTTP {code}", (Exception,), {})

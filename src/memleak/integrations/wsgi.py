@@ -15,24 +15,52 @@ class LabelRequests:
     Args:
         app: the application.
         route: takes the environ, returns the route; by default the path, see `routes.of_path`.
+        outcome: note how each request ends, as ``label(outcome=True)`` does; an answer of 500 and above, which is what
+            a framework makes of an exception, is `HTTP 500`. What the parts of a response allocate later is under what
+            the call ended with.
         labels: further labels of every request.
     """
 
-    def __init__(self, app: Any, *, route: Optional[Callable[[Any], object]] = None, **labels: object) -> None:
+    def __init__(
+        self, app: Any, *, route: Optional[Callable[[Any], object]] = None, outcome: bool = False, **labels: object
+    ) -> None:
         """Wrap *app*."""
+        self._outcome = outcome
         self._app = app
         self._route = route or _path
         self._labels = labels
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         """Answer a request."""
-        under = label(
-            route=routes.asked(self._route, environ), method=_method(environ.get("REQUEST_METHOD")), **self._labels
-        )
-        with under:
-            parts = self._app(environ, start_response)
+        method = _method(environ.get("REQUEST_METHOD"))
+        given = {"route": routes.asked(self._route, environ), "method": method, **self._labels}
+        if self._outcome:
+            parts, under = self._judged(given, environ, start_response)
+        else:
+            under = label(**given)
+            with under:
+                parts = self._app(environ, start_response)
         # A server that looks for more than an iterable (a length, a file of its own kind) finds it.
         return parts if isinstance(parts, (list, tuple)) or _is_file(environ, parts) else _Parts(parts, under)
+
+    def _judged(self, given: dict[str, object], environ: Any, start_response: Any) -> tuple[Any, label]:
+        failed: Optional[type] = None
+
+        def start(status: str, *more: Any, **words: Any) -> Any:
+            nonlocal failed
+            failed = routes.failure(status)
+            return start_response(status, *more, **words)
+
+        under = label(**given, outcome=True)
+        under.__enter__()
+        try:
+            parts = self._app(environ, start)
+        except BaseException as error:
+            failed = type(error)
+            raise
+        finally:
+            under.__exit__(failed)
+        return parts, label(**given, outcome=failed.__name__ if failed else "ok")
 
 
 class _Parts:

@@ -63,8 +63,8 @@ TABLES = {
     "labels": Table(
         {**_RECORDING, "labels": str, "name": str, "value": str, "calls": int},
         tables.labels,
-        "one row for each label of a set; the column labels is the set, as in malloc_sample_info; calls: how many entries"
-        " of a label with outcome=True have ended under the set",
+        "one row for each label of a set; the column labels is the set, as in malloc_sample_info; calls: how many"
+        " entries of a label with outcome=True have ended under the set",
     ),
     "modules": Table(
         {

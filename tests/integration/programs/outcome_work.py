@@ -1,7 +1,7 @@
-"""50 tasks and 20 threads at a time under the same labels, of which some fail; what a block is asked for tells whose it is.
+"""50 tasks and 20 threads at a time under the same labels, of which some fail; a block's size tells whose it is.
 
-Block sizes are BASE + STEP * owner, in three ways: Python's objects, C code with the GIL released, and functions handed to a
-thread of an executor. Half of the blocks are freed again, by other threads, while their owners are at work or fail.
+Block sizes are BASE + STEP * owner, in three ways: Python's objects, C code with the GIL released, and functions handed
+to a thread of an executor. Half of the blocks are freed again, by other threads, while their owners are at work or fail.
 Prints the sizes and numbers of the blocks that are left, and waits.
 """
 
@@ -95,6 +95,8 @@ def thread(owner):
 
 def main():
     """Start them all."""
+    with memleak.label(who="first"):  # from here on labels are followed: that takes some milliseconds, once
+        pass
     freeing = [threading.Thread(target=free) for _ in range(3)]
     threads = [threading.Thread(target=thread, args=(owner,)) for owner in range(TASKS, TASKS + THREADS)]
 
