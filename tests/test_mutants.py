@@ -379,6 +379,43 @@ MUTANTS = {
     "a recording lacks the text": Mutant("rows", "labels_note(stack->label);", ";", "test_labels"),
     "numbers go on": Mutant("labels", "if (n >= MLF_LABEL_SETS)", "if (n >= MLF_LABEL_SETS - 1)", "test_labels"),
     "a text is cut anywhere": Mutant("labels", "(text[bytes] & 0xC0) == 0x80", "0", "test_labels"),
+    "a removal passes by what is moved": Mutant(
+        "liveset", "(KEY_MATCH_MASK & ~MLF_LIVE_KEY_LIVE)) == 0", "KEY_MATCH_MASK) == 0", "test_lockfree", **STANDS
+    ),
+    "a removal that lost to a mover looks no further": Mutant(
+        "liveset",
+        "if (take(slot, key, entry, address, out))\n\t\t\t\treturn true;",
+        "return take(slot, key, entry, address, out);",
+        "test_liveset",
+    ),
+    "a mover overwrites what it was left": Mutant(
+        "liveset", "if (likely(cas_seq_cst(slot, &moving, key)))", "if ((exchange_acq_rel(slot, key), 1))", "test_lockfree", **STANDS
+    ),
+    "a removal waits for a stopped mover": Mutant(
+        "liveset", "spins >= SPINS_FOR_MOVING && cas_seq_cst", "0 && cas_seq_cst", "test_lockfree", **STANDS
+    ),
+    "what is moved keeps its check": Mutant(
+        "liveset",
+        "store_relaxed(&entry->check, check);",
+        ";",
+        "test_liveset",
+    ),
+    "a key has no sequence": Mutant("liveset", "if (unlikely(!sequence)) // is", "if (0) // is", "test_liveset"),
+    "an entry takes others' samples": Mutant("outcome", "if (whose >> 32 == entry)", "if (whose)", "test_outcome"),
+    "an entry takes what was before": Mutant("outcome", "at = end - began > NOTES ? end - NOTES : began", "at = end - NOTES", "test_outcome"),
+    "lost notes are not counted": Mutant("outcome", "if (load_relaxed(&noted) - began > NOTES)", "if (0)", "test_outcome"),
+    "a removal left to the mover is not accounted for": Mutant(
+        "outcome", "} else if (moved == LIVESET_REMOVED) {", "} else if (0) {", "test_outcome"
+    ),
+    "what moved counts twice": Mutant(
+        "rows", "add_relaxed(&from->moved_bytes, scaled(size_bytes, weight_x1024));", ";", "test_outcome"
+    ),
+    "what moves has a row of its own": Mutant("rows", "return mix_key(hash, python, domain, label);", "return row->key + label;", "test_outcome"),
+    "a part of a label is replaced": Mutant("labels", "if (end - at == length &&", "if (end - at >= length &&", "test_outcome"),
+    "calls go uncounted": Mutant("labels", "[number - 1].calls, 1);", "[number - 1].calls, 0);", "test_outcome"),
+    "a number that comes later is not seen": Mutant(
+        "pylabel", "if (!found.number && said->kept)", "if (0)", "test_pylabel", ("-rdynamic",)
+    ),
     "the last sample is not noted": Mutant(
         "catalog", "store_relaxed(&record->last_row, row);", ";", "test_catalog"
     ),
@@ -398,6 +435,8 @@ RACES = {
     "bit set beside a remover",
     "bit cleared beside a claim",
     "two removers win",
+    "a removal that lost to a mover looks no further",
+    "a removal left to the mover is not accounted for",
     "two threads get one room",
     "a segment for each",
     "an index word is overwritten",

@@ -14,7 +14,7 @@ SANITIZERS = {
     "address,undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 # Each is run with --short, in the long form of ./test too: a tenth of the operations, a hundredth of the speed.
-PROGRAMS = ["test_liveset", "test_index", "test_regions", "test_relocs"]
+PROGRAMS = ["test_liveset", "test_outcome", "test_index", "test_regions", "test_relocs"]
 if os.environ.get("MEMLEAK_TORTURE") == "1":
     PROGRAMS = sorted(path.stem for path in (Path(__file__).parent / "native").glob("test_*.c"))
 # Threads that stand still for ever, children of processes with threads, and what takes minutes there.

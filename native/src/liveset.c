@@ -166,12 +166,13 @@ bool liveset_insert_at(const void *address, enum mlf_layer layer, const struct l
 	bitmap_set(address);
 
 	uint64_t key = next_key(address, layer, entry);
-	entry->size_bytes = sample->size_bytes;
-	entry->row = sample->row;
-	entry->weight_x1024 = sample->weight_x1024;
-	entry->born_cs = sample->born_cs;
-	entry->thread = sample->thread;
-	entry->check = mlf_live_check(key, sample->size_bytes, sample->row, sample->weight_x1024, sample->born_cs, sample->thread);
+	// Relaxed, each by itself: who looks without holding the slot believes nothing but by `check`.
+	store_relaxed(&entry->size_bytes, sample->size_bytes);
+	store_relaxed(&entry->row, sample->row);
+	store_relaxed(&entry->weight_x1024, sample->weight_x1024);
+	store_relaxed(&entry->born_cs, sample->born_cs);
+	store_relaxed(&entry->thread, sample->thread);
+	store_relaxed(&entry->check, mlf_live_check(key, sample->size_bytes, sample->row, sample->weight_x1024, sample->born_cs, sample->thread));
 	*place = (struct liveset_place){key, slot_number(slot)};
 	store_release(slot, key); // pairs with the CAS in liveset_remove() and with readers of the file
 	return true;
@@ -261,9 +262,9 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 // Another thread may be replacing it: `check` tells.
 static bool read_entry(const struct mlf_live *entry, uint64_t key, struct live_sample *out)
 {
-	struct mlf_live seen = *entry;
-	*out = (struct live_sample){seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread};
-	return seen.check == mlf_live_check(key, seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread);
+	*out = (struct live_sample){load_relaxed(&entry->size_bytes), load_relaxed(&entry->row), load_relaxed(&entry->weight_x1024),
+				    load_relaxed(&entry->born_cs), load_relaxed(&entry->thread)};
+	return load_relaxed(&entry->check) == mlf_live_check(key, out->size_bytes, out->row, out->weight_x1024, out->born_cs, out->thread);
 }
 
 bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out)
@@ -310,8 +311,9 @@ enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row)
 	const void *address = shown(place->key);
 	// Another sequence: a reader that has seen the one key and then sees the other drops what it read in between.
 	key = next_key(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
-	entry->row = row;
-	entry->check = mlf_live_check(key, entry->size_bytes, row, entry->weight_x1024, entry->born_cs, entry->thread);
+	store_relaxed(&entry->row, row);
+	uint32_t check = mlf_live_check(key, entry->size_bytes, row, entry->weight_x1024, entry->born_cs, entry->thread);
+	store_relaxed(&entry->check, check);
 	if (likely(cas_seq_cst(slot, &moving, key)))
 		return LIVESET_MOVED;
 	store_seq_cst(slot, clearing(address)); // it was doomed: nobody else touches it

@@ -54,7 +54,18 @@ def test_storm(python, runtime_directory):
     found = recording.load(path)
     assert found.header.label_state == 1 and found.header.counters["samples"] > 10_000
     seen = {labels for row in found.rows for labels in [row.labels] if labels}
-    assert seen <= {(("n", str(number)),) for number in range(100)} | {labels for labels in seen if labels[-1][0] in ("x", "other")}
+    assert seen <= {labels for labels in seen if is_of_the_storm(dict(labels))}
+    outcomes = {dict(labels).get("outcome") for labels in seen}
+    assert {"ok", "ValueError"} <= outcomes
+    assert found.calls.keys() >= {labels for labels in seen if dict(labels).get("outcome") == "ValueError" and len(labels) == 3}
+
+
+def is_of_the_storm(labels: dict[str, str]) -> bool:
+    """Whether label_storm.py sets such labels."""
+    known = {**{"n": {str(n) for n in range(100)}, "m": {"0", "1", "2"}}, "outcome": {"ok", "ValueError"}}
+    rest = {name: value for name, value in labels.items() if name in known}
+    all_right = all(value in known[name] for name, value in rest.items()) and ("m" in labels) == ("outcome" in labels)
+    return all_right and labels.keys() - rest.keys() <= {"x", "other"}
 
 
 @pytest.mark.parametrize("mode", ["full", "normal"])

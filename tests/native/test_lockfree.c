@@ -24,6 +24,10 @@ static struct rows_stack stack_of(uint64_t *frame, uint64_t number)
 
 static void *victim_address(void) { return aliasing(VICTIM_LOW, 60000); }
 
+static struct liveset_place victim_place;
+static enum liveset_moved victim_moved;
+#define MOVED_ROW 4711U
+
 static bool live_insert(const void *address, uint64_t number)
 {
 	struct live_sample sample = sample_for(address, number);
@@ -50,11 +54,18 @@ static void fill_window(void) // of KEY, in the one segment there is
 	}
 }
 
-static void insert_victim(void) { live_insert(victim_address(), 7); }
+static void insert_victim(void)
+{
+	struct live_sample sample = sample_for(victim_address(), 7);
+	liveset_insert_at(victim_address(), LAYER, &sample, &victim_place);
+}
+static void move_victim(void) { victim_moved = liveset_move(&victim_place, MOVED_ROW); }
 static void race_to_remove(unsigned me)
 {
 	struct live_sample removed, expected = sample_for(victim_address(), 7);
 	raced[me] = liveset_remove(victim_address(), LAYER, &removed);
+	if (raced[me] && removed.row == MOVED_ROW && stepped->run == move_victim)
+		expected.row = MOVED_ROW;
 	if (raced[me] && !sample_equal(&removed, &expected))
 		add_relaxed(&shared->failures, 1);
 }
@@ -82,6 +93,8 @@ static const struct operation operations[] = {
     {"live insert", {0}, insert_victim, NULL, 2},
     {"live remove", {insert_victim}, remove_victim, NULL, 2},
     {"live remove, wanted by all", {insert_victim}, remove_victim, race_to_remove, 2},
+    {"live move", {insert_victim}, move_victim, NULL, 2},
+    {"live move, removal wanted by all", {insert_victim}, move_victim, race_to_remove, 2},
     {"live insert, new segment", {fill_buckets}, insert_victim, NULL, 5},
     {"stack and row insert", {0}, new_row, NULL, 4},
     {"row insert, the same key by all", {0}, insert_key, race_for_key, 2},
@@ -160,10 +173,15 @@ static _Noreturn void under_test(const struct operation *operation)
 	for (unsigned i = 0; operation->run == remove_victim && i <= OTHERS; i++)
 		removals += raced[i];
 	CHECK_EQUAL(removals, operation->run == remove_victim);
+	bool wanted = operation->run == move_victim && operation->race;
+	for (unsigned i = 0; wanted && i < OTHERS; i++)
+		removals += raced[i];
+	if (operation->run == move_victim) // taken out once: by one of them, or by the mover for them
+		CHECK_EQUAL(removals + (victim_moved == LIVESET_REMOVED), wanted);
 	// Everything but what the victim inserted is gone, whole, and no bit is missing.
 	unsigned held, wrong, live = count_live(&held, &wrong), prepared = operation->prepare[0] == fill_buckets ? 16 : 0;
 	CHECK_EQUAL(held + wrong, 0);
-	CHECK_EQUAL(live, prepared + (operation->run == insert_victim));
+	CHECK_EQUAL(live, prepared + (operation->run == insert_victim || (operation->run == move_victim && !operation->race)));
 	CHECK(stats_value(MLF_COUNTER_live_full) + stats_value(MLF_COUNTER_live_race) >= shared->dropped);
 	_exit(checks_failed ? 1 : 0);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import types
 
 import pytest
@@ -308,3 +309,146 @@ def test_django():
     seen.clear()
     assert asyncio.run(AsyncClient().get("/users/7/")).content == b"hello"
     assert seen[0] == request and labels.current() == {}
+
+
+def seen_outcomes(run) -> list[tuple[dict[str, str], str | None]]:
+    """Return the labels and the exception (None: well) of each entry with an outcome that has ended while *run* did."""
+    ended = []
+
+    class Noting(labels.label):
+        __slots__ = ()
+
+        def __exit__(self, kind=None, *rest):
+            if labels.current().get("outcome") == "ok":
+                ended.append((labels.current(), kind.__name__ if kind else None))
+            super().__exit__(kind, *rest)
+
+    modules = [wsgi, asgi, sys.modules["memleak.integrations.fingerprint"], sys.modules.get("memleak.integrations.django")]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in filter(None, modules):
+            patch.setattr(module, "label", Noting)
+        fingerprint.__globals__["_label_of"].cache_clear()
+        run()
+    fingerprint.__globals__["_label_of"].cache_clear()
+    assert labels.current() == {}
+    return ended
+
+
+def test_dbapi_outcomes():
+    """Running a statement has one; what is fetched afterwards is under `ok` and counts for nothing."""
+    connection = dbapi.labelled(sqlite3.connect(":memory:"), outcome=True)
+
+    def run():
+        cursor = connection.cursor()
+        assert cursor.execute("SELECT 1").fetchall() == [(1,)] and next(connection.execute("SELECT 2")) == (2,)
+        for method in (cursor.execute, connection.execute):
+            with pytest.raises(sqlite3.OperationalError):
+                method("SELECT nothing")
+
+    found = seen_outcomes(run)
+    ok, failing = {"sql": "SELECT ?", "outcome": "ok"}, {"sql": "SELECT nothing", "outcome": "ok"}
+    assert [one for one in found if one[1]] == [(failing, "OperationalError")] * 2
+    assert found[0] == found[2] == (ok, None) and len(found) == 6  # with two fetches, whose label is a text
+
+
+def test_wsgi_outcomes():
+    """By exceptions, and by answers that frameworks make of them."""
+    answers = {"/ok": "200 OK", "/missing": "404 Not Found", "/broken": "503 Service Unavailable"}
+    parts = []
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] not in answers:
+            raise KeyError
+        start_response(answers[environ["PATH_INFO"]], [], None)
+
+        def body():
+            parts.append(labels.current()["outcome"])
+            yield b"part"
+
+        return body()
+
+    labelled, called = wsgi.LabelRequests(app, outcome=True), []
+
+    def run():
+        for path in answers:
+            assert b"".join(labelled({"PATH_INFO": path, "REQUEST_METHOD": "GET"}, lambda *words: called.append(words))) == b"part"
+        with pytest.raises(KeyError):
+            labelled({"PATH_INFO": "/error"}, None)
+
+    found = [(found["route"], kind) for found, kind in seen_outcomes(run)]
+    assert [one for one in found if one[1]] == [("/broken", "HTTP 503"), ("/error", "KeyError")]
+    assert [word[0] for word in called] == list(answers.values()) and parts == ["ok", "ok", "HTTP 503"]
+
+
+def test_asgi_outcomes():
+    """The same; a client that goes away cancels."""
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/error":
+            raise KeyError
+        if scope["path"] == "/slow":
+            await asyncio.sleep(10)
+        await send({"type": "http.response.start", "status": 500 if scope["path"] == "/broken" else 200})
+
+    labelled, sent = asgi.LabelRequests(app, outcome=True), []
+
+    async def send(message):
+        sent.append(message["status"])
+
+    async def one(path):
+        await labelled({"type": "http", "path": path, "method": "GET"}, None, send)
+
+    async def all_of_them():
+        await one("/ok")
+        await one("/broken")
+        with pytest.raises(KeyError):
+            await one("/error")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(one("/slow"), 0.01)
+
+    found = [(found["route"], kind) for found, kind in seen_outcomes(lambda: asyncio.run(all_of_them()))]
+    assert found == [("/ok", None), ("/broken", "HTTP 500"), ("/error", "KeyError"), ("/slow", "CancelledError")]
+    assert sent == [200, 500]
+
+
+def test_sqlalchemy_outcomes():
+    """By the driver's exceptions."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    from memleak.integrations.sqlalchemy import label_engine
+
+    engine = sqlalchemy.create_engine("sqlite://")
+    label_engine(engine, outcome=True)
+
+    def run():
+        with engine.connect() as connection:
+            assert connection.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
+            with pytest.raises(sqlalchemy.exc.OperationalError):
+                connection.execute(sqlalchemy.text("SELECT nothing FROM nowhere"))
+
+    found = [(found["sql"], kind) for found, kind in seen_outcomes(run)]
+    assert found == [("SELECT ?", None), ("SELECT nothing FROM nowhere", "OperationalError")]
+
+
+def test_django_outcomes():
+    """By what a view raises, or answers; without a view there is none."""
+    pytest.importorskip("django")
+    from django.http import HttpRequest, HttpResponse
+
+    from memleak.integrations.django import OutcomeMiddleware
+
+    def answer(path):
+        def get_response(request):
+            request.resolver_match = types.SimpleNamespace(route=path)
+            if path != "none":
+                middleware.process_view(request, None, (), {})
+            if path == "raises":
+                middleware.process_exception(request, KeyError("x"))
+            return HttpResponse("x", status={"raises": 500, "broken": 503, "caught": 200}.get(path, 200))
+
+        middleware = OutcomeMiddleware(get_response)
+        request = HttpRequest()
+        request.method = "GET"
+        assert middleware(request).content == b"x"
+
+    found = seen_outcomes(lambda: [answer(path) for path in ("fine", "raises", "broken", "none")])
+    assert [(found["route"], kind) for found, kind in found] == [("/fine", None), ("/raises", "KeyError"), ("/broken", "HTTP 503")]

@@ -20,12 +20,26 @@ libc.malloc.argtypes = [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 VARIABLES = [contextvars.ContextVar(f"v{number}") for number in range(300)]
 LABELS = [memleak.label(n=number) for number in range(100)]
+OUTCOMES = [memleak.label(m=number, outcome=True) for number in range(3)]
+failed = []
 END = time.monotonic() + float(sys.argv[1])
 
 
 def block(size):
     """Allocate and free in C, without the GIL."""
     libc.free(libc.malloc(size))
+
+
+def try_one(chance):
+    """Have an outcome, which one in three is a failure; what failed is kept for a while."""
+    try:
+        with chance.choice(OUTCOMES):
+            block(chance.randrange(3000))
+            failed.append(bytearray(chance.randrange(3000)))
+            if chance.random() < 0.3:
+                raise ValueError
+    except ValueError:
+        del failed[:-100]
 
 
 def change(chance):
@@ -38,6 +52,7 @@ def change(chance):
             block(chance.randrange(3000))
             if chance.random() < 0.1:
                 memleak.label(x=chance.random()).__enter__()
+            try_one(chance)
     for variable, token in reversed(tokens):
         if chance.random() < 0.7:
             variable.reset(token)
