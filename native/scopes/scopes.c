@@ -240,21 +240,25 @@ static void label_dealloc(PyObject *self)
 	destroy(self);
 }
 
-// A new reference; what else somebody has put into the variable is passed by.
+// A new reference. NULL without an error: there are no labels now, because the interpreter ends or somebody has put something else
+// into the variable; the program's block runs all the same.
 static struct scope *in_force(const struct home *home)
 {
-	PyObject *found;
-	if (!home->variable) {
-		PyErr_SetString(PyExc_RuntimeError, "memleak.labels has not set up its scopes");
-		return NULL;
-	}
-	if (get_variable(home->variable, NULL, &found) < 0)
+	PyObject *found = NULL;
+	if (!home->variable || get_variable(home->variable, NULL, &found) < 0)
 		return NULL;
 	if (found && Py_TYPE(found) == home->scope_type)
 		return (struct scope *)found;
 	Py_XDECREF(found);
-	PyErr_SetString(PyExc_TypeError, "the context variable memleak_labels is not memleak's any more");
 	return NULL;
+}
+
+static PyObject *unless_failed(PyObject *result)
+{
+	if (PyErr_Occurred())
+		return NULL;
+	Py_INCREF(result);
+	return result;
 }
 
 static int put_in_force(const struct home *home, struct scope *scope)
@@ -325,7 +329,7 @@ static PyObject *label_enter(struct label *self, PyObject *unused)
 	(void)unused;
 	struct scope *outer = in_force(self->home);
 	if (!outer)
-		return NULL;
+		return unless_failed((PyObject *)self);
 	struct scope *inner = kept_within(self, outer->kept ? outer->kept : outer);
 	if (inner && (self->judges || outer->kept))
 		inner = copy(self, inner, outer);
@@ -375,7 +379,7 @@ static PyObject *label_exit(struct label *self, PyObject *const *args, Py_ssize_
 {
 	struct scope *scope = in_force(self->home);
 	if (!scope)
-		return NULL;
+		return unless_failed(Py_None);
 	int failed = put_in_force(self->home, scope->outer ? scope->outer : scope);
 	if (!failed && self->judges)
 		judge(self, scope, count ? args[0] : Py_None);

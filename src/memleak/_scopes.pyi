@@ -1,8 +1,9 @@
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 NUMBER_OFFSET: int
+_Self = TypeVar("_Self", bound=Label)
 
 class Scope:
     inner: Optional[dict[Any, Scope]]
@@ -19,7 +20,7 @@ class Scope:
 
 class Label:
     def __init__(self, **labels: object) -> None: ...
-    def __enter__(self) -> Label: ...
+    def __enter__(self: _Self) -> _Self: ...
     def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None: ...
 
 def set_up(

@@ -141,14 +141,16 @@ def _inner(outer: _scopes.Scope, given: dict[str, object]) -> _scopes.Scope:
     for name, value in given.items():
         if value is not None:
             labels[_text(name).replace("=", "_")] = _text(value)
-    scope = _scopes.Scope(outer, labels, 0, outer.inner is not None and _kept < _SCOPES_MOST)
+    number = _number(labels)  # first: another thread may find the scope as soon as it is kept
+    scope = _scopes.Scope(outer, labels, number, outer.inner is not None and _kept < _SCOPES_MOST)
     if scope.inner is not None:
         try:
             outer.inner[tuple(given.items())] = scope  # type: ignore[index]
             _kept += 1
         except Exception:  # as in _find()
             scope.inner = None
-    scope.number = _number(labels)  # last: _number_all() passes by those that are kept
+    if not number:  # began to follow meanwhile: _number_all() passes by those that were kept by then
+        scope.number = _number(labels)
     return scope
 
 

@@ -311,3 +311,22 @@ print(json.dumps([outcome, core.memleak_recording_path().decode()]))
     found = recording.load(path)
     os.unlink(path)
     assert found.header.label_state == 2
+
+
+def test_labels_that_two_threads_meet_first_at_once():
+    """While the one has their number given the other does not go without."""
+    found = sizes("""
+number, asked = labels._number, []
+def slow(found):
+    asked.append(found)
+    if len(asked) == 1:
+        thread = threading.Thread(target=other); thread.start(); thread.join()
+    return number(found)
+def other():
+    with label(who="both"): block(2)
+with label(who="first"): pass
+labels._number = slow
+with label(who="both"): block(1)
+assert len(asked) == 2
+""")
+    assert found == {1: {"who": "both"}, 2: {"who": "both"}}

@@ -383,7 +383,13 @@ assert sys.getrefcount(Sub) == kinds
 labels._ROOT.inner.clear()
 del value; gc.collect()
 assert found() is None
+labels._current.set(7)  # not ours any more: blocks run without labels
+with mine as entered: assert entered is mine
+labels._current.set(labels._ROOT)
 assert labels.current() == {}
+def generator():
+    with mine: yield 1
+left = generator(); next(left)  # is closed when the interpreter ends
 """
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -176,7 +176,7 @@ static void *entries_storm(void *number)
 {
 	uint64_t me = (uintptr_t)number, state = 7 + me, wrong = 0, stayed = 0, base = (me + 1) << 28;
 	for (uint64_t turn = 0; turn < turns; turn++) {
-		uint32_t entry = add_relaxed(&entries, 1) + 1, began = *outcome_open();
+		uint32_t entry = add_relaxed(&entries, 1) + 1, began = load_relaxed(outcome_open());
 		bool fails = turn % 2, owned[EACH];
 		for (unsigned i = 0; i < EACH; i++) {
 			uint64_t n = base + turn * EACH + i;

@@ -52,7 +52,7 @@ def change(chance):
             block(chance.randrange(3000))
             if chance.random() < 0.1:
                 memleak.label(x=chance.random()).__enter__()
-            try_one(chance)
+        try_one(chance)
     for variable, token in reversed(tokens):
         if chance.random() < 0.7:
             variable.reset(token)
@@ -91,6 +91,9 @@ def daemon():
             block(3000)
 
 
+first = random.Random(1)
+for _ in range(100):  # before there are no numbers any more
+    try_one(first)
 for number in range(4):
     threading.Thread(target=churn, args=(number,)).start()
 for _ in range(3):
