@@ -197,7 +197,13 @@ static NOINLINE bool take(uint64_t *slot, uint64_t key, const struct mlf_live *e
 	return true;
 }
 
-bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out)
+// The pool of an entry that may be another's by now: who takes it out compares the key afterwards.
+static bool is_of_pool(const struct mlf_live *entry, unsigned pool)
+{
+	return pool == 0 || (load_relaxed(&entry->thread) >> MLF_LIVE_POOL_SHIFT & MLF_LIVE_POOL_MASK) == pool;
+}
+
+static inline bool remove_of(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out)
 {
 	uint64_t wanted = key_of(address, layer);
 	struct window window;
@@ -207,7 +213,7 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 		EACH_SLOT(b, i) {
 			// Acquire: pairs with the release in liveset_insert(); the entry is whole.
 			uint64_t key = load_acquire(&window.keys[b][i]);
-			if (unlikely((key & KEY_MATCH_MASK) == wanted) &&
+			if (unlikely((key & KEY_MATCH_MASK) == wanted) && is_of_pool(&window.entries[b][i], pool) &&
 			    take(&window.keys[b][i], key, &window.entries[b][i], address, out))
 				return true;
 		}
@@ -215,16 +221,31 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 	return false;
 }
 
+bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out)
+{
+	return remove_of(address, layer, 0, out);
+}
+
+bool liveset_remove_of_pool(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out)
+{
+	return remove_of(address, layer, pool, out);
+}
+
 // ---- look ------------------------------------------------------------------------------------------
 
 bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out)
+{
+	return liveset_find_of_pool(address, layer, 0, out);
+}
+
+bool liveset_find_of_pool(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out)
 {
 	uint64_t wanted = key_of(address, layer);
 	struct window window;
 	for (unsigned order = 0; window_of(order, address, &window); order++)
 		EACH_SLOT(b, i) {
 			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_insert()
-			if ((key & KEY_MATCH_MASK) != wanted)
+			if ((key & KEY_MATCH_MASK) != wanted || !is_of_pool(&window.entries[b][i], pool))
 				continue;
 			struct mlf_live seen = window.entries[b][i]; // another thread may be replacing it: `check` tells
 			if (seen.check != mlf_live_check(key, seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread))
