@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
     from .inprocess import Status, snapshot, status
     from .labels import label
-    from .pool import Pool, include
     from .lookups import addr2line, symbolize
+    from .pool import Pool, include
     from .query import Snapshot, open
     from .session import configure, is_running, mode, start, stop, tracing
 

@@ -100,7 +100,7 @@ class Decoder:
         self.label_sets: dict[int, Labels] = {}  # by number
         self.pools: dict[int, Pool] = {}  # by number, as the next
         self.pool_regions: dict[int, PoolRegion] = {}
-        self.pool_samples: list[tuple[int, int, int, int]] = []  # row_ref, size_bytes, weight_x1024, number of its region
+        self.pool_samples: list[tuple[int, int, int, int]] = []  # row_ref, size_bytes, weight_x1024, region
         self.mismatches: list[RawMismatch] = []
         self.torn = 0
         self.incomplete: list[str] = []
@@ -220,7 +220,8 @@ class Decoder:
 
     def _read_mismatches(self, segments: list[Segment]) -> None:
         for _, fields in self._table(segments, layout.MISMATCH, "mismatches"):
-            state, kind, _, row, native, python, pool, thread, first, last, _, size, freed, count, weight, target, _ = fields
+            state, kind, _, row, native, python, pool, thread, first, last, _, *rest, _ = fields
+            size, freed, samples, weight, target = rest
             if state != 2 or len(self.mismatches) >= layout.MISMATCHES:
                 continue
             if row not in self.row_of_ref:
@@ -230,8 +231,8 @@ class Decoder:
             stub = self._frames[target] if target else None
             self.mismatches.append(
                 RawMismatch(
-                    kind, row, frames, truncated, without_pool(self._python.stack(python).frames), pool, thread, first, last, size, freed,
-                    count, weight / 1024, stub,
+                    kind, row, frames, truncated, without_pool(self._python.stack(python).frames), pool, thread, first,
+                    last, size, freed, samples, weight / 1024, stub,
                 )
             )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """Blocks that were freed another way than they were allocated.
 
-The core compares addresses, owners and sizes, which needs no names. Of malloc with delete and new with free it has suspects:
-a copy of the C++ operators inside a program looks like the program. Names tell: a suspect is reported if both innermost
-functions have one and neither is such an operator, dropped if one is, and left undecided where a name is missing.
+The core compares addresses, owners and sizes, which needs no names. Of malloc with delete and new with free it has
+suspects: a copy of the C++ operators inside a program looks like the program. Names tell: a suspect is reported if both
+innermost functions have one and neither is such an operator, dropped if one is, and left undecided where a name is
+missing.
 """
 
 import re
@@ -19,15 +20,16 @@ from .symbolize.frames import is_plumbing
 
 # Index = enum mlf_mismatch_kind.
 KINDS = (
-    "none", "pool_freed_by_free", "pool_freed_to_other_pool", "malloc_freed_to_pool", "pool_wrong_size", "pool_freed_twice",
-    "malloc_delete", "new_free", "delete_wrong_size",
+    "none", "pool_freed_by_free", "pool_freed_to_other_pool", "malloc_freed_to_pool", "pool_wrong_size",
+    "pool_freed_twice", "malloc_delete", "new_free", "delete_wrong_size",
 )  # fmt: skip
 _WORDS = (
     "", "a block of pool {allocated} was passed to free()", "a block of pool {allocated} was freed to pool {freed}",
     "a block of malloc was freed to pool {freed}",
     "a block of {size} bytes of pool {allocated} was freed to it with {freed_size} bytes",
     "a block of pool {allocated} was freed to it twice", "a block of malloc was passed to delete",
-    "a block of new was passed to free()", "a block of {size} bytes of new was passed to delete with {freed_size} bytes",
+    "a block of new was passed to free()",
+    "a block of {size} bytes of new was passed to delete with {freed_size} bytes",
 )  # fmt: skip
 _SUSPECTS = (layout.MISMATCH_MALLOC_DELETE, layout.MISMATCH_NEW_FREE)
 _CXX = (*_SUSPECTS, layout.MISMATCH_NEW_SIZE)
@@ -49,7 +51,7 @@ class Mismatch(NamedTuple):
         freed_native_trace: with native names; None without a symbolizer.
         size_bytes: of the latest block, as allocated.
         freed_bytes: what the caller said when it freed that; None where nothing is said.
-        count: sampled blocks.
+        samples: sampled blocks.
         est_count: what they stand for.
         first_seen, last_seen: Unix time.
         tid: the thread that freed the latest; 0: not known.
@@ -69,7 +71,7 @@ class Mismatch(NamedTuple):
     freed_native_trace: Optional[str]
     size_bytes: int
     freed_bytes: Optional[int]
-    count: int
+    samples: int
     est_count: float
     first_seen: float
     last_seen: float
@@ -160,10 +162,9 @@ def _mismatch(source: Source, tracer: Tracer, raw: RawMismatch, why: str) -> Mis
         freed_native_trace=tracer.native_trace(places) if places else None,
         size_bytes=raw.size_bytes,
         freed_bytes=raw.freed_bytes if sized else None,
-        count=raw.count,
+        samples=raw.samples,
         est_count=raw.est_count,
         first_seen=source.began + raw.first_cs / 100,
         last_seen=source.began + raw.last_cs / 100,
         tid=thread.tid if thread else 0,
     )
-

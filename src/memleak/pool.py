@@ -17,9 +17,9 @@ _NAME_BYTES_MOST = 63
 class Pool:
     """An allocator of the program's own, by name. What it gives out is sampled like malloc's blocks.
 
-    Rows show it as `mod_name` and are in no total: the memory that it cuts up is counted as whose it is. Nothing here does
-    anything to memory, and nothing is noted while this process is not traced; regions are noted all the same. Any thread
-    may call.
+    Rows show it as `mod_name` and are in no total: the memory that it cuts up is counted as whose it is. Nothing here
+    does anything to memory, and nothing is noted while this process is not traced; regions are noted all the same. Any
+    thread may call.
 
     Args:
         name: at most 63 bytes. The same name is the same pool. A process has 63; what comes after is one pool, `other`.

@@ -33,8 +33,8 @@ class RegionUse(NamedTuple):
 class PoolUse(NamedTuple):
     """One pool of one process.
 
-    Capacity is exact, what is used of it an estimate from samples, with its standard error and 95 % limits; these are None
-    where they cannot be given. Idle is the difference: free in the pool, and not to anybody else.
+    Capacity is exact, what is used of it an estimate from samples, with its standard error and 95 % limits; these are
+    None where they cannot be given. Idle is the difference: free in the pool, and not to anybody else.
     """
 
     svr_ip: str
@@ -95,9 +95,9 @@ def _of_source(source: Source, tracer: Tracer) -> list[PoolUse]:
         idle = max(0, pool.capacity_bytes - round(used)) if pool.capacity_bytes else None
         uses.append(
             PoolUse(
-                source.svr_ip, recording.header.pid, recording.header.command, pool.name, pool.regions, pool.capacity_bytes,
-                round(held.value), _rounded(held.se), _rounded(held.low), _rounded(held.high), round(sums.est_count),
-                sums.samples, round(outside.get(pool.name, 0.0)), idle,
+                source.svr_ip, recording.header.pid, recording.header.command, pool.name, pool.regions,
+                pool.capacity_bytes, round(held.value), _rounded(held.se), _rounded(held.low), _rounded(held.high),
+                round(sums.est_count), sums.samples, round(outside.get(pool.name, 0.0)), idle,
                 None if idle is None else idle / pool.capacity_bytes, pool.regions_ended,
                 tuple(sorted(regions, key=lambda one: (one.est_bytes / max(1, one.bytes), -one.bytes, one.number))),
             )

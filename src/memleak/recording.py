@@ -68,7 +68,7 @@ class Recording:
         marks: what it held when it came near the limit of its memory, the oldest first.
         pools: the allocators that the program has told of, by number.
         pool_regions: the memory that these hand out, by number.
-        pool_samples: of each live sample of a pool (row_ref, size_bytes, weight_x1024, number of its region; 0: in none).
+        pool_samples: of each live sample of a pool (row_ref, size_bytes, weight_x1024, region; 0: in none).
         mismatches: blocks that were freed another way than they were allocated, and suspects.
         torn: live entries left out because they were being changed while copied, or are damaged.
         unknown_frames: those of its stacks that lie in no known module.
@@ -301,5 +301,3 @@ def _read(fd: int, offset: int, count: int) -> bytes:
         offset += len(part)
         count -= len(part)
     return b"".join(parts)
-
-

@@ -340,7 +340,7 @@ class RawMismatch(NamedTuple):
     last_cs: int
     size_bytes: int  # of the latest: as allocated
     freed_bytes: int  # and as said when it was freed; 0 where nothing was said
-    count: int
+    samples: int  # of such blocks
     est_count: float  # what they stand for
     target: Optional["Frame"]  # of new and free: the stub of free() that was called, if there was one
 
@@ -458,7 +458,7 @@ class RecordedRow(NamedTuple):
 
     @property
     def mod_name(self) -> str:
-        """What the program asked through, in OceanBase's column: glibc_malloc, operator_new, …, a pool; or what its label says."""
+        """What the program asked through, in OceanBase's column: glibc_malloc, …, a pool; or what its label says."""
         if self.pool:
             return self.pool
         for name, value in self.labels:

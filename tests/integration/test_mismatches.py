@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
-from math import lgamma, log, exp
+from math import exp, lgamma, log
 from pathlib import Path
 
 import pytest
-from tracing import LONG, run
+from tracing import LONG
 
 from memleak.query import Snapshot
 from memleak.symbolize import Symbolizer
@@ -40,7 +38,7 @@ def by_site(found) -> dict[tuple[str, int], int]:
         kind, number = re.match(r"void plant_(\w+)<(\d)>", one.freed_trace[0]).groups()
         assert kind == one.kind, one
         assert any(f"plant_{kind}<{number}>" in line for line in one.allocated.trace[:2]), one.allocated.trace
-        counts[kind, int(number)] = counts.get((kind, int(number)), 0) + one.count
+        counts[kind, int(number)] = counts.get((kind, int(number)), 0) + one.samples
     return counts
 
 
@@ -91,3 +89,104 @@ def test_right_frees_are_not_reported(tracer, planted):
         assert found.header.counters["samples"] > 1000
         assert found.mismatches == ()
         tracer.forget()
+
+
+# ---- nothing is reported of programs that do it right ------------------------------------------------------
+
+BUILDS = {
+    "shared": (),
+    "optimised": ("-O2", "-flto=1"),
+    "no_plt": ("-O2", "-fno-plt"),
+    "no_pie": ("-no-pie",),
+    "lazy": ("-Wl,-z,lazy",),
+    "static_library": ("-static-libstdc++", "-static-libgcc"),
+    "static_library_seen": ("-static-libstdc++", "-static-libgcc", "-rdynamic"),
+    "static_library_stripped": ("-static-libstdc++", "-static-libgcc", "-s", "-O2"),
+    "replaced": ("-DREPLACED=1", "-Wno-mismatched-new-delete"),
+    "replaced_header": ("-DREPLACED=2", "-Wno-mismatched-new-delete"),
+    "replaced_inlined": ("-DREPLACED=1", "-Wno-mismatched-new-delete", "-O2", "-flto=1"),
+    "unsized": ("-fno-sized-deallocation",),
+}
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_containers(tracer, program, name):
+    """The C++ library and programs that bring operators of their own, in every build; nothing is suspected."""
+    binary = program("containers.cc", "-std=c++17", *BUILDS[name], name=f"containers{list(BUILDS).index(name)}")
+    for mode, rounds in (("full", 40), ("normal", 1500 if LONG else 400)):
+        tracer.same(binary, rounds, mode=mode)
+        assert tracer.only(binary).header.counters["samples"] > 500
+        assert found_in(tracer, binary, undecided=True) == []
+        tracer.forget()
+
+
+@pytest.mark.parametrize("allocator", ALLOCATORS, ids=lambda path: path.name)
+@pytest.mark.parametrize("name", ["shared", "static_library", "replaced"])
+def test_containers_on_another_allocator(tracer, program, allocator, name):
+    """With operators of the allocator's own, in front of us and behind."""
+    if not allocator.exists():
+        pytest.skip(f"{allocator.name} is not installed")
+    binary = program("containers.cc", "-std=c++17", *BUILDS[name], name=f"containers{list(BUILDS).index(name)}")
+    for preload in (f"{tracer.core}:{allocator}", f"{allocator}:{tracer.core}"):
+        done = tracer.run(binary, 100, env={"LD_PRELOAD": preload})
+        assert done.returncode == 0
+        for found in tracer.recordings():
+            assert Snapshot(found, symbolizer=Symbolizer()).mismatches(undecided=True) == []
+        tracer.forget()
+
+
+def test_what_a_program_replaces_is_compared_no_further(tracer, program):
+    """With operators of its own, or a copy of the library's, it is not known what they do: then nothing is said."""
+    for flags in (("-DREPLACED=1",), ("-static-libstdc++",)):
+        binary = program("mismatches.cc", f"-I{HEADER}", *flags, name="mismatches_own")
+        tracer.run(binary, "wrong", 2000)
+        kinds = {one.kind for one in found_in(tracer, binary)}
+        assert kinds >= KINDS - {"pool_freed_by_free", "malloc_delete", "new_free", "delete_wrong_size"}
+        tracer.forget()
+
+
+SUITES = {
+    "numpy": "import numpy, sys; sys.exit(not numpy.test(tests=['numpy.lib.tests.test_function_base']))",
+    "lxml": """
+import io, lxml.etree as etree, lxml.html, lxml.objectify
+document = '<a>' + ''.join(f'<b k="{i}">text {i}<c/></b>' for i in range(300)) + '</a>'
+for i in range(60):
+    tree = etree.fromstring(document)
+    assert len(tree.xpath('//b[@k > 10]')) == 289
+    sheet = etree.XSLT(etree.XML('''<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
+      <xsl:template match="/"><o><xsl:for-each select="//b"><i><xsl:value-of select="@k"/></i></xsl:for-each></o></xsl:template>
+      </xsl:stylesheet>'''))
+    assert len(sheet(tree).getroot()) == 300
+    lxml.html.fromstring('<div><p>one<p>two' * 20).text_content()
+    lxml.objectify.fromstring(document)
+    for event, node in etree.iterparse(io.BytesIO(document.encode())):
+        node.clear()
+""",
+    "python": "import runpy, sys; sys.argv[1:] = ['test_json', 'test_struct', 'test_ctypes']; runpy.run_module('test', run_name='__main__')",
+    "greenlet": """
+import greenlet
+def inner(n):
+    while n:
+        n = greenlet.getcurrent().parent.switch(n - 1)
+for i in range(3000):
+    one = greenlet.greenlet(inner)
+    for k in range(3):
+        one.switch(3)
+    try:
+        one.throw(ValueError)
+    except ValueError:
+        pass
+""",
+}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_suites_of_python_and_its_extensions(door, tmp_path, suite):
+    """Through both doors; docs/reference/pools.md has the command for an hour of them."""
+    start = "import memleak; memleak.start()\n"
+    done = door.run(sys.executable, "-c", start + SUITES[suite], mode="normal", cwd=tmp_path, timeout=600)
+    if "No module named" in done.stderr:
+        pytest.skip(f"not installed: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    for found in door.recordings():
+        assert Snapshot(found, symbolizer=Symbolizer()).mismatches(undecided=True) == []

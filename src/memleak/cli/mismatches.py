@@ -20,7 +20,9 @@ SHOWN_FRAMES = 20
 
 def main(argv: Sequence[str]) -> int:
     """Print the mismatches of a target."""
-    parser = Parser("mismatches", "Show sampled blocks that were freed another way than they were allocated, with both stacks.")
+    parser = Parser(
+        "mismatches", "Show sampled blocks that were freed another way than they were allocated, with both stacks."
+    )
     add_target(parser)
     parser.add_argument("--all", action="store_true", help="also those that may be none, for want of names, and why")
     add_symbol_options(parser)
@@ -49,7 +51,7 @@ def _show(options: Any, symbolizer: Any) -> None:
 
 
 def _one(number: int, one: Mismatch) -> list[str]:
-    times = f"{render.plural(one.count, 'sampled block')}, about {render.plural(one.est_count, 'block')} in all"
+    times = f"{render.plural(one.samples, 'sampled block')}, about {render.plural(one.est_count, 'block')} in all"
     lines = [f"#{number}  {render.printable(one.what)}  ({one.kind}; {times}; pid {one.pid})"]
     if one.undecided:
         lines.append(f"  undecided: {render.printable(one.undecided)}")

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Print the pools of a target."""
-    parser = Parser("pools", "Show the program's own allocators: capacity, what is used of it, and what keeps the emptiest regions.")
+    parser = Parser(
+        "pools", "Show the program's own allocators: capacity, what is used of it, and what keeps the emptiest regions."
+    )
     add_target(parser)
-    parser.add_argument("-n", type=positive, default=5, metavar="N", help="regions to show of each pool, the emptiest first (5)")
+    parser.add_argument(
+        "-n", type=positive, default=5, metavar="N", help="regions to show of each pool, the emptiest first (5)"
+    )
     parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
     add_symbol_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: pools and footer")
@@ -99,7 +103,8 @@ def as_json(use: PoolUse) -> dict[str, Any]:
         {
             **{name: value for name, value in region._asdict().items() if name != "pins"},
             "pins": [
-                {"est_bytes": pin.est_bytes, "samples": pin.samples, **row_as_json(pin.row, None)} for pin in region.pins
+                {"est_bytes": pin.est_bytes, "samples": pin.samples, **row_as_json(pin.row, None)}
+                for pin in region.pins
             ],
         }
         for region in use.use

@@ -100,8 +100,9 @@ def mismatches(content: Content) -> Values:
     """Yield the mismatches of each recording, those that are undecided too."""
     for one in find_mismatches(content.sources, content.tracer, undecided=True):
         yield (
-            one.svr_ip, one.pid, one.kind, one.what, one.undecided or None, one.allocated.mod_name, one.freed_to or None,
-            one.count, round(one.est_count), one.size_bytes, one.freed_bytes, one.first_seen, one.last_seen, one.tid,
+            one.svr_ip, one.pid, one.kind, one.what, one.undecided or None, one.allocated.mod_name,
+            one.freed_to or None, one.samples,
+            round(one.est_count), one.size_bytes, one.freed_bytes, one.first_seen, one.last_seen, one.tid,
             one.allocated.back_trace, one.allocated.mixed_trace or one.allocated.python_trace, one.freed_back_trace,
             joined(one.freed_frames) if content.tracer.can_name else None,
         )  # fmt: skip

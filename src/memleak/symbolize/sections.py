@@ -56,7 +56,7 @@ def place(image: ElfImage, name: str, *, split: bool = False) -> Place:
 
 
 def name_at(path: str, build_id: str, vaddr: int) -> Optional[str]:
-    """Return the name of the section that holds an address; None when the file cannot be read, or is of another build."""
+    """Return the name of the section that holds an address; None when the file cannot be read or is of another build."""
     try:
         with open_elf(path) as image:
             if image.build_id != build_id:
