@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "native"
-LEFT_OUT = {"hook_malloc", "hook_events", "startup", "api"}
+LEFT_OUT = {"hook_malloc", "hook_pool", "hook_events", "startup", "api"}
 
 
 def meson_list(name: str) -> list[str]:

@@ -106,10 +106,63 @@ const unsigned *memleak_label_notes(void);
 // that its set becomes, the same where there is no other.
 unsigned memleak_label_outcome(unsigned entry, unsigned began, unsigned number, const char *outcome);
 
+// ---- allocators of the program's own (docs/reference/pools.md) ----
+// What a buddy allocator, a slab, an arena gives out of memory that it has got elsewhere. Sampled like malloc; shown under the
+// pool's name and never added to totals: the memory that the pool cuts up is counted as whose it is.
+
+// Number of the pool with this name (UTF-8, at most 63 bytes of it), the same for the same name in the life of the process, so
+// ask once and keep it. A process has 63; what comes after is one pool, `other`, number 64. 0: no name.
+unsigned memleak_pool(const char *name);
+
+// The pool has given out `bytes` at p. Nothing for NULL, which is a request that failed, or for pool 0.
+void memleak_pool_alloc(unsigned pool, const void *p, unsigned long bytes);
+
+// p is about to be freed to the pool. Call it before the pool may give p out again.
+void memleak_pool_free(unsigned pool, const void *p);
+
+// The same, and the caller says how large it thinks the block is. A sampled block of another size is reported.
+void memleak_pool_free_sized(unsigned pool, const void *p, unsigned long bytes);
+
+// The block at `old` is now one of `bytes` at p, which may be the same place. Call it before `old` may be given out again.
+void memleak_pool_resize(unsigned pool, const void *old, const void *p, unsigned long bytes);
+
+// The pool hands out pieces of [base, base + bytes) from now on. 0: noted. -1: not a pool, or no such range.
+int memleak_pool_region(unsigned pool, const void *base, unsigned long bytes);
+
+// It does so no longer, and what it had given out there is gone; call it before the memory is given back. -1: it has no
+// region that begins at base.
+int memleak_pool_region_end(unsigned pool, const void *base);
+
 // Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
 // their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).
 long long memleak_malloc_in_use(void);
 // -- declarations end --
+
+// A program that includes this header need not link to the library, and runs without it: the functions that a program calls
+// about itself are weak references, and a call of one that is not there does nothing and is 0. They are there in a process that
+// `memleak run` or LD_PRELOAD has started, and where Python code calls memleak.start(), from then on. The -no-pie of a linker binds
+// weak references for good: build a program that is not to link to the library as a PIE, which is the default.
+// MEMLEAK_LINKED: the program links to it, and these are ordinary functions.
+#ifndef MEMLEAK_LINKED
+#pragma weak memleak_pool
+#pragma weak memleak_pool_alloc
+#pragma weak memleak_pool_free
+#pragma weak memleak_pool_free_sized
+#pragma weak memleak_pool_resize
+#pragma weak memleak_pool_region
+#pragma weak memleak_pool_region_end
+#pragma weak memleak_label_number
+#pragma weak memleak_label_set
+#define memleak_pool(name) (memleak_pool ? memleak_pool(name) : 0U)
+#define memleak_pool_alloc(pool, p, bytes) (memleak_pool_alloc ? memleak_pool_alloc(pool, p, bytes) : (void)0)
+#define memleak_pool_free(pool, p) (memleak_pool_free ? memleak_pool_free(pool, p) : (void)0)
+#define memleak_pool_free_sized(pool, p, bytes) (memleak_pool_free_sized ? memleak_pool_free_sized(pool, p, bytes) : (void)0)
+#define memleak_pool_resize(pool, old, p, bytes) (memleak_pool_resize ? memleak_pool_resize(pool, old, p, bytes) : (void)0)
+#define memleak_pool_region(pool, base, bytes) (memleak_pool_region ? memleak_pool_region(pool, base, bytes) : 0)
+#define memleak_pool_region_end(pool, base) (memleak_pool_region_end ? memleak_pool_region_end(pool, base) : 0)
+#define memleak_label_number(text) (memleak_label_number ? memleak_label_number(text) : 0U)
+#define memleak_label_set(number) (memleak_label_set ? memleak_label_set(number) : 0U)
+#endif
 
 #ifdef __cplusplus
 }

@@ -75,7 +75,12 @@
 	X(python_subinterpreter, 0, "samples without Python frames: taken in a sub-interpreter, or perhaps so") \
 	X(label_other, 0, "samples under the label `other`: there were more than 255 sets of labels")  \
 	X(label_full, 0, "times a set of labels was met for whose text there was no room")          \
-	X(outcome_missed, 0, "times that samples may have stayed under outcome=ok though their entry failed")
+	X(outcome_missed, 0, "times that samples may have stayed under outcome=ok though their entry failed") \
+	X(pool_other, 0, "times a pool was asked for by a name that came after 63 others: counted as `other`") \
+	X(pool_full, 0, "times there was no room for what the recording says of a pool or a region") \
+	X(pool_unnoted, 0, "blocks of pools whose owner could not be noted: their frees are not compared any more") \
+	X(mismatches, 0, "sampled blocks whose free did not fit how they were allocated, suspects included") \
+	X(mismatch_full, 0, "of these, those that found no room")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
@@ -220,6 +225,9 @@ enum mlf_kind {
 	MLF_KIND_PYTHON_STACK_INDEX = 7, // uint64_t index words -> struct mlf_python_stack
 	MLF_KIND_MARKS = 8,       // struct mlf_mark, MLF_MARKS of them: the newest
 	MLF_KIND_LABEL_SETS = 9,  // struct mlf_label_set; number of a set = 1 + index, 0 = no labels
+	MLF_KIND_POOLS = 10,      // struct mlf_pool; number of a pool = 1 + index
+	MLF_KIND_POOL_REGIONS = 11, // struct mlf_pool_region; number of a region = 1 + index over all segments in order
+	MLF_KIND_MISMATCHES = 12, // struct mlf_mismatch
 };
 
 struct mlf_segment {
@@ -317,6 +325,7 @@ enum mlf_domain {
 	MLF_DOMAIN_PYMEM_RAW = 5,
 	MLF_DOMAIN_MMAP = 6,
 };
+#define MLF_POOL_DOMAIN 128U // plus the number of a pool: what a program says of an allocator of its own. In no total
 
 #define MLF_ROW_OVERFLOW 1U // the row of everything that found no room; it has no stack
 #define MLF_ROW_PYTHON_LOST 2U // there was no room for its Python stack at first; lost while python_stack is 0
@@ -417,7 +426,13 @@ enum mlf_layer { // which hook owns the sample
 	MLF_LAYER_MALLOC = 1,
 	MLF_LAYER_OPERATOR_NEW = 2, // an operator new that does not end in a hooked malloc
 	MLF_LAYER_PYMEM = 3,
+	MLF_LAYER_POOL = 4, // a block within memory that somebody else owns: in no total
 	MLF_LAYER_MMAP = 6,
+	// From here on entries are no samples, but what the core must know of an address of a pool; readers skip them.
+	MLF_LAYER_NO_SAMPLE = 8,
+	MLF_LAYER_POOL_FREED = 9, // a sampled block was freed here, and the address has not been given out again
+	MLF_LAYER_POOL_GIVEN = 10, // an unsampled block was given out here, where a sample of another owner begins too
+	MLF_LAYER_POOL_REGION = 11, // a region begins here
 };
 
 struct mlf_live {
@@ -425,10 +440,15 @@ struct mlf_live {
 	uint32_t row;        // ref
 	uint32_t weight_x1024; // 1/probability of being sampled, in 1/1024
 	uint32_t born_cs;
-	uint32_t thread;
+	uint32_t thread; // number in the bits of MLF_LIVE_THREAD_MASK; of MLF_LAYER_POOL… above them its pool and its region
 	uint32_t check; // mlf_live_check()
 	uint32_t uses;  // of this slot: where the key's sequence comes from
 };
+
+#define MLF_LIVE_THREAD_MASK 0xFFFU
+#define MLF_LIVE_POOL_SHIFT 12   // 7 bits
+#define MLF_LIVE_POOL_MASK 0x7FU
+#define MLF_LIVE_REGION_SHIFT 19 // 13 bits; 0 = in none
 
 #define MLF_CHECK_1 0x9E3779B97F4A7C15ULL
 #define MLF_CHECK_2 0xC2B2AE3D27D4EB4FULL
@@ -463,6 +483,60 @@ struct mlf_label_set {
 	uint64_t calls; // how many entries of a label with `outcome` ended under this set
 };
 
+// A pool: an allocator of the program's own, of which it tells us (memleak.h).
+#define MLF_POOL_OTHER 64U // the number of all pools that came after 63 others
+#define MLF_POOL_NAME_BYTES 64U
+
+struct mlf_pool {
+	uint32_t state; // 0 empty, 1 valid; stored last
+	uint32_t regions;       // that it has now
+	uint64_t capacity_bytes; // of these: exact
+	uint64_t regions_ended;
+	uint64_t reserved;
+	char name[MLF_POOL_NAME_BYTES]; // UTF-8, ends with a NUL unless it fills all
+};
+
+// A stretch of memory that a pool hands out in pieces.
+struct mlf_pool_region {
+	uint32_t pool; // number; 0 = empty, or the region is gone. Stored last
+	uint32_t begun_cs;
+	uint64_t bytes;
+	uint64_t reserved[2];
+};
+
+enum mlf_mismatch_kind { // allocated one way, freed another
+	MLF_MISMATCH_NONE = 0,
+	MLF_MISMATCH_POOL_FREE = 1,   // of a pool, passed to free()
+	MLF_MISMATCH_POOL_POOL = 2,   // of a pool, freed to another
+	MLF_MISMATCH_MALLOC_POOL = 3, // of malloc, freed to a pool
+	MLF_MISMATCH_POOL_SIZE = 4,   // freed to its pool with another size than it has
+	MLF_MISMATCH_POOL_TWICE = 5,  // freed to its pool again, and not given out in between
+	MLF_MISMATCH_MALLOC_DELETE = 6,
+	MLF_MISMATCH_NEW_FREE = 7,
+	MLF_MISMATCH_NEW_SIZE = 8,    // delete with another size than new was asked for
+};
+#define MLF_MISMATCHES 64U
+
+// All mismatches of one kind, one allocating row and one freeing stack. 6 and 7 are suspects until a reader with the program's
+// symbols has looked at both stacks: see docs/reference/pools.md.
+struct mlf_mismatch {
+	uint32_t state; // 0 empty, 1 being written, 2 valid
+	uint32_t kind;  // enum mlf_mismatch_kind
+	uint64_t key;   // of kind, row and freeing stack
+	uint32_t row;   // ref of the row that the block was allocated in
+	uint32_t native_stack, python_stack; // refs: who freed it
+	uint32_t freed_pool; // number of the pool that it was freed to; 0 = to none
+	uint32_t thread;     // that freed the latest
+	uint32_t first_cs, last_cs;
+	uint32_t reserved0;
+	uint64_t size_bytes;  // of the latest: as allocated
+	uint64_t freed_bytes; // of the latest: as said when it was freed; of the kinds without a size 0
+	uint64_t count;       // sampled ones
+	uint64_t count_x1024; // what these stand for
+	uint64_t target; // MLF_MISMATCH_NEW_FREE: frame word of the function that was called (a stub for free); 0 = called through its slot
+	uint64_t reserved[2];
+};
+
 // A mark: what the process held when it came near its limit. Written in this order: `sequence` 0, `sequence_again` 0,
 // the rest, `sequence_again`, `sequence`. A reader takes a mark whose two numbers are equal and not 0.
 #define MLF_MARKS 5U
@@ -488,6 +562,9 @@ _Static_assert(sizeof(struct mlf_module) == 128, "layout changed: raise MLF_VERS
 _Static_assert(sizeof(struct mlf_live) == 32, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_thread) == 64, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_label_set) == 16, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_pool) == 96, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_pool_region) == 32, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_mismatch) == 104, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_mark) == 832, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_code) == 40, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_python_stack) == 24, "layout changed: raise MLF_VERSION and the format page");

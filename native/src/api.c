@@ -4,6 +4,7 @@
 // Invariant: arguments out of range change nothing.
 // Why:       the Python side and C programs see the core only through here.
 // Proof:     tests/integration/test_native.py, test_import_door.py
+#define MEMLEAK_LINKED
 #include "../include/memleak.h"
 
 #include "allocator.h"

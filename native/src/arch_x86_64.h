@@ -40,6 +40,39 @@ static inline unsigned arch_signal_register(unsigned number)
 // Between two looks at what another thread is about to write.
 static inline void arch_relax(void) { __builtin_ia32_pause(); }
 
+// The instructions before a return address that tell what was called; at least so many bytes before it must be readable.
+#define ARCH_CALL_BYTES 6U
+#define ARCH_STUB_BYTES 11U // of a stub, from its beginning
+
+static inline uintptr_t arch_relative(uintptr_t next) // the last four bytes before `next` are an offset from there
+{
+	int32_t offset;
+	__builtin_memcpy(&offset, (const uint8_t *)next - sizeof(offset), sizeof(offset));
+	return next + (uintptr_t)(intptr_t)offset;
+}
+
+// call *slot(%rip): the slot; 0: another instruction.
+static inline uintptr_t arch_called_slot(uintptr_t return_address)
+{
+	const uint8_t *code = (const uint8_t *)return_address;
+	return code[-6] == 0xFF && code[-5] == 0x15 ? arch_relative(return_address) : 0;
+}
+
+// call target: where it leads; 0: another instruction.
+static inline uintptr_t arch_called_function(uintptr_t return_address)
+{
+	return ((const uint8_t *)return_address)[-5] == 0xE8 ? arch_relative(return_address) : 0;
+}
+
+// [endbr64] [bnd] jmp *slot(%rip): the slot; 0: it begins otherwise.
+static inline uintptr_t arch_stub_slot(uintptr_t stub)
+{
+	const uint8_t *code = (const uint8_t *)stub;
+	unsigned at = code[0] == 0xF3 && code[1] == 0x0F && code[2] == 0x1E && code[3] == 0xFA ? 4 : 0;
+	at += code[at] == 0xF2;
+	return code[at] == 0xFF && code[at + 1] == 0x25 ? arch_relative(stub + at + 6) : 0;
+}
+
 static inline uintptr_t arch_thread_pointer(void)
 {
 	uintptr_t pointer;

@@ -12,6 +12,8 @@
 #include "allocator.h"
 #include "bitmap.h"
 #include "mappings.h"
+#include "owners.h"
+#include "pools.h"
 #include "pyframes.h"
 #include "slots.h"
 #include "tracer.h"
@@ -92,9 +94,16 @@ EXPORT void *calloc(size_t n, size_t each)
 	return calloc_slow(n, each);
 }
 
+OWN_NAME(free);
+
 static NOINLINE void free_sampled(void *p)
 {
-	tracer_freeing(p, MLF_LAYER_MALLOC);
+	struct registers caller = REGISTERS_OF_CALLER();
+	uint32_t *inside = tracer_enter();
+	if (likely(inside)) {
+		owners_freeing(p, (uintptr_t)&own_free, &caller);
+		tracer_leave(inside);
+	}
 	real.free(p);
 }
 
@@ -125,6 +134,16 @@ static NOINLINE void *realloc_slow(void *old, size_t bytes)
 	return realloc_sampling(old, bytes);
 }
 
+// Who has got its memory meanwhile has not told of a pool in there before we are done: pools are told of by hand.
+static void note_moved(const void *old)
+{
+	uint32_t *inside = tracer_enter();
+	if (!inside)
+		return;
+	owners_moved(old);
+	tracer_leave(inside);
+}
+
 static NOINLINE void *realloc_sampled(void *old, size_t bytes)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
@@ -132,10 +151,13 @@ static NOINLINE void *realloc_sampled(void *old, size_t bytes)
 	uint32_t weight = sampler_pass_hot(bytes) ? 0 : tracer_take(bytes);
 	tracer_moving(old, MLF_LAYER_MALLOC, &moving);
 	void *p = real.realloc(old, bytes);
-	if (p || bytes == 0) // realloc(p, 0) may free and return NULL
+	if (p || bytes == 0) { // realloc(p, 0) may free and return NULL
 		tracer_moved(&moving, p, bytes, p ? weight : 0, MLF_LAYER_MALLOC, domain_of_realloc(), &caller);
-	else
+		if (unlikely(pools_any()) && p != old)
+			note_moved(old);
+	} else {
 		tracer_move_failed(old, MLF_LAYER_MALLOC, &moving);
+	}
 	return p;
 }
 
@@ -306,7 +328,6 @@ OWN_NAME(malloc);
 OWN_NAME(calloc);
 OWN_NAME(realloc);
 OWN_NAME(reallocarray);
-OWN_NAME(free);
 OWN_NAME(posix_memalign);
 OWN_NAME(aligned_alloc);
 OWN_NAME(memalign);

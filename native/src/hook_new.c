@@ -14,6 +14,7 @@
 
 #include "bitmap.h"
 #include "modules.h"
+#include "owners.h"
 #include "slots.h"
 #include "tracer.h"
 
@@ -22,6 +23,8 @@
 
 typedef void *(*new_function)(size_t, size_t, size_t);
 typedef void (*delete_function)(void *, size_t, size_t);
+
+static bool is_library[INSTANCES]; // the C++ library's: they end in malloc and free, and nowhere else
 
 #define CHOSEN(name) {name, 0, NULL, false}
 static const struct slots_name new_names[] = {
@@ -36,6 +39,7 @@ static const struct slots_name delete_names[] = {
     CHOSEN("_ZdlPvmSt11align_val_t"), CHOSEN("_ZdaPvmSt11align_val_t"),
     CHOSEN("_ZdlPvSt11align_val_tRKSt9nothrow_t"), CHOSEN("_ZdaPvSt11align_val_tRKSt9nothrow_t"),
 };
+static bool is_sized(unsigned name) { return name == 2 || name == 3; } // with an alignment the size is rounded up
 #define NEW_NAMES ARRAY_LEN(new_names)
 #define DELETE_NAMES ARRAY_LEN(delete_names)
 
@@ -52,21 +56,49 @@ static NOINLINE void *new_counted_here(void *p, size_t bytes)
 	return p;
 }
 
+// malloc's hook may have taken a sample of p.
+static NOINLINE void *new_of_known_place(void *p, unsigned instance)
+{
+	uint32_t *inside = load_relaxed(&is_library[instance]) ? tracer_enter() : NULL;
+	if (inside) {
+		owners_new(p);
+		tracer_leave(inside);
+	}
+	return p;
+}
+
+// Entered by a tail jump, so the caller is the program.
+static NOINLINE void delete_sampled(void *p, size_t second, size_t third, unsigned instance, unsigned name)
+{
+	struct registers caller = REGISTERS_OF_CALLER();
+	if (load_relaxed(&owners_compares_cxx) && load_relaxed(&is_library[instance])) {
+		uint32_t *inside = tracer_enter();
+		if (inside) {
+			owners_deleting(p, is_sized(name) ? second : OWNERS_SIZE_UNKNOWN, &caller);
+			tracer_leave(inside);
+		}
+	} else {
+		tracer_freeing(p, MLF_LAYER_OPERATOR_NEW);
+	}
+	real_delete[instance][name](p, second, third);
+}
+
 #define NEW_HOOK(instance, name)                                                                   \
 	static void *new_##instance##_##name(size_t bytes, size_t second, size_t third)            \
 	{                                                                                          \
 		uint64_t before = sampler_tick();                                                  \
 		void *p = real_new[instance][name](bytes, second, third);                          \
 		if (likely(sampler_tick() != before) || likely(sampler_pass_hot(bytes)))           \
-			return p;                                                                  \
+			return likely(!bitmap_test_hot(p)) ? p : new_of_known_place(p, instance);  \
 		return new_counted_here(p, bytes);                                                 \
 	}
 #define DELETE_HOOK(instance, name)                                                                \
 	static void delete_##instance##_##name(void *p, size_t second, size_t third)               \
 	{                                                                                          \
-		if (bitmap_test_hot(p))                                                            \
-			tracer_freeing(p, MLF_LAYER_OPERATOR_NEW);                                 \
-		real_delete[instance][name](p, second, third);                                     \
+		if (likely(!bitmap_test_hot(p)))                                                   \
+			real_delete[instance][name](p, second, third);                             \
+		else                                                                               \
+			delete_sampled(p, second, third, instance, name);                          \
 	}
 #define EACH_NEW(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
 #define EACH_DELETE(X, i) EACH_NEW(X, i) X(i, 8) X(i, 9) X(i, 10) X(i, 11)
@@ -85,6 +117,22 @@ static const delete_function hook_of_delete[INSTANCES][DELETE_NAMES] = {EACH_INS
 // Only the thread that scans comes here. An instance is never given to another object: a call may be under way in it.
 static unsigned provider_of_instance[INSTANCES]; // module id; 0: free
 
+static unsigned providers;
+static bool several; // more than there are instances for
+
+// GNU's, by its name: of others it is not known that the frame that calls malloc is operator new's own.
+static bool is_cxx_library(const struct module *module)
+{
+	static const char name[] = "libstdc++.so";
+	const char *base = module->path;
+	for (const char *at = module->path; *at; at++)
+		base = *at == '/' ? at + 1 : base;
+	for (unsigned i = 0; i < sizeof(name) - 1; i++)
+		if (base[i] != name[i])
+			return false;
+	return true;
+}
+
 // The instance for the object that `original` is part of, claimed if need be; INSTANCES: none.
 static unsigned instance_for(uintptr_t original)
 {
@@ -93,8 +141,13 @@ static unsigned instance_for(uintptr_t original)
 		return INSTANCES;
 	while (i < INSTANCES && provider_of_instance[i] && provider_of_instance[i] != provider)
 		i++;
-	if (i < INSTANCES)
+	if (i < INSTANCES && !provider_of_instance[i]) {
 		provider_of_instance[i] = provider;
+		store_relaxed(&is_library[i], is_cxx_library(modules_get(provider)));
+		providers++;
+	}
+	several |= i == INSTANCES;
+	store_relaxed(&owners_compares_cxx, providers == 1 && is_library[0] && !several);
 	return i;
 }
 

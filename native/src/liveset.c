@@ -222,15 +222,22 @@ static NOINLINE bool take(uint64_t *slot, uint64_t key, const struct mlf_live *e
 	return true;
 }
 
+// The pool of an entry that may be another's by now: who takes it out compares the key afterwards.
+static bool is_of_pool(const struct mlf_live *entry, unsigned pool)
+{
+	return pool == 0 || (load_relaxed(&entry->thread) >> MLF_LIVE_POOL_SHIFT & MLF_LIVE_POOL_MASK) == pool;
+}
+
 static bool is_wanted(uint64_t key, uint64_t wanted) { return ((key ^ wanted) & (KEY_MATCH_MASK & ~MLF_LIVE_KEY_LIVE)) == 0; }
 
 // A slot that was seen with the sample, live or being moved. Bounded: a place is moved once.
-static NOINLINE bool take_or_doom(uint64_t *slot, uint64_t wanted, const struct mlf_live *entry, const void *address, struct live_sample *out)
+static NOINLINE bool take_or_doom(uint64_t *slot, uint64_t wanted, const struct mlf_live *entry, const void *address,
+				  unsigned pool, struct live_sample *out)
 {
 	for (unsigned spins = 0;; spins++) {
 		// Acquire: pairs with the releases of liveset_insert_at() and liveset_move(); the entry is whole.
 		uint64_t key = load_acquire(slot);
-		if (!is_wanted(key, wanted) || !(key & SLOT_SEQUENCE_MASK))
+		if (!is_wanted(key, wanted) || !(key & SLOT_SEQUENCE_MASK) || !is_of_pool(entry, pool))
 			return false; // another thread was faster
 		if (key & MLF_LIVE_KEY_LIVE) {
 			if (take(slot, key, entry, address, out))
@@ -242,7 +249,7 @@ static NOINLINE bool take_or_doom(uint64_t *slot, uint64_t wanted, const struct 
 	}
 }
 
-bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out)
+static inline bool remove_of(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out)
 {
 	uint64_t wanted = key_of(address, layer);
 	struct window window;
@@ -251,10 +258,20 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 			continue;
 		EACH_SLOT(b, i)
 			if (unlikely(is_wanted(load_relaxed(&window.keys[b][i]), wanted)) && // a hint: take_or_doom() looks again
-			    take_or_doom(&window.keys[b][i], wanted, &window.entries[b][i], address, out))
+			    take_or_doom(&window.keys[b][i], wanted, &window.entries[b][i], address, pool, out))
 				return true;
 	}
 	return false;
+}
+
+bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out)
+{
+	return remove_of(address, layer, 0, out);
+}
+
+bool liveset_remove_of_pool(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out)
+{
+	return remove_of(address, layer, pool, out);
 }
 
 // ---- look ------------------------------------------------------------------------------------------
@@ -269,12 +286,18 @@ static bool read_entry(const struct mlf_live *entry, uint64_t key, struct live_s
 
 bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out)
 {
+	return liveset_find_of_pool(address, layer, 0, out);
+}
+
+bool liveset_find_of_pool(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out)
+{
 	uint64_t wanted = key_of(address, layer);
 	struct window window;
 	for (unsigned order = 0; window_of(order, address, &window); order++)
 		EACH_SLOT(b, i) {
 			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_insert()
-			if ((key & KEY_MATCH_MASK) == wanted && read_entry(&window.entries[b][i], key, out))
+			if ((key & KEY_MATCH_MASK) == wanted && is_of_pool(&window.entries[b][i], pool) &&
+			    read_entry(&window.entries[b][i], key, out))
 				return true;
 		}
 	return false;

@@ -16,8 +16,13 @@ struct live_sample {
 	uint64_t size_bytes;
 	uint32_t row; // ref
 	uint32_t weight_x1024;
-	uint32_t born_cs, thread;
+	uint32_t born_cs, thread; // thread: with pool and region above it, see struct mlf_live
 };
+
+static inline unsigned live_sample_pool(const struct live_sample *sample)
+{
+	return sample->thread >> MLF_LIVE_POOL_SHIFT & MLF_LIVE_POOL_MASK;
+}
 
 // The address is about to be inserted: what else is to be done first takes longer than its lines take to come.
 void liveset_prefetch(const void *address);
@@ -53,5 +58,9 @@ enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row)
 // Takes out the sample of (address, layer); false if there is none. Exactly one of several callers wins, or the thread
 // that is moving it does (counted as live_race: the sample is out, but the caller does not get to see it).
 bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out);
+
+// The same where several may stand, of different pools: the one of this pool; any if 0.
+bool liveset_remove_of_pool(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out);
+bool liveset_find_of_pool(const void *address, enum mlf_layer layer, unsigned pool, struct live_sample *out);
 
 #endif

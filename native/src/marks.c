@@ -65,6 +65,8 @@ static uint64_t take_rows(void)
 			if (!ref)
 				continue;
 			const struct mlf_row *row = recording_at(ref);
+			if (row->domain >= MLF_POOL_DOMAIN) // within memory of other rows
+				continue;
 			uint64_t freed = load_relaxed(&row->freed_bytes), allocated = load_relaxed(&row->alloc_bytes);
 			uint64_t live = allocated > freed ? allocated - freed : 0;
 			total += live;

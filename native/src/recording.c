@@ -31,8 +31,8 @@ struct recording recording;
 
 static uint32_t home_bytes; // mapped at recording.base
 
-struct recording_table recording_tables[MLF_KIND_LABEL_SETS + 1][RECORDING_SEGMENTS];
-static uint8_t table_claims[MLF_KIND_LABEL_SETS + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
+struct recording_table recording_tables[MLF_KIND_MISMATCHES + 1][RECORDING_SEGMENTS];
+static uint8_t table_claims[MLF_KIND_MISMATCHES + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
 
 // ---- room --------------------------------------------------------------------------------------
 

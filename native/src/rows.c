@@ -51,6 +51,16 @@ static uint32_t store_stack(const uint64_t *frame, unsigned frames, bool truncat
 	return index_insert(MLF_KIND_STACK_INDEX, key, recording_ref(stack));
 }
 
+uint32_t rows_store_stack(const struct rows_stack *stack)
+{
+	for (unsigned i = 0; i < stack->frames; i++)
+		catalog_module((unsigned)(stack->frame[i] >> MLF_FRAME_MODULE_SHIFT));
+	uint32_t ref = store_stack(stack->frame, stack->frames, stack->truncated, stack->hash ? stack->hash : 1);
+	if (!ref)
+		count(stack_full);
+	return ref;
+}
+
 static struct mlf_row *new_row(uint64_t key, enum mlf_domain domain, uint32_t now_cs)
 {
 	struct mlf_row *row = recording_take(sizeof(struct mlf_row), 64);
@@ -72,6 +82,9 @@ static void hold(uint64_t bytes)
 	if (likely((int64_t)now > 0)) // below 0 for a moment: another thread has taken off what is not added yet
 		max_relaxed(&held.peak_bytes, now);
 }
+
+// What pools give out lies in memory that has been counted as somebody's.
+static bool is_in_totals(const struct mlf_row *row) { return likely(row->domain < MLF_POOL_DOMAIN); }
 
 static void let_go(uint64_t bytes) { add_relaxed(&held.bytes, -bytes); }
 
@@ -245,7 +258,8 @@ void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, u
 {
 	// Relaxed throughout: readers take freed_* before alloc_* and clamp.
 	uint64_t bytes = scaled(size_bytes, weight_x1024);
-	hold(bytes);
+	if (is_in_totals(row))
+		hold(bytes);
 	add_relaxed(&row->alloc_samples, 1);
 	add_relaxed(&row->alloc_count_x1024, weight_x1024);
 	// Freed last: an older figure, kept over a preemption, would add all that was freed since to the peak.
@@ -261,7 +275,8 @@ void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, u
 
 static void account_freed(struct mlf_row *row, uint64_t bytes, uint32_t now_cs)
 {
-	let_go(bytes);
+	if (is_in_totals(row))
+		let_go(bytes);
 	uint64_t allocated = load_relaxed(&row->alloc_bytes);
 	uint64_t freed = add_relaxed(&row->freed_bytes, bytes);
 	note_history(row, live_bytes(allocated, freed), live_bytes(allocated, freed + bytes), now_cs);

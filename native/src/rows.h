@@ -48,6 +48,9 @@ struct rows_held {
 struct rows_held rows_held_now(void);
 void rows_reset_peak(void); // cold
 
+// Stores a stack that belongs to no row; its ref, 0: no room, which is counted.
+uint32_t rows_store_stack(const struct rows_stack *stack);
+
 // Makes the overflow row of a newly opened recording; cold.
 void rows_open(void);
 

@@ -78,25 +78,43 @@ static NOINLINE unsigned walk_python(struct python_half *python)
 	return n && !python->truncated ? runs + !(python->frames[n - 1] & MLF_PYTHON_FRAME_ENTRY) : 0;
 }
 
-// *entry: that the code is in, see outcome.h.
-static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs, uint32_t *cost_ns,
-				     uint32_t *entry)
+// Both halves; returns what it cost. `frames` is what the stack's frames stand in.
+static inline uint32_t walk(const struct registers *caller, uint64_t *frames, struct python_half *python, struct rows_stack *out)
 {
-	uint64_t frames[MAX_FRAMES], hash;
+	uint64_t hash;
 	enum unwind_end end;
 	struct unwind_bounds bounds = unwind_thread_bounds(caller->sp);
 	unsigned n = unwind(caller, bounds, frames, recording.header->max_frames, &hash, &end);
-	struct python_half python;
-	unsigned own = greenlets_own_frames(frames, n, walk_python(&python));
-	*entry = python.label.entry;
-	*cost_ns = SAMPLE_NS + n * frame_cost_ns + python.n * PYTHON_FRAME_NS;
+	unsigned own = greenlets_own_frames(frames, n, walk_python(python));
 	if (unlikely(own < n)) {
 		hash = unwind_hash(frames, own);
 		end = UNWIND_COMPLETE; // whatever is behind it
 	}
 	count_end(end, bounds.low == 0);
-	struct rows_stack stack = {.frame = frames, .frames = own, .hash = hash, .truncated = end != UNWIND_COMPLETE,
-				   .python_hash = python.hash, .label = python.label.number ? python.label.number : labels_of_thread()};
+	*out = (struct rows_stack){.frame = frames, .frames = own, .hash = hash, .truncated = end != UNWIND_COMPLETE,
+				   .python_hash = python->hash, .label = python->label.number ? python->label.number : labels_of_thread()};
+	return SAMPLE_NS + n * frame_cost_ns + python->n * PYTHON_FRAME_NS;
+}
+
+NOINLINE struct samples_stack samples_store_stack(const struct registers *caller)
+{
+	uint64_t frames[MAX_FRAMES];
+	struct python_half python;
+	struct rows_stack stack;
+	walk(caller, frames, &python, &stack);
+	return (struct samples_stack){rows_store_stack(&stack),
+				      python.n ? pyframes_store(python.frames, python.n, python.hash, python.truncated) : 0};
+}
+
+// *entry: that the code is in, see outcome.h.
+static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_domain domain, uint32_t now_cs, uint32_t *cost_ns,
+				     uint32_t *entry)
+{
+	uint64_t frames[MAX_FRAMES];
+	struct python_half python;
+	struct rows_stack stack;
+	*cost_ns = walk(caller, frames, &python, &stack);
+	*entry = python.label.entry;
 	if (unlikely(stack.label == MLF_LABEL_OTHER))
 		count(label_other);
 	struct mlf_row *row = rows_find(&stack, domain);
@@ -113,8 +131,9 @@ static bool insert(const void *address, enum mlf_layer layer, const struct live_
 {
 	struct liveset_place place;
 	// The address is live already: its free went past us. Close that sample first.
-	if (unlikely(bitmap_test_hot(address)))
-		samples_forget(address, layer, true);
+	struct live_sample before;
+	if (unlikely(bitmap_test_hot(address)) && liveset_remove_of_pool(address, layer, live_sample_pool(sample), &before))
+		samples_close(&before, true);
 	if (!liveset_insert_at(address, layer, sample, &place))
 		return false;
 	if (unlikely(entry))
@@ -134,13 +153,14 @@ bool samples_record(const void *address, const struct live_sample *about, enum m
 	uint32_t now_cs = clock_now_cs(), cost_ns, entry;
 	struct live_sample sample = *about;
 	sample.row = recording_ref(row_of_caller(caller, domain, now_cs, &cost_ns, &entry));
-	sample.thread = catalog_thread(now_cs);
+	uint32_t thread = catalog_thread(now_cs);
+	sample.thread |= thread;
 	if (!sample.born_cs)
 		sample.born_cs = now_cs;
 	bool inserted = insert(address, layer, &sample, entry, now_cs);
 	if (inserted) {
 		count(samples);
-		catalog_note_sample(sample.thread, sample.row, now_cs);
+		catalog_note_sample(thread, sample.row, now_cs);
 		store_relaxed(&header->heartbeat_cs, now_cs);
 	}
 	bool of_python = layer == MLF_LAYER_PYMEM;

@@ -10,10 +10,16 @@
 
 static inline struct mlf_row *samples_row(uint32_t ref) { return recording_at(ref); }
 
-// `about`: size and weight; when it was born, if that is known. False: there was no room, which is counted.
+// `about`: size and weight; when it was born, if that is known; its pool and region, if it has them. False: there was no room, which is counted.
 struct registers;
 bool samples_record(const void *address, const struct live_sample *about, enum mlf_layer layer, enum mlf_domain domain,
 		    const struct registers *caller);
+
+// Of who frees: refs of the halves of its backtrace, 0 = none.
+struct samples_stack {
+	uint32_t native, python;
+};
+struct samples_stack samples_store_stack(const struct registers *caller);
 
 // Nothing if the address has none. `lost`: its free went past us.
 void samples_forget(const void *address, enum mlf_layer layer, bool lost);

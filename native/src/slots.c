@@ -205,6 +205,16 @@ static void note_undecided(struct object *object, const struct slots_table *tabl
 	object->unbound += !to_us;
 }
 
+// The loader has left it empty, once it is done with the object; an object that it is not done with is looked at again.
+static void fill_slot(struct object *object, const struct slots_name *name, const struct relocs_slot *slot)
+{
+	uintptr_t value = load_relaxed(slot->place);
+	if (!slot->weak || elf_is_own(value) || (value && !is_unbound(object, slot, value)) || !slot->writable)
+		return;
+	enum patch_result result = patch_word(slot->place, value, name->hook, relocs_in_relro(&object->relocs, (uintptr_t)slot->place));
+	object->unfinished |= result == PATCH_LATER;
+}
+
 // False: its value has changed meanwhile.
 static bool look_at_slot(struct object *object, const struct slots_table *table, unsigned index, const struct relocs_slot *slot)
 {
@@ -268,6 +278,10 @@ static void look_at_object(struct object *object)
 		const struct slots_table *table = find_name(slot.name, &index);
 		if (!table || (object->allocator != NO_ALLOCATOR && (table->meaning == SLOTS_FAMILY || table->meaning == SLOTS_MAPPINGS)))
 			continue;
+		if (table->meaning == SLOTS_OFFERED) {
+			fill_slot(object, &table->names[index], &slot);
+			continue;
+		}
 		int turns = 0;
 		while (!look_at_slot(object, table, index, &slot) && ++turns < TURNS_MOST)
 			;

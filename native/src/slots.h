@@ -19,6 +19,7 @@ enum slots_meaning {
 	SLOTS_MAPPINGS, // not hooked in an object that is an allocator: what it maps is counted as what is cut from it
 	SLOTS_NEW,      // operator new and delete: part of what an object is said to call, too
 	SLOTS_GIVEN,    // dlsym() gives these hooks out too
+	SLOTS_OFFERED,  // functions of ours that a program refers to weakly: its slot is empty where nobody defines them
 	SLOTS_OTHER,
 };
 

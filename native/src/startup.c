@@ -13,6 +13,7 @@
 #include "hook_events.h"
 #include "hook_malloc.h"
 #include "hook_new.h"
+#include "hook_pool.h"
 #include "loader.h"
 #include "modules.h"
 #include "objects.h"
@@ -74,6 +75,7 @@ static void register_hooks(void)
 {
 	hook_malloc_register();
 	hook_new_register();
+	hook_pool_register();
 	hook_events_register();
 	pthread_atfork(before_fork, objects_after_fork, loader_after_fork);
 }

@@ -19,6 +19,8 @@
 #include "marks.h"
 #include "modules.h"
 #include "outcome.h"
+#include "owners.h"
+#include "pools.h"
 #include "pyframes.h"
 #include "pylabel.h"
 #include "recording.h"
@@ -91,6 +93,9 @@ static uint32_t *enter(void)
 }
 
 static void leave(uint32_t *inside) { sub_release(inside, 1); } // pairs with all_left()
+
+uint32_t *tracer_enter(void) { return enter(); }
+void tracer_leave(uint32_t *inside) { leave(inside); }
 
 // Have all left who entered before the phase was changed? A little later is soon enough.
 static bool all_left(unsigned waits)
@@ -367,10 +372,12 @@ void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
 void tracer_unmapping(void *start, size_t bytes, struct mappings_cut *out)
 {
 	out->count = 0;
-	uint32_t *inside = regions_any() ? enter() : NULL;
+	uint32_t *inside = regions_any() || pools_regions_any() ? enter() : NULL;
 	if (!inside)
 		return;
 	mappings_cut(start, bytes, false, out);
+	if (pools_regions_any())
+		owners_unmapping((uintptr_t)start, (uintptr_t)start + bytes);
 	leave(inside);
 }
 
@@ -425,6 +432,7 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 		return false;
 	}
 	rows_open();
+	owners_open();
 	copies_begin();
 	marks_begin();
 	reopen_options = *options;
@@ -544,6 +552,7 @@ static void name_modules(const void *unused)
 {
 	(void)unused;
 	catalog_name_modules();
+	owners_write();
 }
 
 // What is written down at once may be the last that can be.

@@ -26,6 +26,10 @@ static inline bool tracer_look_hot(size_t size_bytes)
 	       sampler_look_hot(size_bytes, load_relaxed(load_relaxed(&tracer_gate.interval)) ^ load_relaxed(&governor.flip[GOVERNOR_NATIVE]));
 }
 
+// Between these two the recording's tables may be touched. NULL: nothing is being recorded; else what tracer_leave() wants.
+uint32_t *tracer_enter(void);
+void tracer_leave(uint32_t *inside);
+
 // After both said no: the weight this allocation is to be recorded with, 0 = not.
 uint32_t tracer_take(size_t size_bytes);
 

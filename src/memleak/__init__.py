@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .inprocess import Status, snapshot, status
     from .labels import label
     from .lookups import addr2line, symbolize
+    from .pool import Pool, include
     from .query import Snapshot, open
     from .session import configure, is_running, mode, start, stop, tracing
 
@@ -22,6 +23,7 @@ __all__ = [
     "CoreError",
     "MemleakError",
     "NewerFormatError",
+    "Pool",
     "QueryError",
     "RecordingError",
     "Snapshot",
@@ -29,6 +31,7 @@ __all__ = [
     "TargetError",
     "addr2line",
     "configure",
+    "include",
     "is_running",
     "label",
     "mode",
@@ -52,6 +55,8 @@ _HOMES = {
     "Snapshot": "query",
     "open": "query",
     "label": "labels",
+    "Pool": "pool",
+    "include": "pool",
     "addr2line": "lookups",
     "_symbolize": "lookups",
     "configure": "session",

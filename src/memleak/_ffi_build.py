@@ -48,7 +48,7 @@ def main() -> None:
     builder.cdef("const char *memleak_expected_build_id(void);")
     builder.set_source(
         MODULE,
-        '#include "memleak.h"\n'
+        '#define MEMLEAK_LINKED\n#include "memleak.h"\n'
         "static const char *memleak_expected_build_id(void)\n"
         f'{{\n\treturn "{build_id(library)}";\n}}\n',
     )

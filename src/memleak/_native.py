@@ -202,6 +202,45 @@ def label_number(text: str) -> int:
     return int(_core().memleak_label_number(text.encode("utf-8", "replace")))
 
 
+def pool(name: str) -> int:
+    """Return the number of the pool with this name."""
+    return int(_core().memleak_pool(name.encode("utf-8", "replace")))
+
+
+def pool_alloc(pool: int, address: int, size: int) -> None:
+    """Note that a pool has given out a block."""
+    module = _module()
+    module.lib.memleak_pool_alloc(pool, module.ffi.cast("void *", address), size)
+
+
+def pool_free(pool: int, address: int, size: int | None) -> None:
+    """Note that a block is about to be freed to a pool; *size* is what its caller says of it."""
+    module = _module()
+    block = module.ffi.cast("void *", address)
+    if size is None:
+        module.lib.memleak_pool_free(pool, block)
+    else:
+        module.lib.memleak_pool_free_sized(pool, block, size)
+
+
+def pool_resize(pool: int, old: int, address: int, size: int) -> None:
+    """Note that a block of a pool has another size, and perhaps another place."""
+    module = _module()
+    module.lib.memleak_pool_resize(pool, module.ffi.cast("void *", old), module.ffi.cast("void *", address), size)
+
+
+def pool_region(pool: int, base: int, size: int) -> bool:
+    """Note memory that a pool hands out in pieces; False: there is no such range."""
+    module = _module()
+    return int(module.lib.memleak_pool_region(pool, module.ffi.cast("void *", base), size)) == 0
+
+
+def pool_region_end(pool: int, base: int) -> bool:
+    """Note that a pool does so no longer; False: it has no region that begins there."""
+    module = _module()
+    return int(module.lib.memleak_pool_region_end(pool, module.ffi.cast("void *", base))) == 0
+
+
 def label_follow(variable: object, kind: type, number_offset: int, expected: int) -> int:
     """Let the core read the number in force from a context variable; see `memleak_label_follow` in memleak.h."""
     module = _module()

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from . import layout
 from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 from .errors import NewerFormatError, RecordingError
-from .pystacks import LOST_STACK, PythonStack, PythonStacks
+from .pystacks import LOST_STACK, PythonStack, PythonStacks, without_pool
 from .records import (
     OTHER_LABELS,
     UNKNOWN_MODULE,
@@ -23,6 +23,9 @@ from .records import (
     LiveSums,
     Mark,
     Module,
+    Pool,
+    PoolRegion,
+    RawMismatch,
     RecordedRow,
     Segment,
     Thread,
@@ -96,6 +99,10 @@ class Decoder:
         self.marks: list[Mark] = []
         self.label_sets: dict[int, Labels] = {}  # by number
         self.calls: dict[Labels, int] = {}  # entries that ended under a set
+        self.pools: dict[int, Pool] = {}  # by number, as the next
+        self.pool_regions: dict[int, PoolRegion] = {}
+        self.pool_samples: list[tuple[int, int, int, int]] = []  # row_ref, size_bytes, weight_x1024, region
+        self.mismatches: list[RawMismatch] = []
         self.torn = 0
         self.incomplete: list[str] = []
         self._arena = Arena(raw, origin)
@@ -116,11 +123,13 @@ class Decoder:
         self._read_modules(by_kind.get(layout.KIND_MODULES, []))
         self._read_threads(by_kind.get(layout.KIND_THREADS, []))
         self._read_label_sets(by_kind.get(layout.KIND_LABEL_SETS, []))
+        self._read_pools(by_kind.get(layout.KIND_POOLS, []), by_kind.get(layout.KIND_POOL_REGIONS, []))
         self._read_row_index(by_kind.get(layout.KIND_ROW_INDEX, []))
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
         self._read_marks(by_kind.get(layout.KIND_MARKS, []))
         self._build_rows()
+        self._read_mismatches(by_kind.get(layout.KIND_MISMATCHES, []))
         self.incomplete += [f"{count} {what}" for what, count in self._arena.losses.items()]
 
     # -- tables ------------------------------------------------------------------------------------
@@ -140,6 +149,9 @@ class Decoder:
             layout.KIND_PYTHON_STACK_INDEX: 8,
             layout.KIND_MARKS: layout.MARK.bytes,
             layout.KIND_LABEL_SETS: layout.LABEL_SET.bytes,
+            layout.KIND_POOLS: layout.POOL.bytes,
+            layout.KIND_POOL_REGIONS: layout.POOL_REGION.bytes,
+            layout.KIND_MISMATCHES: layout.MISMATCH.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -194,6 +206,38 @@ class Decoder:
                 found = self.label_sets[number] = parse_labels(raw[: layout.LABEL_BYTES])
                 if calls:
                     self.calls[found] = self.calls.get(found, 0) + calls
+
+    def _read_pools(self, pools: list[Segment], regions: list[Segment]) -> None:
+        for number, (state, count, capacity, ended, _, name) in self._table(pools, layout.POOL, "pools"):
+            if state == 1 and number <= layout.POOL_OTHER:
+                self.pools[number] = Pool(number, text(name) or f"pool_{number}", count, capacity, ended)
+        for number, (pool, begun, size, _) in self._table(regions, layout.POOL_REGION, "regions of pools"):
+            if 0 < pool <= layout.POOL_OTHER:
+                self.pool_regions[number] = PoolRegion(number, pool, size, begun)
+
+    def _pool_name(self, domain: int) -> str:
+        number = domain - layout.POOL_DOMAIN
+        if not 0 < number <= layout.POOL_OTHER:
+            return ""
+        return self.pools[number].name if number in self.pools else f"pool_{number}"
+
+    def _read_mismatches(self, segments: list[Segment]) -> None:
+        for _, fields in self._table(segments, layout.MISMATCH, "mismatches"):
+            state, kind, _, row, native, python, pool, thread, first, last, _, *rest, _ = fields
+            size, freed, samples, weight, target = rest
+            if state != 2 or len(self.mismatches) >= layout.MISMATCHES:
+                continue
+            if row not in self.row_of_ref:
+                self._lose("mismatches whose row is not in this copy")
+                continue
+            frames, truncated = self._stack(native)
+            stub = self._frames[target] if target else None
+            self.mismatches.append(
+                RawMismatch(
+                    kind, row, frames, truncated, without_pool(self._python.stack(python).frames), pool, thread, first,
+                    last, size, freed, samples, weight / 1024, stub,
+                )
+            )  # fmt: skip
 
     def _labels(self, number: int) -> Labels:
         if not number:
@@ -286,6 +330,7 @@ class Decoder:
         unpack, entry_bytes = layout.LIVE.format.unpack_from, layout.LIVE.bytes
         is_live, layer_shift, mask32 = layout.LIVE_KEY_LIVE, layout.LIVE_KEY_LAYER_SHIFT, 0xFFFFFFFF
         check_1, check_2, check_3 = layout.CHECK_1, layout.CHECK_2, layout.CHECK_3
+        of_pool, no_sample = layout.LAYER_POOL, layout.LAYER_NO_SAMPLE
         entries = segment.offset + 8 * segment.capacity
         whole = min(segment.capacity, max(0, len(raw) - segment.offset) // 8)
         self._lose("places of the live set beyond the end of the file", segment.capacity - whole)
@@ -297,13 +342,19 @@ class Decoder:
             if index >= readable:
                 beyond += 1
                 continue
+            layer = key >> layer_shift & 15
+            if layer >= no_sample:
+                continue
             size, row, weight, born, thread, check, _ = unpack(raw, entries + index * entry_bytes)
             # layout.live_check(), in place: this is the innermost loop of reading.
             total = key + size * check_1 + (row << 32 | weight) * check_2 + (born << 32 | thread) * check_3
             if (total >> 32 ^ total) & mask32 != check or weight < 1024:
                 self.torn += 1
                 continue
-            live.append((row, size, weight, born, thread, key >> layer_shift & 15))
+            if layer == of_pool:
+                self.pool_samples.append((row, size, weight, thread >> layout.LIVE_REGION_SHIFT))
+                thread &= layout.LIVE_THREAD_MASK
+            live.append((row, size, weight, born, thread, layer))
         self._lose("live samples beyond the end of the file", beyond)
 
     @property
@@ -373,12 +424,15 @@ class Decoder:
             for ref in refs[1:]:
                 live += sums.get(ref, _NO_SUMS)
             frames, truncated, python = stacks_of[refs[0]]
+            if whole[5] > layout.POOL_DOMAIN:
+                python = python._replace(frames=without_pool(python.frames))
             row = (
                 refs[0], whole[1], whole[5], bool(whole[6] & layout.ROW_OVERFLOW), False, frames, truncated,
                 python.frames, python.truncated, whole[4], whole[8], whole[9], whole[12], whole[13],
                 max(0, whole[14] - whole[21]) / 1024, max(0, whole[15] - whole[21]) / 1024,
                 max(0, whole[16] - whole[22]), max(0, whole[17] - whole[22]), whole[18], whole[19], whole[20],
                 self._merged_history(parts), live, self._labels(whole[4]),
+                self._pool_name(whole[5]) if whole[5] > layout.POOL_DOMAIN else "",
             )  # fmt: skip
             self.rows.append(RecordedRow._make(row))  # 20,000 of them: by name it takes twice as long
         self._add_missing_row(sums)
@@ -455,7 +509,10 @@ _NO_SUMS = LiveSums()
 _unpack_stack = layout.STACK.format.unpack_from
 _make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
-_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS)
+_TABLES = (
+    layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS, layout.KIND_POOLS,
+    layout.KIND_POOL_REGIONS, layout.KIND_MISMATCHES,
+)  # fmt: skip
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 
 

@@ -19,6 +19,7 @@ from .stacks import MIXED, Tracer, back_trace, token
 TENANT_ID = 500  # OceanBase's number for memory of the server itself
 CTX_ID = 22  # OceanBase's number for memory asked for through libc
 CTX_NAMES = ("", "GLIBC", "OPERATOR_NEW", "PYMALLOC_OBJ", "PYMALLOC_MEM", "PYMEM_RAW", "MMAP")
+CTX_POOL = "POOL"  # of what is in no total
 PYTHON_DOMAINS = frozenset(map(layout.DOMAINS.index, ("pymalloc_obj", "pymalloc_mem")))
 MISSING = "(row not in this copy)"
 OVERFLOW = "(overflow: no room)"
@@ -293,7 +294,7 @@ def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list
                 if by_name:
                     native = tuple([(_name(names, frame), frame[1], frame[2]) for frame in row.stack])
                 python = row.python_stack, row.python_truncated
-                identity = (row.domain, row.labels, row.overflow, row.missing, row.truncated, native, python)
+                identity = (row.asked, row.labels, row.overflow, row.missing, row.truncated, native, python)
             group = groups.get(identity)
             if group is None:
                 group = groups[identity] = Group(identity, len(groups))
@@ -312,6 +313,9 @@ def group_rows(sources: tuple[Source, ...], stacks: list[Group], group_by: str, 
         tracer.prefetch(stack.places(sources)[0] for stack in stacks if stack.recorded[0].stack)
     for stack in stacks:
         identity, label = _identify(sources, stack, group_by, tracer)
+        pool = stack.recorded[0].pool
+        if pool and group_by != "mod_name":  # in no total: a group of its own
+            identity, label = (identity, pool), f"{label} (pool {pool})"
         group = groups.get(identity)
         if group is None:
             group = groups[identity] = Group(identity, len(groups), label)
@@ -340,6 +344,8 @@ def _ctx_name(row: RecordedRow) -> Optional[str]:
     for name, value in row.labels:
         if name == "ctx":
             return value
+    if row.pool:
+        return CTX_POOL
     return CTX_NAMES[row.domain] if row.domain < len(CTX_NAMES) else None
 
 
@@ -398,15 +404,16 @@ def _group_threads(sources: tuple[Source, ...], stacks: list[Group]) -> list[Gro
     groups: list[Group] = []
     for number, rows in members.items():
         source = sources[number]
-        of_thread: dict[int, list[tuple[int, int, int, int]]] = {}
+        of_thread: dict[tuple[int, str], list[tuple[int, int, int, int]]] = {}
         for ref, size, weight, born, thread_id, _ in source.recording.live:
             index = source.recording.row_index_of(ref)
             if index in rows:
-                of_thread.setdefault(thread_id, []).append((size, weight, born, index))
-        for thread_id, samples in of_thread.items():
+                of_thread.setdefault((thread_id, rows[index].pool), []).append((size, weight, born, index))
+        for (thread_id, pool), samples in of_thread.items():
             thread = source.recording.thread(thread_id)
             label = "(unknown thread)" if thread is None else f"{thread.name or 'thread'} ({thread.tid})"
-            group = Group((number, thread_id), len(groups), label)
+            label += f" (pool {pool})" if pool else ""
+            group = Group((number, thread_id, pool), len(groups), label)
             group.kind = "thread"
             indices = sorted({index for *_, index in samples})
             group.members = [(number, index) for index in indices]

@@ -221,7 +221,7 @@ def _without_recording(
 
 def _live(source: Source) -> Estimate:
     """Estimate the live bytes of all rows."""
-    rows = source.recording.rows
+    rows = [row for row in source.recording.rows if row.in_totals]
     sums = sum((row.live for row in rows), LiveSums())
     domains = {row.domain for row in rows}
     return estimate_bytes(sums, narrow=source.narrow(domains), sample_bytes=source.sample_bytes(domains))

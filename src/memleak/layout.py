@@ -53,6 +53,14 @@ MARK_ROWS = 64
 LABEL_SETS = 255
 LABEL_OTHER = 256
 LABEL_BYTES = 1000
+POOL_DOMAIN = 128
+POOL_OTHER = 64
+POOL_NAME_BYTES = 64
+LIVE_THREAD_MASK = 0xFFF
+LIVE_POOL_SHIFT = 12
+LIVE_POOL_MASK = 0x7F
+LIVE_REGION_SHIFT = 19
+MISMATCHES = 64
 
 STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
 (
@@ -74,7 +82,10 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     KIND_PYTHON_STACK_INDEX,
     KIND_MARKS,
     KIND_LABEL_SETS,
-) = range(10)
+    KIND_POOLS,
+    KIND_POOL_REGIONS,
+    KIND_MISMATCHES,
+) = range(13)
 (
     RECORD_STACK,
     RECORD_ROW,
@@ -102,7 +113,19 @@ DOOR_UNKNOWN, DOOR_PRELOAD, DOOR_IMPORT = range(3)
     COVERAGE_UNBOUND,
     COVERAGE_GONE,
 ) = range(9)
-LAYER_MALLOC, LAYER_OPERATOR_NEW, LAYER_PYMEM, LAYER_MMAP = 1, 2, 3, 6
+LAYER_MALLOC, LAYER_OPERATOR_NEW, LAYER_PYMEM, LAYER_POOL, LAYER_MMAP = 1, 2, 3, 4, 6
+LAYER_NO_SAMPLE, LAYER_POOL_FREED, LAYER_POOL_GIVEN, LAYER_POOL_REGION = 8, 9, 10, 11
+(
+    MISMATCH_NONE,
+    MISMATCH_POOL_FREE,
+    MISMATCH_POOL_POOL,
+    MISMATCH_MALLOC_POOL,
+    MISMATCH_POOL_SIZE,
+    MISMATCH_POOL_TWICE,
+    MISMATCH_MALLOC_DELETE,
+    MISMATCH_NEW_FREE,
+    MISMATCH_NEW_SIZE,
+) = range(9)
 
 # Index = enum mlf_domain: what OceanBase's column mod_name says.
 DOMAINS = (
@@ -150,6 +173,11 @@ COUNTERS = (
     ("label_other", False),
     ("label_full", False),
     ("outcome_missed", False),
+    ("pool_other", False),
+    ("pool_full", False),
+    ("pool_unnoted", False),
+    ("mismatches", False),
+    ("mismatch_full", False),
 )
 
 
@@ -327,6 +355,36 @@ THREAD = Layout(
     ("reserved", "16s"),
 )
 LABEL_SET = Layout("mlf_label_set", ("text", "I"), ("reserved", "I"), ("calls", "Q"))
+POOL = Layout(
+    "mlf_pool",
+    ("state", "I"),
+    ("regions", "I"),
+    ("capacity_bytes", "Q"),
+    ("regions_ended", "Q"),
+    ("reserved", "Q"),
+    ("name", "64s"),
+)
+POOL_REGION = Layout("mlf_pool_region", ("pool", "I"), ("begun_cs", "I"), ("bytes", "Q"), ("reserved", "16s"))
+MISMATCH = Layout(
+    "mlf_mismatch",
+    ("state", "I"),
+    ("kind", "I"),
+    ("key", "Q"),
+    ("row", "I"),
+    ("native_stack", "I"),
+    ("python_stack", "I"),
+    ("freed_pool", "I"),
+    ("thread", "I"),
+    ("first_cs", "I"),
+    ("last_cs", "I"),
+    ("reserved0", "I"),
+    ("size_bytes", "Q"),
+    ("freed_bytes", "Q"),
+    ("count", "Q"),
+    ("count_x1024", "Q"),
+    ("target", "Q"),
+    ("reserved", "16s"),
+)
 MARK = Layout(
     "mlf_mark",
     ("sequence", "Q"),
@@ -342,7 +400,10 @@ MARK = Layout(
     ("row_bytes", f"{8 * MARK_ROWS}s"),
     ("sequence_again", "Q"),
 )
-STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, LABEL_SET, MARK)
+STRUCTURES = (
+    HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, LABEL_SET, POOL,
+    POOL_REGION, MISMATCH, MARK,
+)  # fmt: skip
 
 
 class IntervalWord(NamedTuple):

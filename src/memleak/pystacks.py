@@ -26,7 +26,16 @@ class _Code(NamedTuple):
 
 
 NO_STACK = PythonStack()
+_OF_POOL = ("/memleak/pool.py", "/memleak/_native.py")
 LOST_STACK = PythonStack((), True)
+
+
+def without_pool(frames: tuple[PythonFrame, ...]) -> tuple[PythonFrame, ...]:
+    """Return a stack from the caller of memleak.Pool on."""
+    first = 0
+    while first < len(frames) and frames[first].file.endswith(_OF_POOL):
+        first += 1
+    return frames[first:]
 
 
 class PythonStacks:

@@ -22,6 +22,8 @@ from .selection import CHEAP, Rows, Where
 from .stacks import Tracer
 
 if TYPE_CHECKING:
+    from .mismatches import Mismatch
+    from .pools import PoolUse
     from .sql import Result
     from .threads import ThreadSample
 
@@ -273,6 +275,22 @@ class Snapshot:
 
         return last_samples(self._sources, self._tracer, side)
 
+    def pools(self) -> list["PoolUse"]:
+        """Return the allocators that the programs have told of, the one with the most capacity first."""
+        from .pools import pools
+
+        return pools(self._sources, self._tracer)
+
+    def mismatches(self, *, undecided: bool = False) -> list["Mismatch"]:
+        """Return the sampled blocks that were freed another way than they were allocated, the most frequent first.
+
+        Args:
+            undecided: also those that may be none, for want of names; see `Mismatch.undecided`.
+        """
+        from .mismatches import mismatches
+
+        return mismatches(self._sources, self._tracer, undecided=undecided)
+
     # -- comparison --------------------------------------------------------------------------------
 
     def diff(self, older: "Snapshot") -> list[DiffRow]:
@@ -347,7 +365,9 @@ class Snapshot:
         `coverage.OutOfReach`), `python` (version and whether its frames are read, in words -> recordings),
         `exact` (bool: of the calls that came by), `exact_reasons` (list of str),
         `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`), `governors` (a list of dicts with
-        `budget`, `widened`, `at_its_widest`, `acts`, `words` and `recordings`).
+        `budget`, `widened`, `at_its_widest`, `acts`, `words` and `recordings`), `pools` (dict: `number`,
+        `live_samples`, which are part of those above and in no total), `mismatches` (dict: `number` of those that
+        are certain, `undecided`).
         """
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
@@ -356,6 +376,7 @@ class Snapshot:
         python: dict[str, int] = {}
         governors: dict[Governor, int] = {}
         reached = [coverage.of(found) for found in self.recordings]
+        compared = self.mismatches(undecided=True) if any(found.mismatches for found in self.recordings) else []
         for source in self._sources:
             header = source.recording.header
             law: tuple[Any, ...] = (
@@ -403,6 +424,14 @@ class Snapshot:
             "exact": not self.exact_reasons(),
             "exact_reasons": self.exact_reasons(),
             "cost": self._cost(),
+            "pools": {
+                "number": sum(len(found.pools) for found in self.recordings),
+                "live_samples": sum(len(found.pool_samples) for found in self.recordings),
+            },
+            "mismatches": {
+                "number": sum(not one.undecided for one in compared),
+                "undecided": sum(bool(one.undecided) for one in compared),
+            },
             "governors": [
                 {**found._asdict(), "words": str(found), "recordings": number} for found, number in governors.items()
             ],

@@ -16,7 +16,21 @@ from typing import Optional, Union
 from . import layout
 from .decode import MISSING_ROW, Decoder, parse_header, unpack_directory
 from .errors import RecordingError
-from .records import UNKNOWN_MODULE, Frame, Header, Labels, LiveSample, Mark, Module, RecordedRow, Segment, Thread
+from .records import (
+    UNKNOWN_MODULE,
+    Frame,
+    Header,
+    Labels,
+    LiveSample,
+    Mark,
+    Module,
+    Pool,
+    PoolRegion,
+    RawMismatch,
+    RecordedRow,
+    Segment,
+    Thread,
+)
 
 __all__ = [
     "MISSING_ROW",
@@ -54,14 +68,18 @@ class Recording:
         live: the verified live samples, each (row_ref, size_bytes, weight_x1024, born_cs, thread).
         marks: what it held when it came near the limit of its memory, the oldest first.
         calls: for each set of labels, how many entries of a label with `outcome` ended under it; those with none left out.
+        pools: the allocators that the program has told of, by number.
+        pool_regions: the memory that these hand out, by number.
+        pool_samples: of each live sample of a pool (row_ref, size_bytes, weight_x1024, region; 0: in none).
+        mismatches: blocks that were freed another way than they were allocated, and suspects.
         torn: live entries left out because they were being changed while copied, or are damaged.
         unknown_frames: those of its stacks that lie in no known module.
         incomplete: why something is missing from this copy; empty when nothing is.
     """
 
     __slots__ = (
-        "_by_ref", "calls", "header", "incomplete", "live", "marks", "modules", "origin", "raw", "rows", "threads", "torn",
-        "unknown_frames",
+        "_by_ref", "calls", "header", "incomplete", "live", "marks", "mismatches", "modules", "origin",
+        "pool_regions", "pool_samples", "pools", "raw", "rows", "threads", "torn", "unknown_frames",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:
@@ -75,6 +93,10 @@ class Recording:
         self.live: tuple[LiveSample, ...] = tuple(decoder.live)
         self.marks: tuple[Mark, ...] = tuple(decoder.marks)
         self.calls: dict[Labels, int] = decoder.calls
+        self.pools: dict[int, Pool] = decoder.pools
+        self.pool_regions: dict[int, PoolRegion] = decoder.pool_regions
+        self.pool_samples: tuple[tuple[int, int, int, int], ...] = tuple(decoder.pool_samples)
+        self.mismatches: tuple[RawMismatch, ...] = tuple(decoder.mismatches)
         self.torn: int = decoder.torn
         self.incomplete: tuple[str, ...] = tuple(decoder.incomplete)
         self.unknown_frames: frozenset[Frame] = decoder.unknown_frames
@@ -103,6 +125,11 @@ class Recording:
     def marked_index_of(self, row_ref: int) -> Optional[int]:
         """Return the index in `rows` of a row that a mark names; None when this copy does not hold it."""
         return self._by_ref.get(row_ref)
+
+    @property
+    def est_bytes(self) -> float:
+        """The estimated live bytes of all rows; pools hand out memory that is in other rows, and are not added."""
+        return sum(row.live.est_bytes for row in self.rows if row.in_totals)
 
     @property
     def samples_lost(self) -> dict[str, int]:
@@ -277,5 +304,3 @@ def _read(fd: int, offset: int, count: int) -> bytes:
         offset += len(part)
         count -= len(part)
     return b"".join(parts)
-
-

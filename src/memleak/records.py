@@ -6,7 +6,7 @@
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional, TypeVar
+from typing import NamedTuple, Optional, TypeVar, Union
 
 from . import layout
 from .layout import IntervalWord
@@ -307,6 +307,44 @@ class Mark(NamedTuple):
         return limit_name(self.limit_kind)
 
 
+class Pool(NamedTuple):
+    """An allocator of the program's own, of which it has told the core. `number` counts from 1."""
+
+    number: int
+    name: str
+    regions: int  # stretches of memory that it hands out in pieces
+    capacity_bytes: int  # of these, exact
+    regions_ended: int
+
+
+class PoolRegion(NamedTuple):
+    """A stretch of memory that a pool hands out in pieces. `number` counts from 1."""
+
+    number: int
+    pool: int
+    bytes: int
+    begun_cs: int
+
+
+class RawMismatch(NamedTuple):
+    """Sampled blocks of one row that one stack freed another way than they were allocated."""
+
+    kind: int  # enum mlf_mismatch_kind
+    row: int  # ref of the row that they were allocated in
+    stack: tuple["Frame", ...]  # who freed them, innermost first
+    truncated: bool
+    python_stack: tuple["PythonFrame", ...]
+    freed_pool: int  # number of the pool that they were freed to; 0 = to none
+    thread: int  # that freed the latest
+    first_cs: int
+    last_cs: int
+    size_bytes: int  # of the latest: as allocated
+    freed_bytes: int  # and as said when it was freed; 0 where nothing was said
+    samples: int  # of such blocks
+    est_count: float  # what they stand for
+    target: Optional["Frame"]  # of new and free: the stub of free() that was called, if there was one
+
+
 class LiveSums(NamedTuple):
     """Sums over live samples: everything that estimates, errors and intervals need.
 
@@ -401,6 +439,17 @@ class RecordedRow(NamedTuple):
     history: tuple[tuple[int, int], ...]  # (when it was so, cs; estimated live bytes), oldest first
     live: LiveSums
     labels: Labels = ()
+    pool: str = ""  # name of the pool that gives these out, within memory of other rows; empty: none
+
+    @property
+    def in_totals(self) -> bool:
+        """Whether it counts in totals: what a pool gives out lies in memory that counts as somebody else's."""
+        return not self.pool
+
+    @property
+    def asked(self) -> Union[int, str]:
+        """What the program asked through, the same in recordings of different processes."""
+        return self.pool or self.domain
 
     @property
     def python_lost(self) -> bool:
@@ -409,7 +458,9 @@ class RecordedRow(NamedTuple):
 
     @property
     def mod_name(self) -> str:
-        """What the program asked through, in OceanBase's column: glibc_malloc, operator_new, …; or what its label says."""
+        """What the program asked through, in OceanBase's column: glibc_malloc, …, a pool; or what its label says."""
+        if self.pool:
+            return self.pool
         for name, value in self.labels:
             if name == "mod":
                 return value

@@ -99,6 +99,7 @@ class RecordingWriter:
         self.overflow_row = 0
         self.label_sets = b""
         self.extra_segments = []  # (kind, version, order, payload)
+        self.pools, self.pool_regions, self.mismatches = [], [], []
 
     # -- arena -------------------------------------------------------------------------------------
 
@@ -212,10 +213,33 @@ class RecordingWriter:
             self.rows.append((key, ref))
         return ref
 
-    def live(self, row_ref, *, size, weight=1.0, born_cs=1000, thread=0, check=None, live=True):
+    def pool(self, name, *, regions=0, capacity=0, ended=0, state=1):
+        """Add a pool; return its number."""
+        self.pools.append(struct.pack("<IIQQQ64s", state, regions, capacity, ended, 0, name))
+        return len(self.pools)
+
+    def pool_region(self, pool, size, *, begun_cs=10):
+        """Add a region; return its number."""
+        self.pool_regions.append(struct.pack("<IIQ16x", pool, begun_cs, size))
+        return len(self.pool_regions)
+
+    def mismatch(
+        self, kind, row, frames=(), *, python=0, freed_pool=0, thread=0, size=10, freed=0, count=1, weight=1.0, target=0, state=2,
+        first_cs=1, last_cs=2,
+    ):  # fmt: skip
+        """Add a mismatch of a row, freed by a stack."""
+        stack = self.stack(list(frames)) if frames else 0
+        self.mismatches.append(
+            struct.pack(
+                "<IIQIIIIIIIIQQQQQ16x", state, kind, 1, row, stack, python, freed_pool, thread, first_cs, last_cs, 0, size,
+                freed, count, round(count * weight * 1024), target,
+            )
+        )  # fmt: skip
+
+    def live(self, row_ref, *, size, weight=1.0, born_cs=1000, thread=0, check=None, live=True, layer=1):
         """Add a live sample of a row."""
         number = len(self.lives) + 1
-        key = (int(live) << 63) | (number & 0x7FF) << 52 | 1 << 48 | (0x5A5A_0000_0000 + 16 * number)
+        key = (int(live) << 63) | (number & 0x7FF) << 52 | layer << 48 | (0x5A5A_0000_0000 + 16 * number)
         weight = round(weight * 1024)
         right = live_check(key, size, row_ref, weight, born_cs, thread)
         entry = struct.pack(
@@ -266,6 +290,9 @@ class RecordingWriter:
         ]
         if self.label_sets:
             tables.append((9, 1, 0, 255, 16, self.label_sets))
+        for kind, record_bytes, records in ((10, 96, self.pools), (11, 32, self.pool_regions), (12, 104, self.mismatches)):
+            if records:
+                tables.append((kind, 1, 0, len(records), record_bytes, b"".join(records)))
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
         directory = b""

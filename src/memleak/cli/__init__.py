@@ -14,6 +14,8 @@ VERBS = {
     "run": "start a program with tracing on",
     "ps": "list recordings of living and dead processes",
     "top": "show the stacks that hold the most memory",
+    "pools": "show the program's own allocators: capacity, fragmentation, what keeps nearly empty regions",
+    "mismatches": "show blocks that were freed another way than they were allocated, with both stacks",
     "threads": "show what each thread was last seen at, and under which labels",
     "postmortem": "say what a process that has ended held, and what it died near",
     "set": "change the sampling of a running process",

@@ -144,6 +144,7 @@ def footer(snapshot: Snapshot) -> list[str]:
     lines.append(f"coverage: {facts['coverage']}")
     for words, number in facts["python"].items():
         lines.append(f"python: {words}" + (f" ({number} recordings)" if number > 1 else ""))
+    lines += [*_pools(facts["pools"]), *mismatches(facts["mismatches"])]
     cost = facts["cost"]
     share = cost.get("share")
     cpu = f"{cost['cpu_ns'] / 1e6:.1f} ms of CPU"
@@ -154,6 +155,23 @@ def footer(snapshot: Snapshot) -> list[str]:
     lines.append("; ".join([f"own cost: {cpu}{of_a_cpu}", *bounds]))
     notes = [*facts["incomplete"], *facts["problems"]]
     return [printable(line) for line in [*lines, *(f"note: {note}" for note in notes)]]
+
+
+def _pools(found: dict[str, int]) -> list[str]:
+    """Say what of an answer is in no total; nothing without pools."""
+    if not found["number"]:
+        return []
+    live = plural(found["live_samples"], "live sample")
+    return [f"pools: {found['number']}, {live}, in no total: they hand out memory that is counted (memleak pools)"]
+
+
+def mismatches(found: dict[str, int]) -> list[str]:
+    """Say how many blocks were freed another way than they were allocated; nothing when none was."""
+    if not found["number"] and not found["undecided"]:
+        return []
+    undecided = f"{found['undecided']} undecided" if found["undecided"] else ""
+    words = ", ".join(filter(None, [f"{found['number']} certain" if found["number"] else "", undecided]))
+    return [f"mismatches: {words}: blocks freed another way than they were allocated (memleak mismatches)"]
 
 
 def _python_law(law: dict[str, Any]) -> str:

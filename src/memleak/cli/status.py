@@ -103,6 +103,7 @@ def _words(one: dict[str, Any]) -> list[str]:
         *_limit_words(one),
         f"own cost   {cost['cpu_ns'] / 1e6:.1f} ms of CPU for {render.count(cost['samples'])} samples; {governor}",
         f"coverage   {footer['coverage']}",
+        *(line.replace("mismatches: ", "mismatch   ", 1) for line in render.mismatches(footer["mismatches"])),
         f"exact      {'yes' if footer['exact'] else 'no: ' + '; '.join(footer['exact_reasons'])}",
     ]
     lines += [f"counter    {name} = {render.count(value)}" for name, value in one["counters"].items() if value]

@@ -61,7 +61,7 @@ def _others(others: Sequence[Found]) -> list[str]:
     weighed = []
     for found in others:
         try:
-            held = sum(row.est_bytes for row in query.Snapshot(recording.load(found.path)).rows())
+            held = round(recording.load(found.path).est_bytes)
         except MemleakError:
             held = 0
         weighed.append((held, found))

@@ -82,6 +82,25 @@ TABLES = {
         tables.threads,
         "the threads that allocated, with what they allocated and is live",
     ),
+    "pools": Table(
+        {
+            **_RECORDING, "name": str, "regions": int, "capacity_bytes": int, "est_bytes": int, "est_bytes_se": int,
+            "est_bytes_low": int, "est_bytes_high": int, "est_count": int, "samples": int, "outside_bytes": int,
+            "idle_bytes": int, "idle_share": float, "regions_ended": int, "regions_without_samples": int,
+        },
+        tables.pools,
+        "the programs' own allocators: their rows of malloc_sample_info, by mod_name, are in no total",
+    ),
+    "mismatches": Table(
+        {
+            **_RECORDING, "kind": str, "what": str, "undecided": str, "mod_name": str, "freed_to": str,
+            "samples": int, "est_count": int,
+            "size_bytes": int, "freed_bytes": int, "first_seen": float, "last_seen": float, "tid": int,
+            "alloc_back_trace": str, "alloc_trace": str, "free_back_trace": str, "free_trace": str,
+        },
+        tables.mismatches,
+        "blocks that were freed another way than they were allocated; undecided is NULL where that is certain",
+    ),
     "parameters": Table(
         {
             **_RECORDING, "name": str, "alias": str, "requested": int, "effective": int, "default_value": int,

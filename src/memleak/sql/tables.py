@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .. import config
+from .. import config, layout
 from ..grouping import Source, labels_as_json
+from ..mismatches import mismatches as find_mismatches
+from ..pools import pools as pool_uses
 from ..records import Header
+from ..shown import joined
 from .content import Content
 
 Values = Iterator[tuple[Any, ...]]
@@ -70,7 +73,9 @@ def threads(content: Content) -> Values:
     for source in content.sources:
         began = source.recording.header.started_at
         held: dict[int, list[Any]] = {}
-        for _, size, weight, _, thread_id, _ in source.recording.live:
+        for _, size, weight, _, thread_id, layer in source.recording.live:
+            if layer == layout.LAYER_POOL:
+                continue
             sums = held.setdefault(thread_id, [0, 0, 0, 0])
             for at, value in enumerate((1, size, weight / 1024, size * weight / 1024)):
                 sums[at] += value
@@ -80,6 +85,28 @@ def threads(content: Content) -> Values:
                 *_recording(source), thread.id, thread.tid, thread.name or None, began + thread.first_cs / 100,
                 began + thread.last_cs / 100, thread.samples, count, size, round(est_count), round(est_bytes),
             )  # fmt: skip
+
+
+def pools(content: Content) -> Values:
+    """Yield the pools of each recording."""
+    for use in pool_uses(content.sources, content.tracer):
+        yield (
+            use.svr_ip, use.pid, use.name, use.regions, use.capacity_bytes, use.est_bytes, use.est_bytes_se,
+            use.est_bytes_low, use.est_bytes_high, use.est_count, use.samples, use.outside_bytes, use.idle_bytes,
+            use.idle_share, use.regions_ended, use.regions_without_samples,
+        )  # fmt: skip
+
+
+def mismatches(content: Content) -> Values:
+    """Yield the mismatches of each recording, those that are undecided too."""
+    for one in find_mismatches(content.sources, content.tracer, undecided=True):
+        yield (
+            one.svr_ip, one.pid, one.kind, one.what, one.undecided or None, one.allocated.mod_name,
+            one.freed_to or None, one.samples,
+            round(one.est_count), one.size_bytes, one.freed_bytes, one.first_seen, one.last_seen, one.tid,
+            one.allocated.back_trace, one.allocated.mixed_trace or one.allocated.python_trace, one.freed_back_trace,
+            joined(one.freed_frames) if content.tracer.can_name else None,
+        )  # fmt: skip
 
 
 def parameters(content: Content) -> Values:

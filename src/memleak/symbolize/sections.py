@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import NamedTuple, Optional, Union
 
-from .elf import ElfError, ElfImage, Section
+from .elf import ElfError, ElfImage, Section, open_elf
 
 # In the order of mlsym.h.
 NAMES = (
@@ -53,6 +53,18 @@ def place(image: ElfImage, name: str, *, split: bool = False) -> Place:
         return Place(section.offset, section.size, None)
     old = image.section(f".zdebug_{name}{ending}")
     return NOWHERE if old is None else old_inflated(image, old)
+
+
+def name_at(path: str, build_id: str, vaddr: int) -> Optional[str]:
+    """Return the name of the section that holds an address; None when the file cannot be read or is of another build."""
+    try:
+        with open_elf(path) as image:
+            if image.build_id != build_id:
+                return None
+            held = (one.name for one in image.sections if one.address and 0 <= vaddr - one.address < one.size)
+            return next(held, None)
+    except (ElfError, OSError):
+        return None
 
 
 def inflated(image: ElfImage, section: Section) -> Place:

@@ -74,6 +74,8 @@ def raw_traces(found: Recording, limit: int, left_out: Counter[LiveSample]) -> l
     places: dict[int, tuple[int, Frames, int]] = {}
     traces: list[Any] = []
     for sample in found.live:
+        if sample[5] == layout.LAYER_POOL:
+            continue  # within a block that is counted
         if left and left[sample] > 0:
             left[sample] -= 1
             continue

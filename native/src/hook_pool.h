@@ -1,0 +1,9 @@
+// hook_pool.h -- what a program tells of its own allocators
+//
+// Layer 12.
+#ifndef MEMLEAK_HOOK_POOL_H
+#define MEMLEAK_HOOK_POOL_H
+
+void hook_pool_register(void); // cold
+
+#endif

@@ -1,0 +1,270 @@
+// pools.c -- allocators of the program's own: their names, and the memory that each hands out in pieces
+//
+// Context:   sampled where pools.h says so, else cold. Any thread.
+// Invariant: a number, once given, is that name's for the life of the process; a region's place in the table is free (0), HELD by
+//            who writes it, or its address, which is stored last. Addresses stand here and not in the file.
+// Why:       pools and regions are the process's, recordings come and go: each gets a copy of what is there when it is
+//            opened, and of what changes. Regions are few and looked at by sampled code alone: a table is passed through.
+// Proof:     tests/native/test_pools.c; tests/integration/test_pools.py
+#include "pools.h"
+
+#include "clock.h"
+#include "recording.h"
+#include "stats.h"
+#include "text.h"
+
+#define NAMED (MLF_POOL_OTHER - 1)
+#define FREE ((uintptr_t)0)
+#define HELD ((uintptr_t)1)
+#define REGIONS_FIRST 64U
+
+static struct pool {
+	uint32_t ready; // its name is there
+	char name[MLF_POOL_NAME_BYTES];
+	uint64_t capacity_bytes, regions_ended;
+	uint32_t regions, unplaced; // unplaced: regions that found no place in the table
+} pools[MLF_POOL_OTHER];
+uint32_t pools_given;
+
+static struct place {
+	uintptr_t low, high; // low: FREE, HELD, or where it begins
+	uint32_t pool, begun_cs;
+} places[POOLS_REGIONS_MAX];
+static uint32_t high_water, regions_now;
+
+bool pools_regions_any(void) { return load_relaxed(&regions_now) != 0; }
+
+// ---- the file ------------------------------------------------------------------------------------
+
+static struct mlf_pool *pool_record(unsigned number)
+{
+	const struct recording_table *table = recording_segment(MLF_KIND_POOLS, 0);
+	if (!table && recording_add_segment(MLF_KIND_POOLS, 0, MLF_POOL_OTHER, sizeof(struct mlf_pool)))
+		table = recording_segment(MLF_KIND_POOLS, 0);
+	return table ? (struct mlf_pool *)(void *)table->base + (number - 1) : NULL;
+}
+
+static struct mlf_pool_region *region_record(unsigned number)
+{
+	uint32_t index = number - 1, capacity = REGIONS_FIRST;
+	unsigned order = 0;
+	for (; index >= capacity; order++, capacity *= 2)
+		index -= capacity;
+	const struct recording_table *table = recording_segment(MLF_KIND_POOL_REGIONS, order);
+	if (!table && recording_add_segment(MLF_KIND_POOL_REGIONS, order, capacity, sizeof(struct mlf_pool_region)))
+		table = recording_segment(MLF_KIND_POOL_REGIONS, order);
+	return table ? (struct mlf_pool_region *)(void *)table->base + index : NULL;
+}
+
+// Two threads at once may each find the other's change in here: both write the latest, one of them twice.
+static void write_pool(unsigned number)
+{
+	const struct pool *pool = &pools[number - 1];
+	struct mlf_pool *record = pool_record(number);
+	if (!record) {
+		count(pool_full);
+		return;
+	}
+	uint64_t bytes;
+	do {
+		bytes = load_seq_cst(&pool->capacity_bytes);
+		store_relaxed(&record->capacity_bytes, bytes);
+		store_relaxed(&record->regions, load_relaxed(&pool->regions));
+		store_relaxed(&record->regions_ended, load_relaxed(&pool->regions_ended));
+	} while (bytes != load_seq_cst(&pool->capacity_bytes));
+	if (load_relaxed(&record->state))
+		return;
+	for (unsigned i = 0; i < MLF_POOL_NAME_BYTES; i++)
+		record->name[i] = pool->name[i];
+	store_release(&record->state, 1); // pairs with readers of the file
+}
+
+static void write_region(unsigned number)
+{
+	const struct place *place = &places[number - 1];
+	uintptr_t low = load_acquire(&place->low); // pairs with pools_region_add()
+	bool there = low != FREE && low != HELD;
+	struct mlf_pool_region *record = region_record(number);
+	if (!record) {
+		count(pool_full);
+		return;
+	}
+	if (!there) {
+		store_release(&record->pool, 0); // pairs with readers of the file, as the one below
+		return;
+	}
+	store_relaxed(&record->bytes, place->high - low);
+	store_relaxed(&record->begun_cs, place->begun_cs);
+	store_release(&record->pool, place->pool);
+}
+
+void pools_write(void)
+{
+	for (unsigned number = 1; number <= MLF_POOL_OTHER; number++)
+		if (load_acquire(&pools[number - 1].ready)) // pairs with pools_number()
+			write_pool(number);
+	uint32_t high = load_acquire(&high_water);
+	for (uint32_t i = 0; i < high; i++) {
+		uintptr_t low = load_relaxed(&places[i].low);
+		if (low != FREE && low != HELD)
+			write_region(i + 1);
+	}
+}
+
+// ---- names ---------------------------------------------------------------------------------------
+
+static bool same_name(const struct pool *pool, const char *name)
+{
+	for (unsigned i = 0; i < MLF_POOL_NAME_BYTES - 1; i++) {
+		if (pool->name[i] != name[i])
+			return false;
+		if (!name[i])
+			return true;
+	}
+	return true; // as far as it is kept
+}
+
+static void set_name(struct pool *pool, const char *name)
+{
+	unsigned length = 0;
+	while (name[length] && length < MLF_POOL_NAME_BYTES - 1)
+		length++;
+	while (name[length] && length && ((unsigned char)name[length] & 0xC0) == 0x80)
+		length--; // not within a character
+	for (unsigned i = 0; i < length; i++)
+		pool->name[i] = name[i];
+	store_release(&pool->ready, 1); // pairs with who looks at it
+}
+
+// Two threads that ask for a new name at once may each give it a number: readers go by the name.
+unsigned pools_number(const char *name)
+{
+	if (!name || !*name)
+		return 0;
+	uint32_t given = load_relaxed(&pools_given);
+	for (uint32_t i = 0; i < given && i < NAMED; i++)
+		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name)) // pairs with set_name()
+			return i + 1;
+	do
+		if (given >= NAMED) {
+			if (!load_relaxed(&pools[NAMED].ready))
+				set_name(&pools[NAMED], "other");
+			count(pool_other);
+			return MLF_POOL_OTHER;
+		}
+	while (!cas_relaxed(&pools_given, &given, given + 1)); // relaxed: only the number's distinctness matters
+	set_name(&pools[given], name);
+	return given + 1;
+}
+
+// ---- regions -------------------------------------------------------------------------------------
+
+static void note_capacity(unsigned number, uint64_t bytes, int regions)
+{
+	struct pool *pool = &pools[number - 1];
+	add_relaxed(&pool->regions, (uint32_t)regions);
+	if (regions < 0)
+		add_relaxed(&pool->regions_ended, 1);
+	add_seq_cst(&pool->capacity_bytes, bytes);
+}
+
+unsigned pools_region_add(unsigned pool, uintptr_t base, size_t bytes)
+{
+	note_capacity(pool, bytes, 1);
+	for (uint32_t i = 0; i < POOLS_REGIONS_MAX; i++) {
+		uintptr_t seen = FREE;
+		if (load_relaxed(&places[i].low) != FREE || !cas_acq_rel(&places[i].low, &seen, HELD))
+			continue;
+		store_relaxed(&places[i].high, base + bytes);
+		store_relaxed(&places[i].pool, pool);
+		store_relaxed(&places[i].begun_cs, clock_now_cs());
+		uint32_t high = load_relaxed(&high_water);
+		while (high < i + 1 && !cas_acq_rel(&high_water, &high, i + 1))
+			;
+		store_release(&places[i].low, base); // pairs with who looks
+		add_relaxed(&regions_now, 1);
+		return i + 1;
+	}
+	add_relaxed(&pools[pool - 1].unplaced, 1);
+	count(pool_full);
+	return 0;
+}
+
+// What is at a place, if anything is: read twice, for it may be given to another region in between.
+static bool look(uint32_t i, struct pools_region *out)
+{
+	uintptr_t low = load_acquire(&places[i].low); // pairs with pools_region_add()
+	if (low == FREE || low == HELD)
+		return false;
+	*out = (struct pools_region){low, load_relaxed(&places[i].high), load_relaxed(&places[i].pool), i + 1};
+	return load_acquire(&places[i].low) == low;
+}
+
+static bool take(uint32_t i, struct pools_region *region)
+{
+	uintptr_t low = region->low;
+	if (!cas_acq_rel(&places[i].low, &low, HELD))
+		return false;
+	region->high = places[i].high;
+	region->pool = places[i].pool;
+	store_release(&places[i].low, FREE);
+	sub_release(&regions_now, 1);
+	note_capacity(region->pool, -(uint64_t)(region->high - region->low), -1);
+	return true;
+}
+
+bool pools_region_end(unsigned pool, uintptr_t base, struct pools_region *out)
+{
+	uint32_t high = load_acquire(&high_water);
+	for (uint32_t i = 0; i < high; i++)
+		if (look(i, out) && out->low == base && out->pool == pool && take(i, out))
+			return true;
+	return false;
+}
+
+bool pools_region_take_overlap(uintptr_t low, uintptr_t high_end, struct pools_region *out)
+{
+	uint32_t high = load_acquire(&high_water);
+	for (uint32_t i = 0; i < high; i++)
+		if (look(i, out) && out->low < high_end && low < out->high && take(i, out))
+			return true;
+	return false;
+}
+
+bool pools_region_of(unsigned pool, uintptr_t p, struct pools_region *out)
+{
+	uint32_t high = load_acquire(&high_water);
+	struct pools_region region;
+	bool found = false;
+	for (uint32_t i = 0; i < high; i++) {
+		if (!look(i, &region) || p - region.low >= region.high - region.low || (pool && region.pool != pool))
+			continue;
+		if (!found || region.high - region.low < out->high - out->low)
+			*out = region;
+		found = true;
+	}
+	return found;
+}
+
+uint32_t pools_tag(unsigned pool, uintptr_t p)
+{
+	struct pools_region region;
+	unsigned number = pools_regions_any() && pools_region_of(pool, p, &region) ? region.number : 0;
+	return pool << MLF_LIVE_POOL_SHIFT | number << MLF_LIVE_REGION_SHIFT;
+}
+
+bool pools_disowns(unsigned pool, uintptr_t p)
+{
+	struct pools_region region;
+	const struct pool *own = &pools[pool - 1];
+	return load_relaxed(&own->regions) && !load_relaxed(&own->unplaced) && !pools_region_of(pool, p, &region);
+}
+
+void pools_each_region(void (*each)(const struct pools_region *region))
+{
+	uint32_t high = load_acquire(&high_water);
+	struct pools_region region;
+	for (uint32_t i = 0; i < high; i++)
+		if (look(i, &region))
+			each(&region);
+}
