@@ -1,6 +1,6 @@
 // labels.h -- sets of labels: their numbers, their texts, and which one a thread set from C
 //
-// Layer 6. labels_note() and labels_of_thread() are sampled, the rest is cold.
+// Layer 6. labels_note(), labels_has() and labels_of_thread() are sampled, the rest is cold.
 #ifndef MEMLEAK_LABELS_H
 #define MEMLEAK_LABELS_H
 
@@ -13,6 +13,10 @@ uint32_t labels_number(const char *text, size_t bytes);
 
 // Sees to it that the open recording has the set's text.
 void labels_note(uint32_t number);
+
+// Is this line, name=value, one of the set's? LABELS_NOT_KNOWN: it has no text (yet). Sampled.
+enum labels_answer { LABELS_NOT_KNOWN, LABELS_NO, LABELS_YES };
+enum labels_answer labels_has(uint32_t number, const char *line);
 
 static inline uint32_t labels_of_thread(void) { return sampler_self.label; }
 

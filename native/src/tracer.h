@@ -104,6 +104,7 @@ void tracer_stop(enum mlf_state state);
 // The knobs of the open recording from now on. False: not valid, or nothing is open.
 bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t sample_bytes);
 bool tracer_set_budget(uint64_t budget_ppm); // the same
+bool tracer_set_focus(const char *text);     // the same; text as in memleak.h
 
 // The row of the live sample of an address, by whatever it was asked for; 0: none.
 uint32_t tracer_row_at(const void *address);

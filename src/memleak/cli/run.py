@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate our options from the program's words, which we never look into."""
-    takes_value = {"--mode", "--budget", "-o", "--output", "-n", "--top"}
+    takes_value = {"--mode", "--budget", "--focus", "-o", "--output", "-n", "--top"}
     takes_value.update(word for name in knobs.KNOBS for word in knobs.spellings(name))
     position = 0
     while position < len(argv):
@@ -95,6 +95,8 @@ def knob_variables(options: Namespace) -> dict[str, str]:
     found.update(sides(options))
     if options.budget is not None:
         found["MEMLEAK_BUDGET"] = f"{options.budget:f}"
+    if options.focus is not None:
+        found["MEMLEAK_FOCUS"] = "" if options.focus == "none" else options.focus
     return found
 
 
