@@ -270,7 +270,8 @@ def validate_focus(value: Any) -> str:
     if any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise ValueError(f"focus {value!r} holds control characters")
     if kind == "module" and "/" in name:
-        raise ValueError(f"focus {value!r}: name the module's file without its directory, as in module={name.rsplit('/', 1)[1]}")
+        example = f"module={name.rsplit('/', 1)[1]}"
+        raise ValueError(f"focus {value!r}: name the module's file without its directory, as in {example}")
     if kind == "label" and name.find("=") < 1:
         raise ValueError(f"focus {value!r}: a label is NAME=VALUE, as in label=tenant_id=7")
     if kind == "mod" and name not in FOCUS_DOMAINS:

@@ -161,7 +161,8 @@ def mode(name: str | None = None) -> str:
     if name is None:
         return own.requested().mode
     chosen = config.knobs_for_mode(name)
-    configure(**config.intervals(chosen))
+    intervals: dict[str, Any] = config.intervals(chosen)
+    configure(**intervals)
     return chosen.mode
 
 

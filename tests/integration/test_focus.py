@@ -5,18 +5,14 @@ Chance: an estimate is more than five of its standard errors off for fewer than 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import mmap
-import os
 import random
 import subprocess
 import sys
 import threading
-import time
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 from doors import Libraries
@@ -52,7 +48,8 @@ class Parts:
         self.libraries = Libraries([*self.paths, binary])
         self.tracer = tracer
         self.threads = threads
-        self.process = tracer.start(binary, threads, mode=mode, env={**LAW, **env} if mode == "normal" else env, **PIPES)
+        law = LAW if mode == "normal" else {}
+        self.process = tracer.start(binary, threads, mode=mode, env={**law, **env}, **PIPES)
         self.pid = self.process.pid
         for path in self.paths[:load]:
             self.do("load", path)
@@ -127,16 +124,18 @@ def test_a_module_is_recorded_wholly(parts):
     for part in (0, 1):
         made[part, "before"] = running.take(part, MALLOC, 5000, 101)
     said = running.focus("module=libfoo.so")
-    assert "focus module=libfoo.so: " in said and "not adopted" not in said and "no such module" not in said
+    assert "no such module" not in said
     for part in (0, 1):
         for way in (MALLOC, STRDUP, NEW):
             made[part, way] = running.take(part, way, 5000, 201 + way)
     assert running.take(-1, MALLOC, 5000, 301) == 15000
     (status,) = json.loads(memleak("status", running.pid, "--json").stdout)
     assert status["focus"]["requested"] == status["focus"]["effective"] == "module=libfoo.so"
-    assert status["adopted"] and status["focus"]["adopted"] and status["focus"]["matched"] == 45000
-    assert f"focus      module=libfoo.so: {45000:,} allocations, all of them recorded" in memleak("status", running.pid).stdout
-    assert "focus none" not in running.focus("none")
+    assert status["adopted"] and status["focus"]["adopted"] and status["focus"]["matched"] == 45000 + THREADS  # each thread's text
+    shown = memleak("status", running.pid).stdout
+    assert "focus      module=libfoo.so: 45,003 allocations, all of them recorded" in shown
+    running.focus("none")
+    assert "\nfocus " not in memleak("status", running.pid).stdout
     for part in (0, 1):
         made[part, "after"] = running.take(part, MALLOC, 5000, 401)
     found = running.end()
@@ -150,9 +149,7 @@ def test_a_module_is_recorded_wholly(parts):
         assert_sampled(weights["libbar.so:bar_malloc", size], made[1, when])
     assert found.header.focus_cost_ns > 0 and found.header.counters["knobs_rejected"] == 0
     assert found.samples_lost == {}
-    snapshot = query.Snapshot(found)
-    for row in snapshot.top(1000).rows if hasattr(snapshot.top(1), "rows") else snapshot.top(1000):
-        assert not row.exact
+    assert not any(row.exact for row in query.Snapshot(found).top(1000))
 
 
 @pytest.mark.parametrize("name", ["main", "parts"])
@@ -177,14 +174,11 @@ def test_errors_of_the_part_are_0(parts):
     running.take(0, NEW, 100, 112)
     running.take(1, NEW, 20000, 113)
     found = running.end()
-    rows = {}
-    for row in query.Snapshot(found).top(1000):
-        place = next((name for name in (frame.function or "" for frame in row.frames) if name), "") if hasattr(row, "frames") else ""
-        rows[row.alloc_bytes // max(row.alloc_count, 1), place] = row
-    by_size = {size: row for (size, _), row in rows.items()}
+    by_size = {row.alloc_bytes // row.alloc_count: row for row in query.Snapshot(found).top(1000) if row.alloc_count}
     assert by_size[112].est_bytes_se == 0 and by_size[112].est_count == 300 == by_size[112].samples
     assert by_size[112].est_bytes_low == by_size[112].est_bytes_high == 300 * 112
-    assert by_size[111].est_bytes_se > 0 and by_size[111].est_bytes_low < by_size[111].est_bytes < by_size[111].est_bytes_high
+    mixed = by_size[111]
+    assert mixed.est_bytes_se > 0 and mixed.est_bytes_low < mixed.est_bytes < mixed.est_bytes_high
     assert by_size[113].est_bytes_se > 0
     assert not any(row.exact for row in by_size.values())
 
@@ -208,7 +202,8 @@ def test_off_mode_records_the_part_alone(parts):
     assert weights.pop(("libfoo.so.1.2:foo_strdup", 201)) == [1024] * made
     for size in (1 << 21, 1 << 22):
         assert weights.pop(("parts:main", size)) == [1024] * 10
-    assert {place for place, _ in weights} <= {"parts:own_malloc", "parts:main", ""}  # while it was on the program
+    # While it was on the program; and thread-local storage, which the loader makes when foo_strdup first asks for it.
+    assert {place for place, size in weights if size < 1 << 16} <= {"parts:own_malloc", "parts:main", ""}
 
 
 def test_by_mod_name(parts):
@@ -253,7 +248,8 @@ def test_a_forked_child_inherits_it(parts):
     made = running.take(0, NEW, 3000, 201)
     running.take(1, NEW, 30000, 202)
     found = running.end()
-    assert found.header.pid == child and found.header.focus.effective == "module=libfoo.so" and found.header.focus.adopted
+    assert found.header.pid == child
+    assert found.header.focus[:3] == ("module=libfoo.so", "module=libfoo.so", True)
     weights = running.weights(found)
     assert weights["libfoo.so.1.2:foo_new", 201] == [1024] * made
     assert_sampled(weights["libbar.so:bar_new", 202], 30000)
@@ -273,13 +269,14 @@ def test_full_mode_makes_it_moot(parts):
 
 def test_the_budget_is_for_the_rest(parts):
     """A part that costs many times the budget widens nothing."""
-    running = parts(MEMLEAK_BUDGET="0.001")
+    wide = {"MEMLEAK_MIN_SAMPLE_INTERVAL": "1000", "MEMLEAK_MAX_SAMPLE_INTERVAL": "9000"}
+    running = parts(MEMLEAK_BUDGET="0.01", **wide)
     running.focus("module=libfoo.so")
     for _ in range(30):
         running.take(0, MALLOC, 3000, 40)
     found = running.end()
     header = found.header
-    assert header.focus_cost_ns > 200_000_000 and header.own_cost_ns < header.focus_cost_ns / 20
+    assert header.focus_cost_ns > 200_000_000 and header.own_cost_ns < header.focus_cost_ns / 500
     assert header.governor.widened == 1.0 and header.cost_ns == header.own_cost_ns + header.focus_cost_ns
 
 
@@ -362,7 +359,8 @@ def test_hostile_bytes_are_counted(parts):
             page[at : at + 8] = chance.randbytes(8)
             running.take(-1, MALLOC, 300, 16)
     header = recording.load_header(path)
-    assert header.counters["knobs_rejected"] >= 90 and header.focus.effective == "module=libfoo.so" and not header.focus.adopted
+    assert header.counters["knobs_rejected"] >= 90
+    assert header.focus.effective == "module=libfoo.so" and not header.focus.adopted
     assert "not adopted" in memleak("status", running.pid).stdout
     made = running.take(0, MALLOC, 1000, 201)
     running.focus("module=libbar.so")
@@ -375,16 +373,18 @@ def test_hostile_bytes_are_counted(parts):
 def test_from_the_environment_and_the_command_run(tracer, program, tmp_path):
     """`memleak run --focus` from the first allocation on; a bad variable gives one line and none."""
     binary = program("sites.c", name="sites")
-    done = memleak("run", "--quiet", "--mode", "off", "--focus", "module=sites", "-o", tmp_path / "a.mlrec", binary)
+    words = (binary, "small", 1000, 1)
+    done = memleak("run", "--quiet", "--mode", "off", "--focus", "module=sites", "-o", tmp_path / "a.mlrec", *words)
     assert done.returncode == 0 and done.stderr == ""
     found = recording.load(tmp_path / "a.mlrec")
-    assert found.header.mode == "off" and found.header.focus == ("module=sites", "module=sites", True, found.header.focus_matched)
+    assert found.header.mode == "off" and found.header.focus[:3] == ("module=sites", "module=sites", True)
     assert found.header.counters["samples"] == found.header.focus_matched > 0
     done = memleak("run", "--focus", "mod=heap", binary)
     assert done.returncode == 2 and "unknown mod 'heap'" in done.stderr
-    traced = tracer.run(binary, env={"MEMLEAK_FOCUS": "colour=red"})
-    assert traced.stderr.splitlines()[0] == "memleak: MEMLEAK_FOCUS is not module=NAME, label=NAME=VALUE or mod=NAME, not used: colour=red"
-    assert tracer.only(binary).header.focus.effective == ""
+    traced = tracer.run(*words, env={"MEMLEAK_FOCUS": "colour=red"})
+    forms = "module=NAME, label=NAME=VALUE or mod=NAME"
+    assert traced.stderr.splitlines() == [f"memleak: MEMLEAK_FOCUS is not {forms}, not used: colour=red"]
+    assert recording.load(tracer.paths()[-1]).header.focus == ("", "", True, 0)
 
 
 # ---- Python --------------------------------------------------------------------------------------
@@ -423,7 +423,7 @@ def python_weights(found: recording.Recording) -> dict[int, list[int]]:
 
 @pytest.mark.parametrize("who", ["configure", "set"])
 def test_a_tenant_is_recorded_wholly(door, who):
-    """Small objects and those that malloc gives, under one label of two, from within and from outside; sets that come later."""
+    """Small objects and those that malloc gives, by one label of several, from within and from outside; later sets, too."""
     running = Tenants(door)
     for tenant in ("a", "b", "-"):
         running.do("take", tenant, 3000, 96)
@@ -443,7 +443,7 @@ def test_a_tenant_is_recorded_wholly(door, who):
     running.do("focus", "none")
     running.do("take", "-", 300, 64)
     running.do("take", "-", 300, 1000)
-    running.do("take", "a", made, 160)
+    running.do("take", "a", made, 192)
     running.do("focus", "label=tenant=later")
     running.do("take", "-", 300, 64)
     running.do("take", "later", made, 176)
@@ -452,7 +452,7 @@ def test_a_tenant_is_recorded_wholly(door, who):
     found = door.last()
     weights = python_weights(found)
     assert weights[112] == weights[1200] == weights[176] == [1024] * made
-    for size in (128, 144, 160, 1216, 1232, 1248):
+    for size in (128, 144, 160, 192, 1216, 1232, 1248):
         mean = 2176 if size < 512 else 136
         assert set(weights[size]) <= {mean * 1024}
         assert abs(len(weights[size]) * mean - made) < 5 * math.sqrt(made * (mean - 1))
@@ -475,8 +475,8 @@ def test_small_objects_are_recorded_wholly(door):
     assert weights[112] == weights[1200] == [1024] * 5000
 
 
-def test_an_extension_module(door, program):
-    """What it asks Python's allocators for is its own, whatever of libpython stands in between; Python code's is not."""
+def test_an_extension_module(door):
+    """What it asks Python's allocators for is its own, whatever of libpython is in between; Python code's is not."""
     import _json
 
     script = (

@@ -39,7 +39,6 @@ def add_options(parser: ArgumentParser) -> None:
         help="mean bytes between byte samples (4M)",
     )
 
-
     words = "share of the CPU time used that sampling may cost, 0 for any (0.01); intervals widen to keep to it"
     parser.add_argument(
         "--focus",

@@ -71,7 +71,9 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
         else:
             full = config.ALIASES.get(key, key)
             if full not in _ARGUMENTS:
-                raise ValueError(f"unknown knob {key!r}: the knobs are {', '.join(knobs.KNOBS)}, budget, focus and mode")
+                raise ValueError(
+                    f"unknown knob {key!r}: the knobs are {', '.join(knobs.KNOBS)}, budget, focus and mode"
+                )
             name, value = _ARGUMENTS[full], config.parse_interval(text)
         if name in found:
             raise ValueError(f"{name} is given twice")
