@@ -112,6 +112,11 @@ static void test_hostile(void)
 		CHECK_EQUAL(stats_value(MLF_COUNTER_knobs_rejected), ++rejected);
 		CHECK(header->focus_effective == effective && in_force("label=tenant=1"));
 	}
+	ask_from_outside("mod=mmap");
+	memcpy(header->focus_requested_text, "mod=glibc_malloc", 17); // another writes in between
+	run_calls(3 * SAMPLER_EPOCH_CALLS);
+	CHECK_EQUAL(stats_value(MLF_COUNTER_knobs_rejected), ++rejected);
+	CHECK(header->focus_effective == effective && in_force("label=tenant=1"));
 	memset(header->focus_requested_text, 'x', MLF_FOCUS_BYTES); // no end
 	memcpy(header->focus_requested_text, "module=", 7);
 	header->focus_requested = 77ULL << 32;
@@ -220,6 +225,15 @@ static void test_part_is_whole(void)
 			CHECK(weight & FOCUS_MATCHED && FOCUS_WEIGHT(weight) == SAMPLER_WEIGHT_ONE);
 			CHECK(!(call_with(theirs) & (FOCUS_MATCHED | FOCUS_ALONE)));
 		}
+		for (unsigned i = 0; i < SAMPLER_EPOCH_CALLS; i++)
+			python_call();
+		for (unsigned i = 0; i < 300; i++) {
+			sampler_self.label = i % 2 ? ours : theirs;
+			CHECK_EQUAL((judged(python_call(), MLF_DOMAIN_PYMALLOC_MEM) & FOCUS_MATCHED) != 0, i % 2);
+		}
+		tracer_set_focus("label=tenant=12");
+		run_calls(SAMPLER_EPOCH_CALLS);
+		CHECK(call_with(theirs) & FOCUS_MATCHED && !(call_with(ours) & FOCUS_MATCHED));
 		tracer_set_focus("");
 		for (unsigned i = 0; i < 300; i++)
 			CHECK(!(call_with(ours) & FOCUS_MATCHED));

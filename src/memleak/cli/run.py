@@ -153,9 +153,12 @@ def _check(options: Namespace, words: Sequence[str]) -> None:
         surroundings = environment(os.environb, "", "", mode_variable(options), follow=False)
         found, _ = config.from_environment({os.fsdecode(k): os.fsdecode(v) for k, v in surroundings.items()})
         try:
-            config.changed(config.DEFAULTS, {**found, **given})
+            chosen = config.changed(config.DEFAULTS, {**found, **given})
         except ValueError as error:
             raise UsageError(str(error)) from None
+        if options.mode is not None and chosen.mode != options.mode and not given.keys().isdisjoint(config.NATIVE_PAIR):
+            pair = f"min {chosen.min_sample_interval} max {chosen.max_sample_interval}"
+            raise UsageError(f"--mode {options.mode} contradicts the intervals, which are {pair}: give either")
     if sides(options) and config.sides({**os.environ, **sides(options)}, None, None)[2]:
         native, python = (
             f"MEMLEAK_{name.upper()}=0" if getattr(options, name) else f"--no-{name}" for name in ("native", "python")
