@@ -335,7 +335,8 @@ class Snapshot:
         `coverage.OutOfReach`), `python` (version and whether its frames are read, in words -> recordings),
         `exact` (bool: of the calls that came by), `exact_reasons` (list of str),
         `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`), `governors` (a list of dicts with
-        `budget`, `widened`, `at_its_widest`, `acts`, `words` and `recordings`).
+        `budget`, `widened`, `at_its_widest`, `acts`, `words` and `recordings`), `foci` (of the recordings with a part that
+        is recorded wholly, or is to be, a list of dicts with `requested`, `effective`, `adopted`, `matched` and `words`).
         """
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
@@ -393,6 +394,11 @@ class Snapshot:
             "cost": self._cost(),
             "governors": [
                 {**found._asdict(), "words": str(found), "recordings": number} for found, number in governors.items()
+            ],
+            "foci": [
+                {**focus._asdict(), "words": str(focus)}
+                for focus in (found.header.focus for found in self.recordings)
+                if focus.requested or focus.effective
             ],
         }
 

@@ -134,6 +134,7 @@ def test_a_module_is_recorded_wholly(parts):
     assert status["adopted"] and status["focus"]["adopted"] and status["focus"]["matched"] == 45000 + THREADS  # each thread's text
     shown = memleak("status", running.pid).stdout
     assert "focus      module=libfoo.so: 45,003 allocations, all of them recorded" in shown
+    assert "\nfocus: module=libfoo.so: 45,003 allocations, all of them recorded\n" in memleak("top", running.pid).stdout
     running.focus("none")
     assert "\nfocus " not in memleak("status", running.pid).stdout
     for part in (0, 1):
