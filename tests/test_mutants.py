@@ -53,8 +53,8 @@ MUTANTS = {
     ),
     "the next law's weight": Mutant(
         "sampler",
-        "return hit ? sampler_weight(law, law_bytes, size) : 0;",
-        "return hit ? sampler_weight(self->law, self->sample_bytes, size) : 0;",
+        "return ask | (hit ? sampler_weight(law, law_bytes, size) : 0);",
+        "return ask | (hit ? sampler_weight(self->law, self->sample_bytes, size) : 0);",
         "test_sampler",
     ),
     "weight without the byte rule": Mutant(
@@ -322,6 +322,30 @@ MUTANTS = {
         "tracer", "|| !follow_fork || !turn_try(&tracer_turn))", "|| !follow_fork)", "test_tracer"
     ),
     "a child's counters are its parent's": Mutant("tracer", "\tstats_detach();\n", "", "test_tracer"),
+    "a focus noticed at a sample": Mutant(
+        "sampler",
+        "if (self->calls_mod_64 == 0)\n\t\t\tadopt_focus(self);",
+        "if (hit)\n\t\t\tadopt_focus(self);",
+        "test_focus",
+    ),
+    "a focus noticed at one of Python's samples": Mutant(
+        "counter", "if (c->calls_mod_64 == 0)\n\t\tadopt_focus(c);", "if (hit)\n\t\tadopt_focus(c);", "test_focus"
+    ),
+    "drawn and in focus": Mutant("focus", "return SAMPLER_WEIGHT_ONE | FOCUS_MATCHED |", "return drawn | FOCUS_MATCHED |", "test_focus"),
+    "a call of the focus passes": Mutant("sampler", "self->calls_loaded = 1;\n\t\tself->calls_left = 0;", "self->calls_loaded = 1;\n\t\tself->calls_left = 1;", "test_focus"),
+    "a torn focus is believed": Mutant(
+        "focus", "mlf_focus_check(text, (uint32_t)(word >> 32)) == (uint32_t)word && aim", "aim", "test_focus"
+    ),
+    "what is known of a module outlives its aim": Mutant(
+        "aim", "known >> 8 == aim->number && known & KNOWN", "known & KNOWN", "test_focus"
+    ),
+    "what is known of labels outlives its aim": Mutant("aim", "if (unlikely(known >> 8 != aim->number)) {", "if (!known) {", "test_focus"),
+    "the budget pays for the focus": Mutant(
+        "samples", "if (unlikely(payer == SAMPLES_OF_FOCUS))", "if (0)", "test_focus"
+    ),
+    "a label that begins like it": Mutant(
+        "labels", "if (!*wanted && (at == bytes ||", "if (!*wanted && (1 ||", "test_focus"
+    ),
     "knob words are believed": Mutant("governor", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
     "the dead of a living pid are kept": Mutant(
         "siblings", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_siblings"

@@ -39,6 +39,12 @@ int memleak_configure(unsigned min_sample_interval, unsigned max_sample_interval
 // intervals, never past 9999. Begins as MEMLEAK_BUDGET says, else with 10000. 0: done. -1: above 1000000 or not recording.
 int memleak_set_budget(unsigned budget_ppm);
 
+// Record every allocation of a part, with weight 1, and all others as before: "module=NAME" (the innermost frame that is not
+// an allocator's or the C library's lies in that module), "label=NAME=VALUE", "mod=NAME" (a row's mod_name), "" for none.
+// See docs/reference/focus.md. Begins as MEMLEAK_FOCUS says, else with none. 0: done, each thread follows within 64
+// allocations. -1: not one of these, longer than 255 bytes, or not recording; nothing changed.
+int memleak_set_focus(const char *text);
+
 // 0: never started. 1: recording. 2: stopped, the last recording is frozen. 3: a forked child whose own
 // recording is not open yet (it opens after 1,000 allocations or at memleak_poll()).
 int memleak_state(void);

@@ -37,6 +37,7 @@
 // 10000/10000 is off, 1/1 is full, anything else is normal.
 #define MLF_INTERVAL_MAX 10000U
 #define MLF_INTERVAL_OFF 10000U
+#define MLF_FOCUS_BYTES 256U // of a focus in words, its NUL included
 
 // ---- counters ----------------------------------------------------------------------------------
 
@@ -63,7 +64,7 @@
 	X(unwind_foreign_stack, 0, "backtraces taken on a stack the thread was not created with")  \
 	X(room_grown, 0, "times the backed room was extended")                                     \
 	X(room_refused, 0, "times the room could not be extended")                                 \
-	X(knobs_rejected, 0, "knob words from outside that were out of range and not adopted")     \
+	X(knobs_rejected, 0, "knob words from outside that were out of range and not adopted, a focus too")     \
 	X(unloads, 0, "dlclose calls and unloads noticed")                                         \
 	X(detached, 1, "sampled calls not recorded: the recording was not (yet) open")             \
 	X(displaced, 1, "samples closed because another tool had taken our hooks for a while")     \
@@ -131,7 +132,7 @@ struct mlf_header {
 	uint8_t core_build_id[20];
 	uint32_t core_build_id_bytes;
 
-	// knobs: readers may write `requested`, `requested_sample_bytes`, and `python_requested` and `budget_ppm` below, nothing else
+	// knobs: readers may write `requested`, `requested_sample_bytes`, and `python_requested`, `budget_ppm` and the requested focus below, nothing else
 	uint64_t requested, effective; // interval words, see above
 	uint64_t requested_sample_bytes, effective_sample_bytes; // 0 = no byte rule
 	uint64_t initial;      // interval word in force when recording began
@@ -170,8 +171,26 @@ struct mlf_header {
 	uint32_t governor_state; // enum mlf_governor
 
 	uint32_t label_state; // enum mlf_labels
-	uint32_t reserved0;
+
+	// The focus: a part of the allocations that is recorded wholly, see below. Of a core without one all of this is 0.
+	uint32_t focus_bytes; // of each of the two texts; not 0: this core has a focus
+	uint64_t focus_requested; // its word. Readers may write the text, then the word, in this order
+	uint64_t focus_effective; // the word that was adopted last
+	uint64_t focus_matched;   // allocations since then that belong to the part, all of them recorded
+	uint64_t focus_cost_ns;   // what it has cost beside `own_cost_ns`: the asking, and samples that are taken for it alone
+	char focus_requested_text[MLF_FOCUS_BYTES], focus_effective_text[MLF_FOCUS_BYTES]; // ended by NUL
 };
+
+// A focus in a text: "module=NAME", "label=NAME=VALUE", "mod=NAME", or "" for none. Its word: the number of the change in
+// bits 32..63, as in an interval word (odd ones are the process's own), and mlf_focus_check() of text and number in 0..31, so
+// that no text is taken for another that was being written meanwhile. 0: none was ever asked for.
+static inline uint32_t mlf_focus_check(const char *text, uint32_t number)
+{
+	uint32_t sum = 0x811C9DC5U ^ number; // FNV-1a
+	for (; *text; text++)
+		sum = (sum ^ (uint8_t)*text) * 0x01000193U;
+	return sum * 0x01000193U;
+}
 
 enum mlf_labels { // are the labels that Python code sets followed? (Those that C code sets always are.)
 	MLF_LABELS_NONE = 0,             // none was ever set

@@ -110,6 +110,15 @@ bool catalog_is_plumbing(uint64_t frame)
 	return !searched && looks_like_plumbing(module, vaddr);
 }
 
+bool catalog_has_plumbing(unsigned id)
+{
+	bool searched = load_acquire(&plumbing_searched[id]) == 2; // before the table, as above
+	for (uint32_t i = 0, n = load_acquire(&plumbing_count); i < n && i < PLUMBING_MAX; i++)
+		if (load_acquire(&plumbing[i].module) == id)
+			return true;
+	return !searched;
+}
+
 // There was no room for the name when the record was written: its build id and addresses stand without.
 static void name_module(struct mlf_module *record, const struct module *module)
 {
@@ -154,10 +163,15 @@ void catalog_module(unsigned id)
 		return;
 	if (!module_record(id, module))
 		count(module_full);
+	catalog_search(id);
+}
+
+void catalog_search(unsigned id)
+{
 	uint8_t searched = load_relaxed(&plumbing_searched[id]);
 	if (likely(searched) || !cas_acq_rel(&plumbing_searched[id], &searched, 1))
 		return;
-	find_plumbing(id, module);
+	find_plumbing(id, modules_get(id));
 	store_release(&plumbing_searched[id], 2); // pairs with catalog_is_plumbing()
 }
 

@@ -17,8 +17,13 @@ struct catalog_coverage {
 };
 void catalog_coverage(unsigned id, const struct catalog_coverage *coverage);
 
-// Is this frame inside an operator new (or our hook of one)? Its module must have been passed to catalog_module().
+// Is this frame inside an operator new (or our hook of one)? Its module must have been passed to catalog_module(), or to
+// catalog_search().
 bool catalog_is_plumbing(uint64_t frame);
+
+// Finds a module's operator news beforehand. Its object must be loaded. Touches no recording.
+void catalog_search(unsigned id);
+bool catalog_has_plumbing(unsigned id); // has it any, as far as is known? Else catalog_is_plumbing() need not be asked
 
 // This thread's id in the open recording; 0 if the table is full.
 uint32_t catalog_thread(uint32_t now_cs);

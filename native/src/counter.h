@@ -14,11 +14,12 @@ struct counter {
 	uint32_t gap_left, calls_loaded, calls_mod_64;
 	uint64_t law, random; // law 0: no call seen yet
 	uint32_t taking;      // 1: some thread is in counter_take()
+	uint32_t focus;       // as in struct sampler
 };
 
 static inline bool counter_pass_hot(struct counter *c) { return likely(--c->calls_left > 0); }
 
-// Called when counter_pass_hot() said no: the call's weight in 1/1024, 0 = not sampled.
+// Called when counter_pass_hot() said no: the call's weight in 1/1024, 0 = not sampled; SAMPLER_ASK as in sampler_take().
 uint32_t counter_take(struct counter *c, const uint64_t *interval);
 
 // The next call begins a stream as the first one did. Others may be calling: then it is one of the next 64 at most.

@@ -13,6 +13,7 @@
 #include "../include/memleak.h"
 
 #include "bitmap.h"
+#include "focus.h"
 #include "owners.h"
 #include "pools.h"
 #include "slots.h"
@@ -22,16 +23,21 @@
 
 static bool is_wanted(void) { return !load_relaxed(&tracer_gate.native_off) && !sampler_self.busy; }
 
+// What to record a block with, of the weight that was drawn for it.
+static struct owners_drawn drawn_for(unsigned pool, uint32_t weight, const struct registers *caller)
+{
+	uint32_t judged = weight && is_wanted() ? tracer_judge(weight, (enum mlf_domain)(MLF_POOL_DOMAIN + pool), caller) : 0;
+	return (struct owners_drawn){FOCUS_WEIGHT(judged), judged & FOCUS_ALONE ? SAMPLES_OF_FOCUS : SAMPLES_OF_BUDGET};
+}
+
 static NOINLINE void alloc_sampling(unsigned pool, void *p, size_t bytes, bool passed)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
-	uint32_t weight = passed ? 0 : tracer_take(bytes);
-	if (!is_wanted())
-		weight = 0;
-	uint32_t *inside = weight || bitmap_test_hot(p) ? tracer_enter() : NULL;
+	struct owners_drawn drawn = drawn_for(pool, passed ? 0 : tracer_take(bytes), &caller);
+	uint32_t *inside = drawn.weight_x1024 || bitmap_test_hot(p) ? tracer_enter() : NULL;
 	if (!inside)
 		return;
-	owners_pool_allocated(pool, p, bytes, weight, &caller);
+	owners_pool_allocated(pool, p, bytes, &drawn, &caller);
 	tracer_leave(inside);
 }
 
@@ -75,13 +81,11 @@ EXPORT void memleak_pool_free_sized(unsigned pool, const void *p, unsigned long 
 static NOINLINE void resize_sampling(unsigned pool, void *old, void *p, size_t bytes, bool passed)
 {
 	struct registers caller = REGISTERS_OF_CALLER();
-	uint32_t weight = passed || tracer_look_hot(bytes) ? 0 : tracer_take(bytes);
-	if (!is_wanted())
-		weight = 0;
-	uint32_t *inside = weight || bitmap_test_hot(old) || bitmap_test_hot(p) ? tracer_enter() : NULL;
+	struct owners_drawn drawn = drawn_for(pool, passed || tracer_look_hot(bytes) ? 0 : tracer_take(bytes), &caller);
+	uint32_t *inside = drawn.weight_x1024 || bitmap_test_hot(old) || bitmap_test_hot(p) ? tracer_enter() : NULL;
 	if (!inside)
 		return;
-	owners_pool_resized(pool, old, p, bytes, weight, &caller);
+	owners_pool_resized(pool, old, p, bytes, &drawn, &caller);
 	tracer_leave(inside);
 }
 

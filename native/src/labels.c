@@ -1,6 +1,6 @@
 // labels.c -- sets of labels: their numbers, their texts, and which one a thread set from C
 //
-// Context:   labels_note() and labels_count_call() are sampled, the rest is cold.
+// Context:   labels_note(), labels_has() and labels_count_call() are sampled, the rest is cold.
 // Invariant: a number, once given, is that text's for the life of the process: recordings come and go, each gets the texts of
 //            the sets that it meets. A text is whole before its length says that it is there, and never changes.
 // Why:       who samples may neither allocate nor ask Python, so the texts are kept here, in memory of our own; numbers
@@ -90,6 +90,26 @@ uint32_t labels_replaced(uint32_t number, const char *from, const char *to)
 	__builtin_memcpy(text + head, to, after);
 	__builtin_memcpy(text + head + after, set->text + head + before, tail);
 	return labels_number(text, head + after + tail);
+}
+
+enum labels_answer labels_has(uint32_t number, const char *line)
+{
+	const struct text_of_set *all = load_acquire(&sets); // pairs with table()
+	if (!all || !number || number > MLF_LABEL_SETS)
+		return LABELS_NOT_KNOWN;
+	const struct text_of_set *set = &all[number - 1];
+	uint32_t bytes = load_acquire(&set->bytes), at = 0; // pairs with labels_number()
+	while (at < bytes) {
+		const char *wanted = line;
+		while (at < bytes && *wanted && set->text[at] == *wanted)
+			at++, wanted++;
+		if (!*wanted && (at == bytes || set->text[at] == '\n'))
+			return LABELS_YES;
+		while (at < bytes && set->text[at] != '\n')
+			at++;
+		at++;
+	}
+	return bytes ? LABELS_NO : LABELS_NOT_KNOWN;
 }
 
 static uint32_t store_text(const struct text_of_set *set)

@@ -1,6 +1,6 @@
 // labels.h -- sets of labels: their numbers, their texts, and which one a thread set from C
 //
-// Layer 6. labels_note(), labels_count_call() and labels_of_thread() are sampled, the rest is cold.
+// Layer 6. labels_note(), labels_has(), labels_count_call() and labels_of_thread() are sampled, the rest is cold.
 #ifndef MEMLEAK_LABELS_H
 #define MEMLEAK_LABELS_H
 
@@ -20,6 +20,10 @@ uint32_t labels_replaced(uint32_t number, const char *from, const char *to);
 
 // One more entry ended under this set, in the open recording.
 void labels_count_call(uint32_t number);
+
+// Is this line, name=value, one of the set's? LABELS_NOT_KNOWN: it has no text (yet). Sampled.
+enum labels_answer { LABELS_NOT_KNOWN, LABELS_NO, LABELS_YES };
+enum labels_answer labels_has(uint32_t number, const char *line);
 
 static inline uint32_t labels_of_thread(void) { return sampler_self.label; }
 

@@ -64,7 +64,7 @@ void mappings_cut(void *start, size_t bytes, bool lost, struct mappings_cut *out
 	}
 }
 
-void mappings_record(void *start, size_t bytes, const struct registers *caller)
+void mappings_record(void *start, size_t bytes, const struct registers *caller, enum samples_payer payer)
 {
 	// What we still hold for live there was unmapped past us: two regions at one place would
 	// later be cut as if both were there.
@@ -72,7 +72,7 @@ void mappings_record(void *start, size_t bytes, const struct registers *caller)
 	if (regions_any())
 		mappings_cut(start, bytes, true, &unseen);
 	if (!samples_record(start, &(struct live_sample){.size_bytes = bytes, .weight_x1024 = SAMPLER_WEIGHT_ONE}, MLF_LAYER_MMAP,
-		    MLF_DOMAIN_MMAP, caller))
+		    MLF_DOMAIN_MMAP, caller, payer))
 		return;
 	if (!regions_add((struct region){(uintptr_t)start, (uintptr_t)start + bytes})) {
 		count(region_full);

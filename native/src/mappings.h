@@ -6,6 +6,7 @@
 
 #include "base.h"
 #include "liveset.h"
+#include "samples.h"
 
 #define MAPPINGS_CUT_KEPT 4
 struct mappings_cut { // to put back if the real call fails
@@ -19,7 +20,7 @@ struct mappings_cut { // to put back if the real call fails
 };
 
 struct registers;
-void mappings_record(void *start, size_t bytes, const struct registers *caller);
+void mappings_record(void *start, size_t bytes, const struct registers *caller, enum samples_payer payer);
 
 // Forgets what [start, start + bytes) covers of live mappings. `lost`: it went out of our sight.
 void mappings_cut(void *start, size_t bytes, bool lost, struct mappings_cut *out);

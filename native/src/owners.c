@@ -111,20 +111,20 @@ static void given_out(unsigned pool, const void *p, bool sampled)
 	store_relaxed(&unnoted, true);
 }
 
-static void record(unsigned pool, void *p, size_t bytes, uint32_t weight_x1024, uint32_t born_cs, const struct registers *caller)
+static void record(unsigned pool, void *p, size_t bytes, const struct owners_drawn *drawn, uint32_t born_cs, const struct registers *caller)
 {
 	samples_record(p,
-		       &(struct live_sample){.size_bytes = bytes, .weight_x1024 = weight_x1024, .born_cs = born_cs,
+		       &(struct live_sample){.size_bytes = bytes, .weight_x1024 = drawn->weight_x1024, .born_cs = born_cs,
 					     .thread = pools_tag(pool, (uintptr_t)p)},
-		       MLF_LAYER_POOL, (enum mlf_domain)(MLF_POOL_DOMAIN + pool), caller);
+		       MLF_LAYER_POOL, (enum mlf_domain)(MLF_POOL_DOMAIN + pool), caller, drawn->payer);
 }
 
-void owners_pool_allocated(unsigned pool, void *p, size_t bytes, uint32_t weight_x1024, const struct registers *caller)
+void owners_pool_allocated(unsigned pool, void *p, size_t bytes, const struct owners_drawn *drawn, const struct registers *caller)
 {
 	if (bitmap_test_hot(p))
-		given_out(pool, p, weight_x1024 != 0);
-	if (weight_x1024)
-		record(pool, p, bytes, weight_x1024, 0, caller);
+		given_out(pool, p, drawn->weight_x1024 != 0);
+	if (drawn->weight_x1024)
+		record(pool, p, bytes, drawn, 0, caller);
 }
 
 // Nothing of the pool is known at p: whose is it?
@@ -159,7 +159,7 @@ void owners_pool_freeing(unsigned pool, void *p, size_t bytes, const struct regi
 	mark_freed(p, &sample);
 }
 
-void owners_pool_resized(unsigned pool, void *old, void *p, size_t bytes, uint32_t weight_x1024, const struct registers *caller)
+void owners_pool_resized(unsigned pool, void *old, void *p, size_t bytes, const struct owners_drawn *drawn, const struct registers *caller)
 {
 	struct live_sample sample = {.born_cs = 0};
 	// Not compared: of a pool that passes on to realloc(), malloc's sample at `old` may be of the new block.
@@ -172,9 +172,9 @@ void owners_pool_resized(unsigned pool, void *old, void *p, size_t bytes, uint32
 		}
 	}
 	if (bitmap_test_hot(p))
-		given_out(pool, p, weight_x1024 != 0);
-	if (weight_x1024)
-		record(pool, p, bytes, weight_x1024, sample.born_cs, caller);
+		given_out(pool, p, drawn->weight_x1024 != 0);
+	if (drawn->weight_x1024)
+		record(pool, p, bytes, drawn, sample.born_cs, caller);
 }
 
 // ---- regions -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 
 #include "base.h"
 #include "memleak_format.h"
+#include "samples.h"
 
 struct registers;
 
@@ -33,11 +34,14 @@ extern bool owners_compares_cxx HIDDEN;
 
 // ---- pools ---------------------------------------------------------------------------------------
 
-// weight 0: not sampled; then only needed when bitmap_test_hot(p).
-void owners_pool_allocated(unsigned pool, void *p, size_t bytes, uint32_t weight_x1024, const struct registers *caller);
+struct owners_drawn {
+	uint32_t weight_x1024; // 0: not sampled; then only needed when bitmap_test_hot(p)
+	enum samples_payer payer;
+};
+void owners_pool_allocated(unsigned pool, void *p, size_t bytes, const struct owners_drawn *drawn, const struct registers *caller);
 // Only needed when bitmap_test_hot(p).
 void owners_pool_freeing(unsigned pool, void *p, size_t bytes, const struct registers *caller);
-void owners_pool_resized(unsigned pool, void *old, void *p, size_t bytes, uint32_t weight_x1024, const struct registers *caller);
+void owners_pool_resized(unsigned pool, void *old, void *p, size_t bytes, const struct owners_drawn *drawn, const struct registers *caller);
 
 struct pools_region;
 void owners_region_begun(const struct pools_region *region);

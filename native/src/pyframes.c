@@ -289,6 +289,15 @@ unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *tru
 	return n;
 }
 
+uint32_t pyframes_label(void)
+{
+	if (pyframes_state() != MLF_PYTHON_FRAMES || pylabel_state() != MLF_LABELS_FOLLOWED) // acquire: as above
+		return 0;
+	struct reader reader = begin_reading();
+	uint32_t label = reader.thread ? pylabel_of(reader.thread).number : 0;
+	return end_reading(&reader) ? label : 0;
+}
+
 // From 3.11 on the interpreter's functions pass over frames that have not begun, but for those of generators.
 static bool shows_before_its_begin(uintptr_t frame)
 {

@@ -1,6 +1,6 @@
 // pyframes.h -- the Python half of a backtrace
 //
-// Layer 8. pyframes_walk() is sampled, the rest is cold.
+// Layer 8. pyframes_walk() and pyframes_label() are sampled, the rest is cold.
 #ifndef MEMLEAK_PYFRAMES_H
 #define MEMLEAK_PYFRAMES_H
 
@@ -25,6 +25,9 @@ size_t pyframes_arena_bytes(void);
 // This thread's Python frames, innermost first, as struct mlf_python_stack holds them. 0: none, or not Python. *label: the set of
 // labels that its code is under, number 0: none.
 unsigned pyframes_walk(uint64_t *frames, unsigned max, uint64_t *hash, bool *truncated, struct pylabel *label);
+
+// The set of labels alone. Sampled.
+uint32_t pyframes_label(void);
 
 // A recording begins: nobody is in pyframes_walk(). (In a forked child somebody may have been.)
 void pyframes_open(void);

@@ -37,6 +37,7 @@ struct recording_options {
 	uint32_t door; // enum mlf_door
 	uint32_t max_frames; // 0 = MAX_FRAMES
 	uint32_t budget_ppm; // 0: no governor
+	const char *focus; // to begin with, see focus.h; NULL or "" = none
 	bool native_off; // only what comes by Python's allocators is sampled
 	const char *directory; // MEMLEAK_DIR; NULL or "" = the usual places
 	const char *runtime_directory; // XDG_RUNTIME_DIR

@@ -11,6 +11,8 @@
 
 _Thread_local struct sampler sampler_self __attribute__((tls_model("initial-exec")));
 
+struct sampler_focus sampler_focus;
+
 static uint64_t global_seed = 0x6D656D6C65616B00ULL; // replaced by sampler_seed()
 static uint64_t threads_seen;
 
@@ -147,6 +149,11 @@ static uint32_t next_gap(uint64_t law)
 
 static void load_calls(struct sampler *self)
 {
+	if (unlikely(self->focus)) { // one call a load; 0, not 1, so that sampler_look_hot() passes none of them
+		self->calls_loaded = 1;
+		self->calls_left = 0;
+		return;
+	}
 	uint32_t to_epoch = SAMPLER_EPOCH_CALLS - self->calls_mod_64;
 	uint32_t calls = self->gap_left < to_epoch ? self->gap_left : to_epoch;
 	self->calls_loaded = (uint8_t)calls;
@@ -177,12 +184,21 @@ static void adopt(struct sampler *self, uint64_t law, uint64_t sample_bytes)
 	load_bytes(self, new_byte_countdown(self));
 }
 
+// Like the knobs at multiples of 64 calls only, whatever was drawn.
+static void adopt_focus(struct sampler *self) { self->focus = load_relaxed(&sampler_focus.native) & SAMPLER_FOCUSES; }
+
+static uint32_t asked(const struct sampler *self)
+{
+	return unlikely(self->focus) && self->focus == load_relaxed(&sampler_focus.native) ? SAMPLER_ASK : 0;
+}
+
 static void first_call(struct sampler *self, uint64_t law, uint64_t sample_bytes)
 {
 	uint64_t number = add_relaxed(&threads_seen, 1); // relaxed: only its distinctness matters
 	self->random = mix(load_relaxed(&global_seed) + (number + 1) * MLF_CHECK_2) | 1;
 	self->calls_mod_64 = 0;
 	adopt(self, law, sample_bytes);
+	adopt_focus(self);
 	// This very call is the first of the gap just drawn: as if it had been counted down already.
 	self->calls_loaded = 1;
 	self->calls_left = 0;
@@ -215,6 +231,7 @@ uint32_t sampler_take(size_t size, const uint64_t *interval, const uint64_t *sam
 		first_call(self, load_relaxed(interval), load_relaxed(sample_bytes));
 
 	uint64_t law = self->law, law_bytes = self->sample_bytes;
+	uint32_t ask = asked(self);
 	bool hit = spend_bytes(self, size) | (size >= SAMPLER_SIZE_ALWAYS);
 	if (by_calls) {
 		self->calls_mod_64 = (self->calls_mod_64 + self->calls_loaded) % SAMPLER_EPOCH_CALLS;
@@ -230,9 +247,11 @@ uint32_t sampler_take(size_t size, const uint64_t *interval, const uint64_t *sam
 		if (self->calls_mod_64 == 0 &&
 		    (load_relaxed(interval) != law || load_relaxed(sample_bytes) != law_bytes))
 			adopt(self, load_relaxed(interval), load_relaxed(sample_bytes));
+		if (self->calls_mod_64 == 0)
+			adopt_focus(self);
 		load_calls(self);
 	}
-	return hit ? sampler_weight(law, law_bytes, size) : 0;
+	return ask | (hit ? sampler_weight(law, law_bytes, size) : 0);
 }
 
 void sampler_skip(size_t size)

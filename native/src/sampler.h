@@ -11,6 +11,9 @@
 // π = 1 - (1 - 2/(min+max)) * exp(-size/sample_bytes), of the law that drew it, so estimates stay
 // unbiased under mixed sizes and changing knobs.
 //
+// A focus (aim.h) asks of every call whether it belongs to a part that is recorded wholly. The countdowns run on as without
+// it, one call a load, so what is drawn of all others stays what it was.
+//
 // A change of knobs must not be noticed *at* a sample: then which law applies would depend on what
 // was drawn, and that biases. So the hot counter is loaded with min(gap left, calls to the next
 // multiple of 64) and the knob word is looked at only at multiples of 64.
@@ -44,7 +47,8 @@ struct sampler {
 	uint64_t law;          // interval word in force on this thread; 0 = thread not seen yet
 	uint64_t sample_bytes; // in force on this thread
 	uint64_t random;       // state, never 0 once seen
-	uint16_t thread;       // thread id in the recording numbered `recording`; 0 = none yet. At most 960, see catalog.c
+	uint16_t thread : 10;  // thread id in the recording numbered `recording`; 0 = none yet. At most 960, see catalog.c
+	uint16_t focus : 6;    // number of the focus that this thread has adopted, 0 = none
 	uint16_t label;        // set of labels that C code has put in force, see labels.h; 0 = none
 	uint32_t recording;
 	uint8_t busy;          // inside our own sampled code: 1, or one of the two below
@@ -53,6 +57,15 @@ struct sampler {
 	uint32_t looks;        // times sampler_take() ran: with calls_left it tells whether any call came by
 };
 #define SAMPLER_NO_GAP UINT16_MAX
+#define SAMPLER_ASK (1U << 31) // in a weight: a focus is in force for this call, see focus.h. Weights are below 2^24
+
+// Numbers of the focus in force, 1 to SAMPLER_FOCUSES, for who is to be asked at each call; 0 = not. Adopted like knobs, at
+// multiples of 64 calls. Written by focus.c.
+struct sampler_focus {
+	uint32_t native, python;
+};
+extern struct sampler_focus sampler_focus HIDDEN;
+#define SAMPLER_FOCUSES 63U
 #define SAMPLER_HINT_REALLOC 0x80U // in a hint: of realloc only, what else malloc is asked for meanwhile is not the block
 #define SAMPLER_PROBE 3U           // busy: tracer_probe_begin()
 #define SAMPLER_NOT_THE_PROGRAM 2U // busy: what is allocated here is no answer's business
@@ -100,7 +113,8 @@ static inline bool sampler_look_hot(size_t size, uint64_t interval)
 	return true;
 }
 
-// Called once per sampler_pass_hot(size) == false. Returns the sample's weight in 1/1024, or 0.
+// Called once per sampler_pass_hot(size) == false. Returns the sample's weight in 1/1024, or 0; with SAMPLER_ASK in it, or
+// alone, when a focus is to be asked.
 // The knob words are read only at multiples of 64 calls of the thread and at its first call.
 uint32_t sampler_take(size_t size, const uint64_t *interval, const uint64_t *sample_bytes);
 

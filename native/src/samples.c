@@ -143,7 +143,7 @@ static bool insert(const void *address, enum mlf_layer layer, const struct live_
 }
 
 bool samples_record(const void *address, const struct live_sample *about, enum mlf_layer layer, enum mlf_domain domain,
-		    const struct registers *caller)
+		    const struct registers *caller, enum samples_payer payer)
 {
 	struct sampler *self = &sampler_self;
 	self->busy = 1;
@@ -164,7 +164,10 @@ bool samples_record(const void *address, const struct live_sample *about, enum m
 		store_relaxed(&header->heartbeat_cs, now_cs);
 	}
 	bool of_python = layer == MLF_LAYER_PYMEM;
-	governor_spend(header, cost_ns, now_cs, of_python ? GOVERNOR_PYTHON : GOVERNOR_NATIVE, of_python ? NULL : self);
+	if (unlikely(payer == SAMPLES_OF_FOCUS))
+		add_relaxed(&header->focus_cost_ns, cost_ns); // relaxed: a sum
+	else
+		governor_spend(header, cost_ns, now_cs, of_python ? GOVERNOR_PYTHON : GOVERNOR_NATIVE, of_python ? NULL : self);
 	fence_signal();
 	self->busy = 0;
 	return inserted;

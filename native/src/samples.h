@@ -12,8 +12,10 @@ static inline struct mlf_row *samples_row(uint32_t ref) { return recording_at(re
 
 // `about`: size and weight; when it was born, if that is known; its pool and region, if it has them. False: there was no room, which is counted.
 struct registers;
+// `payer`: whether what it costs is measured against the budget.
+enum samples_payer { SAMPLES_OF_BUDGET, SAMPLES_OF_FOCUS };
 bool samples_record(const void *address, const struct live_sample *about, enum mlf_layer layer, enum mlf_domain domain,
-		    const struct registers *caller);
+		    const struct registers *caller, enum samples_payer payer);
 
 // Of who frees: refs of the halves of its backtrace, 0 = none.
 struct samples_stack {

@@ -14,6 +14,7 @@
 
 #include <stdlib.h>
 
+static char focus[MLF_FOCUS_BYTES];
 static char directory[256], runtime_directory[256], keep_directory[256];
 
 void settings_say(const char *a, const char *b, const char *c)
@@ -218,6 +219,18 @@ static void copy_setting(char *to, size_t room, const char *name)
 		settings_ignore(name, " is too long, not used: ");
 		to[0] = 0;
 	}
+}
+
+const char *settings_focus(void)
+{
+	const char *value = setting("MEMLEAK_FOCUS");
+	struct text t = text_in(focus, sizeof(focus));
+	text_add(&t, value ? value : "");
+	if (t.full) {
+		settings_ignore("MEMLEAK_FOCUS", " is longer than 255 bytes, not used: ");
+		focus[0] = 0;
+	}
+	return focus;
 }
 
 void settings_read_places(struct recording_options *out)

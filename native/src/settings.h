@@ -23,6 +23,9 @@ void settings_read_knobs(struct recording_options *out);
 // MEMLEAK_BUDGET in millionths.
 uint32_t settings_budget(void);
 
+// MEMLEAK_FOCUS, not checked; "" for none. One that is longer than a focus may be is told of and none.
+const char *settings_focus(void);
+
 // One line that this variable is not used, and why.
 void settings_ignore(const char *name, const char *why);
 

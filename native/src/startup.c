@@ -10,6 +10,7 @@
 #include "allocator.h"
 #include "boot.h"
 #include "chores.h"
+#include "focus.h"
 #include "hook_events.h"
 #include "hook_malloc.h"
 #include "hook_new.h"
@@ -104,6 +105,15 @@ static bool open_recording(struct recording_options *options, bool preloaded, bo
 	return true;
 }
 
+static const char *focus_from_environment(void)
+{
+	const char *text = settings_focus();
+	if (focus_is_valid(text))
+		return text;
+	settings_ignore("MEMLEAK_FOCUS", " is not module=NAME, label=NAME=VALUE or mod=NAME, not used: ");
+	return "";
+}
+
 // ---- the preload door ----------------------------------------------------------------------------
 
 static bool asked_for(void)
@@ -139,6 +149,7 @@ static void __attribute__((constructor)) open_door(void)
 	if (!why) {
 		settings_read_places(&options);
 		settings_read_knobs(&options);
+		options.focus = focus_from_environment();
 		bool python = settings_flag("MEMLEAK_PYTHON", true);
 		pyframes_allow(python);
 		options.native_off = !settings_native(python);
@@ -196,6 +207,7 @@ static enum startup_outcome begin(const struct startup_knobs *knobs, bool child_
 	    .interval = knobs->interval, .python_interval = knobs->python_interval,
 	    .sample_bytes = knobs->sample_bytes, .max_frames = knobs->max_frames, .native_off = !knobs->native};
 	settings_read_places(&options);
+	options.focus = focus_from_environment();
 	return open_recording(&options, preloaded, true, why) ? STARTUP_STARTED : STARTUP_REFUSED;
 }
 

@@ -14,6 +14,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "copies.h"
+#include "focus.h"
 #include "liveset.h"
 #include "mappings.h"
 #include "marks.h"
@@ -137,6 +138,7 @@ static void inherit(void)
 	reopen_options.interval = interval;
 	reopen_options.python_interval = (uint32_t)load_relaxed(&governor.adopted[GOVERNOR_PYTHON]);
 	reopen_options.sample_bytes = load_relaxed(&governor.adopted_bytes);
+	reopen_options.focus = focus_text();
 	reopen_options.budget_ppm = (uint32_t)load_relaxed(&header->budget_ppm);
 }
 
@@ -215,6 +217,15 @@ static COLD uint32_t take_unarmed(size_t size_bytes)
 // Has the countdown run out at a multiple of 64 calls?
 static bool is_whole(int32_t calls_left, uint32_t calls) { return calls_left <= 0 && calls % SAMPLER_EPOCH_CALLS == 0; }
 
+static NOINLINE void look_at_focus(void)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return;
+	focus_look(recording.header, &tracer_gate.interval);
+	leave(inside);
+}
+
 uint32_t tracer_take(size_t size_bytes)
 {
 	if (unlikely(sampler_self.busy)) {
@@ -232,7 +243,12 @@ uint32_t tracer_take(size_t size_bytes)
 		     load_relaxed(&header->requested_sample_bytes) != load_relaxed(&governor.adopted_bytes)))
 		governor_look(header, GOVERNOR_NATIVE, &sampler_self,
 			      is_whole(sampler_self.calls_left, sampler_self.calls_mod_64 + sampler_self.calls_loaded));
-	return sampler_take(size_bytes, &header->effective, &header->effective_sample_bytes);
+	if (unlikely(focus_is_new(header)))
+		look_at_focus();
+	uint32_t weight = sampler_take(size_bytes, &header->effective, &header->effective_sample_bytes);
+	if (unlikely(weight & SAMPLER_ASK) && sampler_self.calls_mod_64 == 0)
+		focus_spend_asking(header);
+	return weight;
 }
 
 uint32_t tracer_take_python(void)
@@ -243,7 +259,11 @@ uint32_t tracer_take_python(void)
 	if (unlikely(!governor_matches_hot(GOVERNOR_PYTHON, load_relaxed(&header->python_requested), load_relaxed(&header->python_effective))))
 		governor_look(header, GOVERNOR_PYTHON, NULL,
 			      is_whole(tracer_python.calls_left, tracer_python.calls_mod_64 + tracer_python.calls_loaded));
+	if (unlikely(focus_is_new(header)))
+		look_at_focus();
 	uint32_t weight = counter_take(&tracer_python, &header->python_effective);
+	if (unlikely(weight & SAMPLER_ASK) && tracer_python.calls_mod_64 == 0)
+		focus_spend_asking(header);
 	return sampler_self.busy ? 0 : weight; // a signal handler of ours or in our code: its turn is passed over
 }
 
@@ -254,6 +274,24 @@ static bool is_wanted(enum mlf_domain domain)
 {
 	return likely(!load_relaxed(&tracer_gate.native_off)) || domain == MLF_DOMAIN_PYMALLOC_OBJ ||
 	       domain == MLF_DOMAIN_PYMALLOC_MEM || domain == MLF_DOMAIN_PYMEM_RAW;
+}
+
+static inline uint32_t judge(uint32_t weight, enum mlf_domain domain, const struct registers *caller)
+{
+	return likely(!(weight & SAMPLER_ASK)) ? weight : focus_judge(weight, domain, caller);
+}
+
+uint32_t tracer_judge(uint32_t weight, enum mlf_domain domain, const struct registers *caller)
+{
+	return judge(weight, domain, caller);
+}
+
+// Inside: counts what the focus has matched; who pays.
+static enum samples_payer note_judged(uint32_t judged)
+{
+	if (unlikely(judged & FOCUS_MATCHED))
+		add_relaxed(&recording.header->focus_matched, 1); // relaxed: a number for readers
+	return unlikely(judged & FOCUS_ALONE) ? SAMPLES_OF_FOCUS : SAMPLES_OF_BUDGET;
 }
 
 static struct probed { // by the one thread that probes
@@ -293,10 +331,12 @@ void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, e
 		note_probed(address, size_bytes);
 		return;
 	}
-	uint32_t *inside = is_wanted(domain) ? enter() : NULL;
+	uint32_t judged = is_wanted(domain) ? judge(weight_x1024, domain, caller) : 0;
+	uint32_t *inside = judged ? enter() : NULL;
 	if (unlikely(!inside))
 		return;
-	samples_record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = weight_x1024}, layer, domain, caller);
+	samples_record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = FOCUS_WEIGHT(judged)}, layer, domain,
+		       caller, note_judged(judged));
 	leave(inside);
 }
 
@@ -338,9 +378,8 @@ void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer
 void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes, uint32_t weight_x1024,
 		  enum mlf_layer layer, enum mlf_domain domain, const struct registers *caller)
 {
-	if (!is_wanted(domain))
-		weight_x1024 = 0;
-	uint32_t *inside = from->was_sampled || weight_x1024 ? enter() : NULL;
+	uint32_t judged = weight_x1024 && is_wanted(domain) ? judge(weight_x1024, domain, caller) : 0;
+	uint32_t *inside = from->was_sampled || judged ? enter() : NULL;
 	if (!inside)
 		return;
 	bool known = is_of_now(from);
@@ -348,12 +387,12 @@ void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes,
 		rows_remove(samples_row(from->sample.row), from->sample.size_bytes, from->sample.weight_x1024, clock_now_cs());
 		count(forgotten);
 	}
-	if (weight_x1024)
+	if (judged)
 		samples_record(to,
 		       &(struct live_sample){.size_bytes = size_bytes,
-					     .weight_x1024 = weight_x1024,
+					     .weight_x1024 = FOCUS_WEIGHT(judged),
 					     .born_cs = known ? from->sample.born_cs : 0},
-		       layer, domain, caller);
+		       layer, domain, caller, note_judged(judged));
 	leave(inside);
 }
 
@@ -364,8 +403,12 @@ void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
 	uint32_t *inside = sampler_self.busy || !is_wanted(MLF_DOMAIN_MMAP) ? NULL : enter();
 	if (!inside)
 		return;
-	if ((uint32_t)load_relaxed(&recording.header->effective) != SAMPLER_OFF)
-		mappings_record(start, bytes, caller);
+	if (unlikely(focus_is_new(recording.header)))
+		focus_look(recording.header, &tracer_gate.interval);
+	uint32_t drawn = (uint32_t)load_relaxed(&recording.header->effective) != SAMPLER_OFF ? SAMPLER_WEIGHT_ONE : 0;
+	uint32_t judged = focus_judge(drawn, MLF_DOMAIN_MMAP, caller);
+	if (judged)
+		mappings_record(start, bytes, caller, note_judged(judged));
 	leave(inside);
 }
 
@@ -439,12 +482,13 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	follow_fork = follow;
 	recording.header->sample_cost_ns = samples_calibrate();
 	governor_begin(recording.header);
+	store_relaxed(&tracer_gate.interval, &recording.header->requested);
+	focus_begin(recording.header, options->focus, &tracer_gate.interval);
 	pyframes_open();
 	recording.header->python_state = pyframes_state(); // no look for one: a forked child opens inside malloc
 	recording.header->python_version = pyframes_version();
 	recording.header->label_state = pylabel_state();
 	store_relaxed(&tracer_gate.native_off, options->native_off);
-	store_relaxed(&tracer_gate.interval, &recording.header->requested);
 	store_release(&phase, ACTIVE);
 	store_seq_cst(armed, 1); // from here on hooks record
 	sampler_restart();       // this thread follows the new knobs at once, others within 64 calls
@@ -459,6 +503,7 @@ void tracer_stop(enum mlf_state state)
 		store_seq_cst(&phase, STOPPED); // pairs with enter()
 		store_relaxed(&tracer_gate.interval, &off_interval);
 		governor_end();
+		focus_end();
 		if (was_recording)
 			all_left(STOP_WAITS); // then it is frozen; a thread that stays in there may still finish its one sample
 	}
@@ -495,6 +540,14 @@ bool tracer_set_budget(uint64_t budget_ppm)
 	if (budget_ppm > MLF_BUDGET_PPM_MAX || !tracer_is_recording())
 		return false;
 	store_relaxed(&recording.header->budget_ppm, budget_ppm);
+	return true;
+}
+
+bool tracer_set_focus(const char *text)
+{
+	if (!tracer_is_recording() || !focus_request(recording.header, text))
+		return false;
+	look_at_focus();
 	return true;
 }
 
@@ -571,6 +624,8 @@ static void look_at_cost(const void *unused)
 {
 	(void)unused;
 	governor_poll(recording.header);
+	if (focus_is_new(recording.header))
+		focus_look(recording.header, &tracer_gate.interval);
 }
 
 void tracer_poll(void)

@@ -46,6 +46,10 @@ struct tracer_probe {
 struct tracer_probe tracer_probe_begin(void);
 bool tracer_probe_end(const struct tracer_probe *probe, const void *p);
 
+// For who records by himself: the weight that a call is to be recorded with, of what one of the two above returned, with the
+// marks of focus.h.
+uint32_t tracer_judge(uint32_t weight, enum mlf_domain domain, const struct registers *caller);
+
 // Record an allocation that succeeded. `caller` as of REGISTERS_OF_CALLER() in the hook.
 void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, enum mlf_layer layer,
 		      enum mlf_domain domain, const struct registers *caller);
@@ -108,6 +112,7 @@ void tracer_stop(enum mlf_state state);
 // The knobs of the open recording from now on. False: not valid, or nothing is open.
 bool tracer_configure(uint64_t interval, uint64_t python_interval, uint64_t sample_bytes);
 bool tracer_set_budget(uint64_t budget_ppm); // the same
+bool tracer_set_focus(const char *text);     // the same; text as in memleak.h
 
 // The row of the live sample of an address, by whatever it was asked for; 0: none.
 uint32_t tracer_row_at(const void *address);

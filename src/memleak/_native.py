@@ -71,6 +71,11 @@ def set_budget(budget_ppm: int) -> bool:
     return int(_core().memleak_set_budget(budget_ppm)) == 0
 
 
+def set_focus(focus: str) -> bool:
+    """Record all of a part, empty for none; False: the core does not take it, or nothing is being recorded."""
+    return int(_core().memleak_set_focus(focus.encode("utf-8", "surrogateescape"))) == 0
+
+
 def stop() -> bool:
     """Freeze the recording; tell whether there was one to freeze."""
     return bool(_core().memleak_stop())

@@ -36,6 +36,11 @@ INTERVAL_MAX = 10_000
 SAMPLE_BYTES_LEAST = 4096
 SAMPLE_BYTES_MOST = 1 << 40
 MODES = ("off", "normal", "full")
+FOCUS_BYTES_MOST = 255
+FOCUS_NONE = ("none", "off")  # spellings of no focus
+# What a focus on mod= may name: the rows' mod_name.
+FOCUS_DOMAINS = ("glibc_malloc", "operator_new", "pymalloc_obj", "pymalloc_mem", "pymem_raw", "mmap")
+_FOCUS_FORMS = "module=NAME (as in module=libfoo.so, module=main), label=NAME=VALUE, mod=NAME, or none"
 
 NATIVE_PAIR = ("min_sample_interval", "max_sample_interval")
 PYTHON_PAIR = ("python_min_sample_interval", "python_max_sample_interval")
@@ -240,6 +245,45 @@ def validate_budget(value: Any) -> int:
     if 0 < value < 1 / BUDGET_PPM:
         raise ValueError(f"budget must be 0 (no bound) or at least 0.000001, not {value}")
     return round(value * BUDGET_PPM)
+
+
+def validate_focus(value: Any) -> str:
+    """Return a focus as the core takes it, `module=NAME`, `label=NAME=VALUE` or `mod=NAME`; empty for "none" and "off".
+
+    The core reads it by the same rules (native/src/aim.c).
+
+    Raises:
+        ValueError: not a text, none of these forms, longer than 255 bytes, or a mod that there is not.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"focus must be a text, not {type(value).__name__} {value!r}: {_FOCUS_FORMS}")
+    text = value.strip(_BLANKS)
+    if text in FOCUS_NONE:
+        return ""
+    kind, equals, name = text.partition("=")
+    if kind not in ("module", "label", "mod") or not equals:
+        raise ValueError(f"focus {value!r} is not one that is known: give {_FOCUS_FORMS}")
+    if not name:
+        raise ValueError(f"focus {value!r} names nothing: give {_FOCUS_FORMS}")
+    if len(text.encode("utf-8", "surrogateescape")) > FOCUS_BYTES_MOST:
+        raise ValueError(f"focus is longer than {FOCUS_BYTES_MOST} bytes: {text[:40]!r}…")
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise ValueError(f"focus {value!r} holds control characters")
+    if kind == "module" and "/" in name:
+        example = f"module={name.rsplit('/', 1)[1]}"
+        raise ValueError(f"focus {value!r}: name the module's file without its directory, as in {example}")
+    if kind == "label" and name.find("=") < 1:
+        raise ValueError(f"focus {value!r}: a label is NAME=VALUE, as in label=tenant_id=7")
+    if kind == "mod" and name not in FOCUS_DOMAINS:
+        raise ValueError(f"focus {value!r}: unknown mod {name!r}: there are {', '.join(FOCUS_DOMAINS)}")
+    return text
+
+
+def focus_names(focus: str, path: str) -> bool:
+    """Whether a focus on a module means the file at *path*: its name is the one given, or goes on behind it with a point."""
+    kind, _, name = focus.partition("=")
+    file = path.rsplit("/", 1)[-1]
+    return kind == "module" and (file == name or file.startswith(name + "."))
 
 
 def mode_of(least: int, greatest: int) -> str:

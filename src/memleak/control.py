@@ -19,7 +19,7 @@ from . import config, layout, locate, recording
 from .config import Knobs
 from .errors import TargetError
 from .layout import IntervalWord
-from .records import Governor, Header
+from .records import Focus, Governor, Header
 
 _POLL_S = 0.005
 _LOCK_S = 60.0  # others that change knobs hold it while they wait; who was asked may hold it for ever
@@ -29,7 +29,7 @@ class Change(NamedTuple):
     """What became of a request. `adopted` is False while the process has not noticed it, and if it never will.
 
     `note` says which: another change may have been asked for at the same time. `counts_python` says whether Python's
-    knobs matter: its small objects are being sampled. `governor` says what they may cost.
+    knobs matter: its small objects are being sampled. `governor` says what they may cost, `focus` what is recorded wholly.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class Change(NamedTuple):
     counts_python: bool
     note: str
     governor: Governor
+    focus: Focus
 
 
 def set_knobs(
@@ -52,6 +53,7 @@ def set_knobs(
     sample_bytes: Optional[int] = None,
     mode: Optional[str] = None,
     budget: Optional[float] = None,
+    focus: Optional[str] = None,
     timeout: float = 0.5,
 ) -> Change:
     """Ask a running process for other knobs and wait a little for it to adopt them.
@@ -69,6 +71,8 @@ def set_knobs(
         sample_bytes: mean bytes between byte samples, 0 for none.
         mode: off, normal or full, instead of intervals.
         budget: share of the CPU time used that sampling may cost, 0 for any. The process looks at it each second.
+        focus: a part that is recorded wholly, beside what is sampled: `module=libfoo.so`, `label=tenant_id=7`,
+            `mod=operator_new`; "none" ends it.
         timeout: how many seconds to wait.
 
     Raises:
@@ -93,8 +97,9 @@ def set_knobs(
             raise ValueError("mode already says the intervals: give either")
         given.update(config.intervals(config.knobs_for_mode(mode)))
     budget_ppm = None if budget is None else config.validate_budget(budget)
-    if not given and budget_ppm is None:
-        raise ValueError("nothing to change: give min, max, python_min, python_max, sample_bytes, budget or mode")
+    wanted = None if focus is None else config.validate_focus(focus).encode("utf-8", "surrogateescape")
+    if not given and budget_ppm is None and wanted is None:
+        raise ValueError("nothing to change: give min, max, python_min, python_max, sample_bytes, budget, focus or mode")
     try:
         fd = recording.open_regular(path, os.O_RDWR)
     except OSError as error:
@@ -106,10 +111,14 @@ def set_knobs(
             raise TargetError(f"{path}: the core in process {header.pid} is an early one without knobs for Python")
         if budget_ppm is not None and not header.widened_x1024:
             raise TargetError(f"{path}: the core in process {header.pid} is an early one without a budget")
+        if wanted is not None and header.focus_bytes < layout.FOCUS_BYTES:
+            raise TargetError(f"{path}: the core in process {header.pid} is an early one without a focus")
         # Two writers at once would take the same number; the process itself takes no lock.
         _lock(fd, path)
         with mmap.mmap(fd, layout.HEADER_BYTES) as page, memoryview(page) as view, view.cast("Q") as words:
             written = _request(words, given)
+            if wanted is not None:
+                written.update(_request_focus(page, words, wanted))
             if budget_ppm is not None:
                 words[_places("budget_ppm")[0]] = budget_ppm
             _wait(words, written, header.counts_python, timeout)
@@ -165,6 +174,22 @@ def _request(words: memoryview, given: dict[str, int]) -> dict[str, int]:
     return written
 
 
+def _request_focus(page: mmap.mmap, words: memoryview, wanted: bytes) -> dict[str, int]:
+    """Write the request for a focus; return its words, by name."""
+    at, at_interval = _places("focus_requested", "requested")
+    number = _after(words[at] >> 32) or 2
+    word = number << 32 | layout.focus_check(wanted, number)
+    place = layout.HEADER.offsets["focus_requested_text"]
+    page[place : place + layout.FOCUS_BYTES] = wanted.ljust(layout.FOCUS_BYTES, b"\0")
+    words[at] = word  # behind the text: pairs with the core's load of the word
+    current = IntervalWord.unpack(words[at_interval])
+    if current.mode == "full":
+        return {"focus_requested": word}  # each call looks; another number would count as a change, and the answer not as exact
+    # A new number of the pair that is there makes each thread look within 64 calls.
+    words[at_interval] = IntervalWord(*current[:2], _after(current.epoch)).pack()
+    return {"focus_requested": word, "requested": words[at_interval]}
+
+
 def _wait(words: memoryview, written: dict[str, int], counts_python: bool, timeout: float) -> None:
     """Wait until what was written has been adopted or overwritten."""
 
@@ -172,7 +197,7 @@ def _wait(words: memoryview, written: dict[str, int], counts_python: bool, timeo
         requested, effective = _places(name, name.replace("requested", "effective"))
         return words[requested] == written[name] and words[effective] >> 32 != written[name] >> 32
 
-    names = [name for name in ("requested", "python_requested") if name in written]
+    names = [name for name in ("requested", "python_requested", "focus_requested") if name in written]
     if not counts_python:
         names = [name for name in names if name != "python_requested"]
     deadline = time.monotonic() + timeout
@@ -196,6 +221,7 @@ def _is_overtaken(header: Header, written: Mapping[str, int]) -> bool:
         "requested": header.requested.pack(),
         "python_requested": header.python_requested.pack(),
         "requested_sample_bytes": header.requested_sample_bytes,
+        "focus_requested": header.focus_requested,
     }
     return any(there[name] != word for name, word in written.items())
 
@@ -224,15 +250,41 @@ def _describe(path: Path, header: Header, written: Optional[Mapping[str, int]] =
     differs = effective != requested
     if not header.counts_python:
         differs = (effective.native, effective.sample_bytes) != (requested.native, requested.sample_bytes)
-    adopted = native and python and not overtaken
+    focus = header.focus
+    adopted = native and python and focus.adopted and not overtaken
     if overtaken:
         note = "another change was asked for at the same time, and this one does not count: ask again if it should"
     elif not native:
         note = "not adopted yet: the process does so at one of its next allocations"
     elif not python:
         note = "not adopted yet for Python's small objects: the process does so at one of its next allocations of those"
+    elif not focus.adopted:
+        note = "the focus is not adopted yet: the process does so at one of its next allocations"
     elif differs:
         note = "the process runs with other knobs than requested, to keep its cost within the budget"
     else:
         note = ""
-    return Change(path, header.pid, requested, effective, adopted, header.counts_python, note, header.governor)
+    remarks = [note, *_remarks(header, focus.requested)]
+    note = "; ".join(remark for remark in remarks if remark)
+    return Change(path, header.pid, requested, effective, adopted, header.counts_python, note, header.governor, focus)
+
+
+def _remarks(header: Header, focus: str) -> list[str]:
+    """Return what its user should know of a focus."""
+    found = []
+    if focus and header.requested.mode == "full":
+        found.append("in full mode every allocation is recorded, with a focus and without")
+    if focus == "mod=pymem_raw" and header.counts_native:
+        found.append("while native allocations are sampled, none is named pymem_raw: they are glibc_malloc")
+    if focus.startswith("module=") and focus != "module=main" and not header.ended and not _is_loaded(header.pid, focus):
+        found.append(f"no such module loaded yet: {focus.partition('=')[2]}")
+    return found
+
+
+def _is_loaded(pid: int, focus: str) -> bool:
+    """Whether a file that a focus names is mapped in a process; True if it cannot be told."""
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            return any(config.focus_names(focus, line.rstrip("\n").split(" ", 5)[-1].strip()) for line in maps)
+    except OSError:
+        return True

@@ -116,7 +116,7 @@ def _estimate(
 ) -> Estimate:
     """Estimate from the number of samples and the sums of x, w x, w (w - 1) x^2 and (w x)^2."""
     count, certain, value, variance, square = sums
-    if narrow:
+    if narrow and (not count or variance > 0):  # what was certain to be sampled is so whatever the gaps
         return Estimate(value, None, None, None, count, "narrow gaps")
     if count == 0:
         if bound_without_samples is None:

@@ -15,7 +15,7 @@ from .estimate import Estimate, estimate_bytes
 from .grouping import Source
 from .query import Snapshot
 from .recording import Recording
-from .records import NOT_SAMPLED, Governor, LiveSums
+from .records import NOT_SAMPLED, Focus, Governor, LiveSums
 from .units import size
 
 _STATES = ("not started", "recording", "stopped", "forked: not open yet")
@@ -44,6 +44,7 @@ class Status(NamedTuple):
         cost_s: CPU seconds that taking the samples cost.
         cost_share: the same as a share of the time since the recording began; None in its first moment.
         governor: how much sampling may cost, and how much wider than requested the intervals are because of that.
+        focus: the part that is recorded wholly, requested and in force.
         python: version of the interpreter and whether its frames are read, in words.
         counts_python: whether its small objects are sampled, by the knobs whose names begin with "python".
         counts_native: whether allocations are sampled that do not come by Python's allocators, and mappings.
@@ -72,6 +73,7 @@ class Status(NamedTuple):
     cost_s: float
     cost_share: Optional[float]
     governor: Optional[Governor]
+    focus: Optional[Focus]
     python: Optional[str]
     counts_python: bool
     counts_native: bool
@@ -93,6 +95,8 @@ class Status(NamedTuple):
             if self.requested != self.effective:
                 lines.append(f"requested  {_knobs(self.requested, self.counts_python)}")
             share = "" if self.cost_share is None else f", {100 * self.cost_share:.3f} % of the time"
+            if self.focus and (self.focus.requested or self.focus.effective):
+                lines.append(f"focus      {self.focus}")
             of_malloc = f"; of malloc {_estimate(self.live_malloc)}" if self.live_malloc else ""
             lines += [
                 f"live       {_estimate(self.live)}{of_malloc}",
@@ -171,6 +175,7 @@ def _status(anonymous_bytes: Optional[int]) -> Status:
         cost_s=cost_s,
         cost_share=cost_s / seconds if seconds > 0 else None,
         governor=header.governor,
+        focus=header.focus,
         python=header.python or None,
         counts_python=header.counts_python,
         counts_native=header.counts_native,
@@ -208,6 +213,7 @@ def _without_recording(
         cost_s=0.0,
         cost_share=None,
         governor=None,
+        focus=None,
         python=None,
         counts_python=False,
         counts_native=False,

@@ -16,6 +16,7 @@ ROOM_OFFSET = 8192
 REF_BYTES = 16
 INTERVAL_MAX = 10000
 INTERVAL_OFF = 10000
+FOCUS_BYTES = 256
 COUNTER_SLOTS = 64
 INDEX_WINDOW = 16
 FRAME_MODULE_SHIFT = 48
@@ -257,7 +258,13 @@ HEADER = Layout(
     ("widened_x1024", "I"),
     ("governor_state", "I"),
     ("label_state", "I"),
-    ("reserved0", "I"),
+    ("focus_bytes", "I"),
+    ("focus_requested", "Q"),
+    ("focus_effective", "Q"),
+    ("focus_matched", "Q"),
+    ("focus_cost_ns", "Q"),
+    ("focus_requested_text", f"{FOCUS_BYTES}s"),
+    ("focus_effective_text", f"{FOCUS_BYTES}s"),
 )
 SEGMENT = Layout(
     "mlf_segment",
@@ -428,6 +435,14 @@ class IntervalWord(NamedTuple):
         if self.min_sample_interval >= INTERVAL_OFF:
             return "off"
         return "full" if self[:2] == (1, 1) else "normal"
+
+
+def focus_check(text: bytes, number: int) -> int:
+    """Return the check in the word of a focus, as the core computes it."""
+    total = 0x811C9DC5 ^ number
+    for byte in text:
+        total = (total ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return total * 0x01000193 & 0xFFFFFFFF
 
 
 def live_check(key: int, size_bytes: int, row: int, weight_x1024: int, born_cs: int, thread: int) -> int:

@@ -72,8 +72,8 @@ def header() -> Header | None:
     return found if found is not None and found.pid == os.getpid() else None
 
 
-def asked() -> tuple[Knobs, int]:
-    """Return the knobs that were asked for last, and the budget in millionths.
+def asked() -> tuple[Knobs, int, str]:
+    """Return the knobs that were asked for last, the budget in millionths, and the focus.
 
     Raises:
         TargetError: this process is not being traced.
@@ -82,7 +82,8 @@ def asked() -> tuple[Knobs, int]:
         found = header() if state() == _native.RECORDING else None
     if found is None:
         raise TargetError("this process is not being traced: call memleak.start() first")
-    return Knobs(*found.requested[:2], *found.python_requested[:2], found.requested_sample_bytes), found.budget_ppm
+    knobs = Knobs(*found.requested[:2], *found.python_requested[:2], found.requested_sample_bytes)
+    return knobs, found.budget_ppm, found.focus_requested_text.decode("utf-8", "surrogateescape") if found.focus_requested else ""
 
 
 def requested() -> Knobs:

@@ -367,7 +367,8 @@ class Snapshot:
         `cost` (dict: `samples`, `sample_cost_ns`, `cpu_ns`, `duration_s`, `share`), `governors` (a list of dicts with
         `budget`, `widened`, `at_its_widest`, `acts`, `words` and `recordings`), `pools` (dict: `number`,
         `live_samples`, which are part of those above and in no total), `mismatches` (dict: `number` of those that
-        are certain, `undecided`).
+        are certain, `undecided`), `foci` (of the recordings with a part that is recorded wholly, or is to be, a list of
+        dicts with `requested`, `effective`, `adopted`, `matched` and `words`).
         """
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
@@ -434,6 +435,11 @@ class Snapshot:
             },
             "governors": [
                 {**found._asdict(), "words": str(found), "recordings": number} for found, number in governors.items()
+            ],
+            "foci": [
+                {**focus._asdict(), "words": str(focus)}
+                for focus in (found.header.focus for found in self.recordings)
+                if focus.requested or focus.effective
             ],
         }
 

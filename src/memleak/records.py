@@ -90,7 +90,13 @@ class Header(NamedTuple):
     widened_x1024: int  # 0 = written by a core without a governor
     governor_state: int  # enum mlf_governor
     label_state: int  # enum mlf_labels
-    reserved0: int
+    focus_bytes: int  # 0 = written by a core without a focus
+    focus_requested: int  # words, see memleak_format.h; 0 = none was ever asked for
+    focus_effective: int
+    focus_matched: int
+    focus_cost_ns: int
+    focus_requested_text: bytes  # up to its NUL
+    focus_effective_text: bytes
 
     @classmethod
     def unpack(cls, page: bytes) -> "Header":
@@ -102,6 +108,8 @@ class Header(NamedTuple):
         raw["counters"] = {name: slots[index] for index, (name, _) in enumerate(layout.COUNTERS)}
         raw["host_name"] = text(raw["host_name"])
         raw["command"] = text(raw["command"])
+        for name in ("focus_requested_text", "focus_effective_text"):
+            raw[name] = raw[name].split(b"\0", 1)[0]
         raw["core_build_id"] = raw["core_build_id"][: raw["core_build_id_bytes"]]
         return cls(**raw)
 
@@ -162,7 +170,7 @@ class Header(NamedTuple):
     @property
     def cost_ns(self) -> int:
         """What the samples have cost, in nanoseconds of CPU; of an early core an estimate by their number."""
-        return self.own_cost_ns if self.widened_x1024 else self.counters["samples"] * self.sample_cost_ns
+        return self.own_cost_ns + self.focus_cost_ns if self.widened_x1024 else self.counters["samples"] * self.sample_cost_ns
 
     @property
     def governor(self) -> "Governor":
@@ -172,6 +180,19 @@ class Header(NamedTuple):
             max(self.widened_x1024, 1024) / 1024,
             self.governor_state == layout.GOVERNOR_WIDEST,
             self.governor_state != layout.GOVERNOR_NONE,
+        )
+
+    @property
+    def focus(self) -> "Focus":
+        """The part that is recorded wholly: what was asked for, and what is in force."""
+        effective = self.focus_effective_text
+        if self.focus_effective & 0xFFFFFFFF != layout.focus_check(effective, self.focus_effective >> 32):
+            effective = b""  # none yet, or it is just being written
+        return Focus(
+            text(self.focus_requested_text) if self.focus_requested else "",
+            text(effective),
+            self.focus_requested == self.focus_effective,
+            self.focus_matched,
         )
 
     @property
@@ -213,6 +234,22 @@ class Governor(NamedTuple):
         if self.at_its_widest:
             return f"{share}: intervals at their widest, and the cost above it"
         return f"{share}: intervals {f'{self.widened:.3g} x wider than' if self.widened > 1 else 'as'} requested"
+
+
+class Focus(NamedTuple):
+    """The part of the allocations that is recorded wholly, as `module=NAME`, `label=NAME=VALUE` or `mod=NAME`."""
+
+    requested: str  # empty: none
+    effective: str
+    adopted: bool  # what is requested is in force
+    matched: int  # allocations since it was adopted that belong to it
+
+    def __str__(self) -> str:
+        """Return it in words: focus module=libfoo.so: 1,234 allocations recorded wholly."""
+        words = f"{self.effective or 'none'}"
+        if self.effective:
+            words += f": {self.matched:,} allocations, all of them recorded"
+        return words if self.adopted else f"{words}; requested {self.requested or 'none'}, not adopted"
 
 
 class Segment(NamedTuple):

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     PathLike = Union[str, "os.PathLike[str]"]
     Function = TypeVar("Function", bound=Callable[..., Any])
     Copy = tuple[int, str]  # pid of the process that asked for it, where to
-    Before = tuple[Knobs, int]  # the knobs and the budget in millionths that were asked for
+    Before = tuple[Knobs, int, str]  # the knobs, the budget in millionths and the focus that were asked for
     # What a start did: whether it started, what was asked for before it changed that, the copy it noted.
     Begun = tuple[bool, Optional[Before], Optional[Copy]]
-    # The budget in millionths if given, max_frames, native, python, and warnings of settings that do not fit.
-    Others = tuple[Optional[int], int, bool, bool, list[str]]
+    # The budget in millionths if given, the focus if given, max_frames, native, python, and warnings of settings that do
+    # not fit.
+    Others = tuple[Optional[int], Optional[str], int, bool, bool, list[str]]
 
 MAX_FRAMES = 64
 
@@ -44,6 +45,7 @@ def start(
     python_max_sample_interval: int | None = None,
     sample_bytes: int | None = None,
     budget: float | None = None,
+    focus: str | None = None,
     max_frames: int = MAX_FRAMES,
     native: bool | None = None,
     python: bool | None = None,
@@ -67,6 +69,10 @@ def start(
             4 MiB.
         budget: how much of the CPU time that the process uses sampling may cost, 0 to 1; 0: any. What would cost more
             makes all the intervals wider than asked for, but in full mode. None: `MEMLEAK_BUDGET`, else 0.01.
+        focus: a part of which every allocation is recorded, with weight 1, beside the samples of all others:
+            `module=libfoo.so`, `label=tenant_id=7` or `mod=operator_new`; "none". In off mode nothing but it is recorded; in
+            full mode it changes nothing. It is not part of what the budget bounds. None: what `MEMLEAK_FOCUS` says, else
+            none.
         max_frames: most frames of a backtrace that are kept, 1 to 64.
         native: False: of what asks for memory only Python's own allocators are sampled, all three, whatever the size;
             neither what else asks malloc, nor operator new, nor mappings. None: unless `MEMLEAK_NATIVE=0` says so. A
@@ -92,7 +98,7 @@ def start(
         python_max_sample_interval=python_max_sample_interval,
         sample_bytes=sample_bytes,
     )
-    others = _others(budget, max_frames, native, python)
+    others = _others(budget, focus, max_frames, native, python)
     _start(knobs, others, None if recording is None else _copy_target(recording), strict)
 
 
@@ -117,11 +123,12 @@ def configure(
     python_max_sample_interval: int | None = None,
     sample_bytes: int | None = None,
     budget: float | None = None,
+    focus: str | None = None,
 ) -> None:
     """Change the knobs while tracing. One that is not given keeps its requested value.
 
-    Each thread follows within 64 allocations, the budget is looked at each second. For the ranges see `start`. Python's
-    intervals, when not given, go with the others into 1 and 1 or 10000 and 10000, and from there back to their defaults.
+    Each thread follows within 64 allocations, the budget is looked at each second. For the ranges see `start`; *focus* "none"
+    ends one. Python's intervals, when not given, go with the others into 1 and 1 or 10000 and 10000, and from there back to their defaults.
 
     Raises:
         ValueError: a bad value, or intervals that do not fit together; nothing was changed.
@@ -136,8 +143,9 @@ def configure(
         sample_bytes=sample_bytes,
     )
     budget_ppm = None if budget is None else config.validate_budget(budget)
+    wanted = None if focus is None else config.validate_focus(focus)
     with own.lock:
-        _change(knobs, budget_ppm)
+        _change(knobs, budget_ppm, wanted)
 
 
 def mode(name: str | None = None) -> str:
@@ -153,7 +161,8 @@ def mode(name: str | None = None) -> str:
     if name is None:
         return own.requested().mode
     chosen = config.knobs_for_mode(name)
-    configure(**config.intervals(chosen))
+    intervals: dict[str, Any] = config.intervals(chosen)
+    configure(**intervals)
     return chosen.mode
 
 
@@ -185,6 +194,7 @@ class tracing:
         python_max_sample_interval: int | None = None,
         sample_bytes: int | None = None,
         budget: float | None = None,
+        focus: str | None = None,
         max_frames: int = MAX_FRAMES,
         native: bool | None = None,
         python: bool | None = None,
@@ -201,6 +211,7 @@ class tracing:
         }
         self._others: dict[str, Any] = {
             "budget": budget,
+            "focus": focus,
             "max_frames": max_frames,
             "native": native,
             "python": python,
@@ -212,7 +223,7 @@ class tracing:
     def __enter__(self) -> None:
         """Switch tracing on."""
         knobs = config.given(**self._knobs)
-        others = _others(*(self._others[name] for name in ("budget", "max_frames", "native", "python")))
+        others = _others(*(self._others[name] for name in ("budget", "focus", "max_frames", "native", "python")))
         recording = self._others["recording"]
         target = None if recording is None else _copy_target(recording)
         self._begun.append(_start(knobs, others, target, self._others["strict"]))
@@ -227,9 +238,11 @@ class tracing:
             if copy is not None and copy is _copy:
                 _write_copy()
             if changed_from is not None and _native.state() == _native.RECORDING:
-                knobs, budget_ppm = changed_from
+                knobs, budget_ppm, focus = changed_from
                 _native.configure(*knobs)
                 _native.set_budget(budget_ppm)
+                if own.asked()[2] != focus:
+                    _native.set_focus(focus)
 
     def __call__(self, function: Function) -> Function:
         """Return *function* wrapped: each of its calls is traced."""
@@ -249,7 +262,7 @@ class tracing:
 
 def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict: bool) -> Begun:
     """Start with arguments that were checked; *knobs* are those that were given."""
-    budget_ppm, max_frames, native, python, ignored = others
+    budget_ppm, focus, max_frames, native, python, ignored = others
     with own.lock:
         disabled = is_disabled()
         problem = "MEMLEAK_DISABLE is set" if disabled else ""
@@ -257,19 +270,21 @@ def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict:
             try:
                 if own.state() == _native.RECORDING:
                     _follow_labels()
-                    return _join(knobs, budget_ppm, target)
+                    return _join(knobs, budget_ppm, focus, target)
             except CoreError as error:
                 problem = str(error)
         wanted, warnings = config.at_start(os.environ, knobs)
         if not problem:
             outcome = _native.start(*wanted, max_frames, python, native)
             if outcome > 0:  # since we looked, by a call from C
-                return _join(knobs, budget_ppm, target)
+                return _join(knobs, budget_ppm, focus, target)
             problem = _native.why()
             if outcome == 0:
                 _follow_labels()
                 if budget_ppm is not None:
                     _native.set_budget(budget_ppm)
+                if focus is not None:
+                    _native.set_focus(focus)
                 for words in [*warnings, *ignored, problem]:
                     tell(words)
                 return True, None, _note_copy(target)
@@ -280,17 +295,22 @@ def _start(knobs: Mapping[str, int], others: Others, target: str | None, strict:
         return False, None, None
 
 
-def _join(knobs: Mapping[str, int], budget_ppm: int | None, target: str | None) -> Begun:
+def _join(knobs: Mapping[str, int], budget_ppm: int | None, focus: str | None, target: str | None) -> Begun:
     """Do what a start does in a process that is traced already."""
-    before = _change(knobs, budget_ppm) if knobs or budget_ppm is not None else None
+    given = knobs or budget_ppm is not None or focus is not None
+    before = _change(knobs, budget_ppm, focus) if given else None
     return False, before, _note_copy(target)
 
 
-def _change(knobs: Mapping[str, int], budget_ppm: int | None) -> Before:
-    """Ask for *knobs* and the budget, and for what is not given as it is; return what was asked for before."""
+def _change(knobs: Mapping[str, int], budget_ppm: int | None, focus: str | None) -> Before:
+    """Ask for *knobs*, the budget and the focus, and for what is not given as it is; return what was asked for before."""
     before = own.asked()
     wanted = config.changed(before[0], knobs)
-    if (knobs and not _native.configure(*wanted)) or (budget_ppm is not None and not _native.set_budget(budget_ppm)):
+    if (
+        (knobs and not _native.configure(*wanted))
+        or (budget_ppm is not None and not _native.set_budget(budget_ppm))
+        or (focus is not None and not _native.set_focus(focus))
+    ):
         raise TargetError("this process is no longer being traced: its knobs cannot be changed")
     return before
 
@@ -320,13 +340,16 @@ def tell(words: str) -> None:
         pass  # there is none, or it is closed
 
 
-def _others(budget: float | None, max_frames: int, native: bool | None, python: bool | None) -> Others:
+def _others(
+    budget: float | None, focus: str | None, max_frames: int, native: bool | None, python: bool | None
+) -> Others:
     """Return what a start is to be given beside the knobs, checked, with what the environment says."""
     if isinstance(max_frames, bool) or not isinstance(max_frames, int) or not 1 <= max_frames <= MAX_FRAMES:
         raise ValueError(f"max_frames must be a whole number from 1 to {MAX_FRAMES}, not {max_frames!r}")
     budget_ppm = None if budget is None else config.validate_budget(budget)
+    wanted = None if focus is None else config.validate_focus(focus)
     found_native, found_python, ignored = config.sides(os.environ, native, python)
-    return budget_ppm, max_frames, found_native, found_python, ignored
+    return budget_ppm, wanted, max_frames, found_native, found_python, ignored
 
 
 # -- the copy ----------------------------------------------------------------------------------------

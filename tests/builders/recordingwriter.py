@@ -77,6 +77,7 @@ class RecordingWriter:
         limit=(0, 0, 0, 0, 0),
         governor=(0, 0, 0, 0, 0),
         label_state=0,
+        focus=None,  # requested, effective, matched; None: a core without one
     ):
         self.header = dict(
             version=version, state=state, recording_id=recording_id, run_id=0, pid=pid, parent_pid=1,
@@ -88,6 +89,7 @@ class RecordingWriter:
             history_unit_cs=history_unit_cs, door=door, python_version=python_version,
             python_state=python_state, python_requested=python_requested, python_effective=python_effective,
             native_state=native_state, limit=limit, governor=governor, label_state=label_state,
+            focus=focus,
         )  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.counters.update(counters or {})
@@ -328,4 +330,19 @@ class RecordingWriter:
         page += struct.pack("<IQQQQ", *h["limit"])  # kind, seen at, bytes, used, resident
         page += struct.pack("<QQQII", *h["governor"])  # own cost, budget, changes, widened, state
         page += struct.pack("<I", h["label_state"])
+        if h["focus"] is not None:
+            texts = [text.encode() for text in h["focus"][:2]]
+            words = [number << 32 | _focus_check(text, number) if text else 0 for number, text in zip((4, 2), texts)]
+            if texts[0] == texts[1]:
+                words[1] = words[0]
+            page += struct.pack("<I4Q", 256, *words, h["focus"][2], 5000)
+            page += b"".join(text.ljust(256, b"\0") for text in texts)
         return page.ljust(4096, b"\0")
+
+
+def _focus_check(text, number):
+    """FNV-1a of a focus, begun with the number of the change, and once more multiplied."""
+    total = 0x811C9DC5 ^ number
+    for byte in text:
+        total = (total ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return total * 0x01000193 & 0xFFFFFFFF

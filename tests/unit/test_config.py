@@ -274,3 +274,69 @@ def test_bad_budget_values_are_refused(value):
     """The message names it."""
     with pytest.raises(ValueError, match="^budget must be "):
         config.validate_budget(value)
+
+
+# ---- focus -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "focus"),
+    [
+        ("module=libfoo.so", "module=libfoo.so"),
+        (" module=main ", "module=main"),
+        ("label=tenant_id=7", "label=tenant_id=7"),
+        ("label=a=", "label=a="),
+        ("label=a=b=c", "label=a=b=c"),
+        ("mod=operator_new", "mod=operator_new"),
+        ("none", ""),
+        ("off", ""),
+        ("module=" + "x" * 248, "module=" + "x" * 248),
+    ],
+)
+def test_focus(text, focus):
+    """What the core takes."""
+    assert config.validate_focus(text) == focus
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not one that is known"),
+        (" ", "is not one that is known"),
+        ("module", "is not one that is known"),
+        ("thread=7", "is not one that is known"),
+        ("module=", "names nothing"),
+        ("mod=", "names nothing"),
+        ("module=/usr/lib/libfoo.so", "as in module=libfoo.so"),
+        ("label=tenant", "a label is NAME=VALUE"),
+        ("label==7", "a label is NAME=VALUE"),
+        ("mod=heap", "unknown mod 'heap'"),
+        ("module=a\tb", "control characters"),
+        ("module=" + "x" * 249, "longer than 255 bytes"),
+        ("module=" + "\xe9" * 125, "longer than 255 bytes"),
+        (7, "must be a text, not int"),
+        (True, "must be a text, not bool"),
+    ],
+)
+def test_bad_focus(text, words):
+    """One line that says what is wrong."""
+    with pytest.raises(ValueError, match=words) as raised:
+        config.validate_focus(text)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("focus", "path", "names"),
+    [
+        ("module=libfoo.so", "/usr/lib/libfoo.so.1.2", True),
+        ("module=libfoo.so", "libfoo.so", True),
+        ("module=libfoo", "/a/libfoo.so", True),
+        ("module=libfoo.so", "/a/libfoo.solid", False),
+        ("module=_json", "/a/_json.cpython-311-x86_64-linux-gnu.so", True),
+        ("module=json", "/a/_json.cpython-311-x86_64-linux-gnu.so", False),
+        ("label=a=b", "/a/a.so", False),
+    ],
+)
+def test_which_file_a_focus_names(focus, path, names):
+    """Its name, or what goes on behind a point."""
+    assert config.focus_names(focus, path) is names

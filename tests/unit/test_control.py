@@ -253,3 +253,63 @@ def test_budget(tmp_path):
     with traced_process(tmp_path, how="adopt", offsets=OFFSETS) as (process, path):
         with pytest.raises(TargetError, match="early one without a budget"):
             control.set_knobs(process.pid, budget=0.02)
+
+
+FOCUS_OFFSETS = [*OFFSETS[:4], HEADER.offsets["focus_requested"], HEADER.offsets["focus_effective"]]
+
+
+def focus_text(path):
+    at = HEADER.offsets["focus_requested_text"]
+    return path.read_bytes()[at : at + 256].rstrip(b"\0")
+
+
+def test_focus(tmp_path):
+    """Its text before its word, whose number is even; the pair gets a new number, so that threads look."""
+    with traced_process(tmp_path, how="adopt", offsets=FOCUS_OFFSETS, focus=("", "", 0)) as (process, path):
+        change = control.set_knobs(process.pid, focus="module=libfoo.so", timeout=20)
+        assert focus_text(path) == b"module=libfoo.so" and words_of(path)[0] == word(16, 256, 2)
+        header = recording.load_header(path)
+        assert header.focus_requested >> 32 == 2 and header.focus_requested == header.focus_effective
+        assert change.focus.requested == "module=libfoo.so" and "no such module loaded yet: libfoo.so" in change.note
+        control.set_knobs(process.pid, focus="label=name=\xe9", min=3, timeout=20)
+        assert focus_text(path) == b"label=name=\xc3\xa9" and words_of(path)[0] == word(3, 256, 6)
+        control.set_knobs(process.pid, focus="off", timeout=20)
+        assert focus_text(path) == b"" and recording.load_header(path).focus_requested >> 32 == 6
+        for bad in ("", "x", "module=", "module=/a/b", "label=a", "mod=heap", "module=" + "x" * 249, 7, None):
+            with pytest.raises(ValueError, match="focus"):
+                control.set_knobs(process.pid, **({"focus": bad} if bad is not None else {}))
+        assert recording.load_header(path).focus_requested >> 32 == 6
+
+
+def test_focus_in_full_mode_is_no_change_of_intervals(tmp_path):
+    """Every call looks there, and a new number would make the answer inexact."""
+    full = {"initial": word(1, 1), "focus": ("", "", 0)}
+    with traced_process(tmp_path, how="adopt", offsets=FOCUS_OFFSETS, **full) as (process, path):
+        change = control.set_knobs(process.pid, focus="module=main", timeout=20)
+        assert words_of(path)[0] == word(1, 1) and "in full mode every allocation" in change.note
+
+
+def test_focus_that_is_not_adopted(tmp_path):
+    """The note says so; an early core has none, and nothing is written."""
+    with traced_process(tmp_path, focus=("", "", 0)) as (process, path):
+        change = control.set_knobs(process.pid, focus="mod=mmap", timeout=0.1)
+        assert not change.adopted and "not adopted yet" in change.note
+        assert str(change.focus) == "none; requested mod=mmap, not adopted"
+    with traced_process(tmp_path, how="adopt", offsets=OFFSETS) as (process, path):
+        before = path.read_bytes()
+        with pytest.raises(TargetError, match="early one without a focus"):
+            control.set_knobs(process.pid, focus="mod=mmap", min=3)
+        assert path.read_bytes()[:4096] == before[:4096]
+
+
+def test_focus_as_it_is_read(tmp_path):
+    """Requested and in force may differ; what is being written is not shown."""
+    path = tmp_path / "a.mlrec"
+    raw = bytearray(RecordingWriter(focus=("mod=mmap", "module=libfoo.so", 12345)).bytes())
+    path.write_bytes(raw)
+    found = recording.load_header(path).focus
+    assert found == ("mod=mmap", "module=libfoo.so", False, 12345)
+    assert str(found).startswith("module=libfoo.so: 12,345 allocations, all of them recorded; requested mod=mmap, not")
+    raw[HEADER.offsets["focus_effective_text"]] = ord("M")
+    path.write_bytes(raw)
+    assert recording.load_header(path).focus.effective == ""

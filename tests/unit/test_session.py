@@ -35,6 +35,7 @@ BAD = [
     {"sample_bytes": 4095},
     {"sample_bytes": -1},
     {"sample_bytes": "4M"},
+    *({"focus": bad} for bad in ("", "libfoo.so", "module=", "label=a", "mod=heap", "module=" + "x" * 249, 7)),
 ]
 BAD_START = [
     *BAD,
@@ -530,3 +531,45 @@ def test_tracing_inside_tracing_restores_the_knobs(place):
     """
     assert said(code) == f"(20, 200, 256, 4096, {4 << 20})\n(20, 150, 256, 4096, {4 << 20})\nFalse\n"
     assert len(recordings(place)) == 1
+
+
+# ---- focus -----------------------------------------------------------------------------------------------
+
+
+def test_focus_of_the_environment_of_start_and_for_a_while():
+    """The argument wins over the variable; tracing() puts back what was there; stop() ends it."""
+    code = """
+    def focus():
+        return tuple(memleak.status().focus)[:3]
+
+    memleak.start()
+    print(focus())
+    memleak.start(focus="mod=mmap")
+    print(focus())
+    with memleak.tracing(focus="label=tenant=1"):
+        print(focus())
+    print(focus())
+    memleak.configure(focus="none")
+    print(focus())
+    memleak.stop()
+    memleak.start(focus="off")
+    print(focus())
+    print(memleak.status())
+    """
+    lines = said(code, MEMLEAK_FOCUS="module=libfoo.so").splitlines()
+    expected = ["module=libfoo.so", "mod=mmap", "label=tenant=1", "mod=mmap", "", ""]
+    assert lines[:6] == [str((text, text, True)) for text in expected]
+    assert not any(line.startswith("focus") for line in lines)
+
+
+def test_focus_in_words():
+    """status() says what is recorded wholly, and how much that was."""
+    code = """
+    memleak.start(10000, 10000, focus="mod=pymalloc_obj")
+    kept = [str(n) for n in range(1000)]
+    (line,) = [line for line in str(memleak.status()).splitlines() if line.startswith("focus")]
+    print(line)
+    """
+    (line,) = said(code).splitlines()
+    assert line.startswith("focus      mod=pymalloc_obj: ") and line.endswith(" allocations, all of them recorded")
+    assert int(line.split()[2].replace(",", "")) > 900

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from .. import config
 
-Number = TypeVar("Number", int, float)
+Number = TypeVar("Number", int, float, str)
 
 # Name of the option's value -> the knob.
 KNOBS = {
@@ -39,8 +39,13 @@ def add_options(parser: ArgumentParser) -> None:
         help="mean bytes between byte samples (4M)",
     )
 
-
     words = "share of the CPU time used that sampling may cost, 0 for any (0.01); intervals widen to keep to it"
+    parser.add_argument(
+        "--focus",
+        type=_checked(lambda text: config.validate_focus(text) or "none"),
+        metavar="WHAT",
+        help="record all of a part beside what is sampled: module=libfoo.so, label=NAME=VALUE, mod=operator_new; none",
+    )
     parser.add_argument("--budget", type=_checked(config.parse_budget), metavar="SHARE", help=words)
 
 

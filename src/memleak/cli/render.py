@@ -135,6 +135,7 @@ def footer(snapshot: Snapshot) -> list[str]:
         if law["recordings"] > 1:
             words += f" ({law['recordings']} recordings)"
         lines.append(f"sampling: {words}")
+    lines += [f"focus: {one['words']}" for one in facts["foci"]]
     lines.append(
         f"samples: {count(facts['samples'])} taken, {count(facts['live_samples'])} live, {count(facts['rows'])} stacks;"
         f" {'every number exact' if facts['exact'] else 'est_*: 95 % intervals'}"

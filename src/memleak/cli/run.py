@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate our options from the program's words, which we never look into."""
-    takes_value = {"--mode", "--budget", "-o", "--output", "-n", "--top"}
+    takes_value = {"--mode", "--budget", "--focus", "-o", "--output", "-n", "--top"}
     takes_value.update(word for name in knobs.KNOBS for word in knobs.spellings(name))
     position = 0
     while position < len(argv):
@@ -95,6 +95,8 @@ def knob_variables(options: Namespace) -> dict[str, str]:
     found.update(sides(options))
     if options.budget is not None:
         found["MEMLEAK_BUDGET"] = f"{options.budget:f}"
+    if options.focus is not None:
+        found["MEMLEAK_FOCUS"] = "" if options.focus == "none" else options.focus
     return found
 
 
@@ -151,9 +153,12 @@ def _check(options: Namespace, words: Sequence[str]) -> None:
         surroundings = environment(os.environb, "", "", mode_variable(options), follow=False)
         found, _ = config.from_environment({os.fsdecode(k): os.fsdecode(v) for k, v in surroundings.items()})
         try:
-            config.changed(config.DEFAULTS, {**found, **given})
+            chosen = config.changed(config.DEFAULTS, {**found, **given})
         except ValueError as error:
             raise UsageError(str(error)) from None
+        if options.mode is not None and chosen.mode != options.mode and not given.keys().isdisjoint(config.NATIVE_PAIR):
+            pair = f"min {chosen.min_sample_interval} max {chosen.max_sample_interval}"
+            raise UsageError(f"--mode {options.mode} contradicts the intervals, which are {pair}: give either")
     if sides(options) and config.sides({**os.environ, **sides(options)}, None, None)[2]:
         native, python = (
             f"MEMLEAK_{name.upper()}=0" if getattr(options, name) else f"--no-{name}" for name in ("native", "python")

@@ -24,7 +24,8 @@ def main(argv: Sequence[str]) -> int:
         metavar="KNOB=VALUE",
         nargs="*",
         help="min=16 max=256 python_min=256 python_max=4096 (allocations), mode=off|normal|full,"
-        " sample_bytes=4M or 0, budget=0.01 (share of the CPU time used, 0: any); or as options",
+        " sample_bytes=4M or 0, budget=0.01 (share of the CPU time used, 0: any), focus=module=libfoo.so (all of it is recorded;"
+        " label=NAME=VALUE, mod=NAME, none); or as options",
     )
     knobs.add_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -40,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(as_json(change), indent=2))
         return 0
     print(f"pid {change.pid}: {describe(change.requested, python=change.counts_python)}; {change.governor}")
+    if change.focus.requested or change.focus.effective:
+        print(f"focus {change.focus}")
     if change.note:
         print(change.note)
     return 0
@@ -63,10 +66,14 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
             name, value = key, config.parse_bytes(text)
         elif key == "budget":
             name, value = key, config.parse_budget(text)
+        elif key == "focus":
+            name, value = key, config.validate_focus(text) or "none"
         else:
             full = config.ALIASES.get(key, key)
             if full not in _ARGUMENTS:
-                raise ValueError(f"unknown knob {key!r}: the knobs are {', '.join(knobs.KNOBS)}, budget and mode")
+                raise ValueError(
+                    f"unknown knob {key!r}: the knobs are {', '.join(knobs.KNOBS)}, budget, focus and mode"
+                )
             name, value = _ARGUMENTS[full], config.parse_interval(text)
         if name in found:
             raise ValueError(f"{name} is given twice")
@@ -78,6 +85,7 @@ def _words(options: Namespace) -> list[str]:
     """Return the options as KNOB=VALUE words."""
     found = [f"{knob}={value}" for knob, value in knobs.given(options).items()]
     found += [] if options.budget is None else [f"budget={options.budget:f}"]
+    found += [] if options.focus is None else [f"focus={options.focus}"]
     return found if options.mode is None else [*found, f"mode={options.mode}"]
 
 
@@ -103,5 +111,6 @@ def as_json(change: control.Change) -> dict[str, Any]:
         "effective": change.effective._asdict(),
         "adopted": change.adopted,
         "note": change.note,
+        "focus": change.focus._asdict(),
         "governor": {**change.governor._asdict(), "words": str(change.governor)},
     }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import control, locate, query, recording
-from ..records import NOT_SAMPLED, Header
+from ..records import NOT_SAMPLED, Focus, Header
 from . import render
 from .common import DOORS, Parser, add_target
 from .set import as_json, describe
@@ -97,6 +97,7 @@ def _words(one: dict[str, Any]) -> list[str]:
         *([] if one["counts_native"] else [f"native     {NOT_SAMPLED}"]),
         f"requested  {describe(Knobs(**one['requested']), python=one['counts_python'])}",
         f"effective  {describe(Knobs(**one['effective']), python=one['counts_python'])}",
+        *([f"focus      {Focus(**one['focus'])}"] if one["focus"]["requested"] or one["focus"]["effective"] else []),
         *([f"           {one['note']}"] if one["note"] and one["state"] == "running" else []),
         f"room       {render.size(one['room_used'])} used, {render.size(one['room_backed'])} backed,"
         f" {render.size(one['file_bytes'])} at most",
