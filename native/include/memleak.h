@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define MEMLEAK_ABI_VERSION 6
+#define MEMLEAK_ABI_VERSION 7
 
 // -- declarations begin --
 // MEMLEAK_ABI_VERSION of the library that is loaded.
@@ -98,6 +98,22 @@ int memleak_label_follow(const void *variable, long long hash, const void *type,
 // Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
 // their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).
 long long memleak_malloc_in_use(void);
+
+// Number of a gauge, a count of the program's own business by which memory is explained (open tables, sessions, tenants). The
+// same for the same name in the life of the process, so ask once and keep it. A name is a letter or _ and then letters, digits and
+// _ . : / - , at most 48 characters. 0: it is none, or there are 64 gauges already; whatever is done with 0 has no effect.
+unsigned memleak_gauge(const char *name);
+
+// The gauge's value from now on. Also before recording begins and in signal handlers; no lock, no system call. Of several threads that
+// set it at once the last one's counts. A recording has its history, and a new one begins with the last value. A forked child
+// has the names, and no values until it sets them: they counted what is its parent's.
+void memleak_gauge_set(unsigned number, long long value);
+
+// So much more, or less: from 0 where it was never set. Threads may do that at once.
+void memleak_gauge_add(unsigned number, long long more);
+
+// *value: as this process set it last. 1: it did. 0: never, and *value is as it was.
+int memleak_gauge_value(unsigned number, long long *value);
 // -- declarations end --
 
 #ifdef __cplusplus

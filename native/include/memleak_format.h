@@ -74,7 +74,8 @@
 	X(copies_failed, 0, "copies that could not be written to the directory for them")            \
 	X(python_subinterpreter, 0, "samples without Python frames: taken in a sub-interpreter, or perhaps so") \
 	X(label_other, 0, "samples under the label `other`: there were more than 255 sets of labels")  \
-	X(label_full, 0, "times a set of labels was met for whose text there was no room")
+	X(label_full, 0, "times a set of labels was met for whose text there was no room")       \
+	X(gauge_full, 0, "times a gauge was not recorded: no room, or a name beyond the 64th")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
@@ -219,6 +220,7 @@ enum mlf_kind {
 	MLF_KIND_PYTHON_STACK_INDEX = 7, // uint64_t index words -> struct mlf_python_stack
 	MLF_KIND_MARKS = 8,       // struct mlf_mark, MLF_MARKS of them: the newest
 	MLF_KIND_LABEL_SETS = 9,  // struct mlf_label_set; number of a set = 1 + index, 0 = no labels
+	MLF_KIND_GAUGES = 10,     // struct mlf_gauge, MLF_GAUGES_EACH of them; order 0: those that readers made, the rest: the program's
 };
 
 struct mlf_segment {
@@ -477,6 +479,36 @@ struct mlf_mark {
 	uint64_t sequence_again;
 };
 
+// A gauge: a count of the program's business, with its history. Readers may write one, too: all words but state and name of any
+// that is named; and in the segment of order 0, one reader at a time (flock of the file), a new one: everything else first, then `state`.
+// A record whose state is not NAMED is not there. Of two with one name the program's own counts.
+#define MLF_GAUGES 64U      // of the program's
+#define MLF_GAUGES_EACH 16U // in a segment
+#define MLF_GAUGE_NAME_BYTES 48U // a letter or _, then letters, digits and _ . : / -
+
+enum mlf_gauge_state {
+	MLF_GAUGE_EMPTY = 0,
+	MLF_GAUGE_CLAIMED = 1, // being named
+	MLF_GAUGE_NAMED = 2,
+};
+
+// `slot` is a history as that of a row: the same ticks, levels and tags, the value when the period ended. A value in 40 bits is
+// sign << 39 | exponent << 33 | mantissa, and means mantissa << exponent, negative if sign is 1.
+#define MLF_GAUGE_MANTISSA_BITS 33
+#define MLF_GAUGE_SIGN_BIT 39
+
+struct mlf_gauge {
+	uint32_t state;      // enum mlf_gauge_state, stored last
+	uint32_t name_bytes;
+	char name[MLF_GAUGE_NAME_BYTES]; // no terminator
+	int64_t value;       // now
+	uint32_t first_cs;   // when it was first set; 0: never, there is no value
+	uint32_t set_cs;     // when it was last set, be it to the same value
+	uint32_t changed_cs; // when it last became another
+	uint32_t tick;       // 1 + cs / history_unit_cs of the last change; 0: none
+	uint64_t slot[MLF_HISTORY_LEVELS * MLF_HISTORY_SLOTS];
+};
+
 _Static_assert(sizeof(struct mlf_header) <= MLF_HEADER_BYTES, "header outgrew its page");
 _Static_assert(sizeof(struct mlf_segment) == 32 && MLF_DIRECTORY_ENTRIES * 32 <= 4096, "directory outgrew its page");
 _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION and the format page");
@@ -484,6 +516,7 @@ _Static_assert(sizeof(struct mlf_module) == 128, "layout changed: raise MLF_VERS
 _Static_assert(sizeof(struct mlf_live) == 32, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_thread) == 64, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_label_set) == 16, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_gauge) == 848, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_mark) == 832, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_code) == 40, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_python_stack) == 24, "layout changed: raise MLF_VERSION and the format page");

@@ -41,6 +41,9 @@ struct rows_held {
 struct rows_held rows_held_now(void);
 void rows_reset_peak(void); // cold
 
+// Writes a value of at most MLF_HISTORY_VALUE_BITS bits into the word of a level's period that holds `tick`.
+void rows_write_slot(uint64_t *slots, unsigned level, uint32_t tick, uint64_t value);
+
 // Makes the overflow row of a newly opened recording; cold.
 void rows_open(void);
 

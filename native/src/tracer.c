@@ -14,6 +14,7 @@
 #include "catalog.h"
 #include "clock.h"
 #include "copies.h"
+#include "gauges.h"
 #include "liveset.h"
 #include "mappings.h"
 #include "marks.h"
@@ -410,6 +411,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 		}
 		bitmap_drop();
 		regions_drop();
+		if (phase != ACTIVE) // a forked child has its parent's in its memory
+			gauges_adopt();
 	}
 	uint64_t seed = options->seed;
 	if (!seed)
@@ -439,6 +442,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	store_seq_cst(armed, 1); // from here on hooks record
 	sampler_restart();       // this thread follows the new knobs at once, others within 64 calls
 	counter_restart(&tracer_python, seed);
+	for (uint32_t number = gauges_given(); number; number--) // after `armed`: who sets one now writes it, or we see it
+		tracer_gauge_was_set(number);
 	return true;
 }
 
@@ -486,6 +491,15 @@ bool tracer_set_budget(uint64_t budget_ppm)
 		return false;
 	store_relaxed(&recording.header->budget_ppm, budget_ppm);
 	return true;
+}
+
+void tracer_gauge_was_set(uint32_t number)
+{
+	uint32_t *inside = enter();
+	if (!inside)
+		return; // gauges.c keeps it
+	gauges_write(number);
+	leave(inside);
 }
 
 uint32_t tracer_row_at(const void *address)

@@ -108,6 +108,8 @@ bool tracer_set_budget(uint64_t budget_ppm); // the same
 // The row of the live sample of an address, by whatever it was asked for; 0: none.
 uint32_t tracer_row_at(const void *address);
 
+void tracer_gauge_was_set(uint32_t number); // into the open recording; sampled
+
 struct rows_held;
 struct rows_held tracer_held(void); // what all rows hold; nothing while not recording
 void tracer_reset_peak(void);

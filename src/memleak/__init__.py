@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from . import tracemalloc
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
+    from .gauges import gauge
     from .inprocess import Status, snapshot, status
     from .labels import label
     from .lookups import addr2line, symbolize
@@ -29,6 +30,7 @@ __all__ = [
     "TargetError",
     "addr2line",
     "configure",
+    "gauge",
     "is_running",
     "label",
     "mode",
@@ -51,6 +53,7 @@ _HOMES = {
     "TargetError": "errors",
     "Snapshot": "query",
     "open": "query",
+    "gauge": "gauges",
     "label": "labels",
     "addr2line": "lookups",
     "_symbolize": "lookups",

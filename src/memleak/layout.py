@@ -53,6 +53,11 @@ MARK_ROWS = 64
 LABEL_SETS = 255
 LABEL_OTHER = 256
 LABEL_BYTES = 1000
+GAUGES = 64
+GAUGES_EACH = 16
+GAUGE_NAME_BYTES = 48
+GAUGE_MANTISSA_BITS = 33
+GAUGE_SIGN_BIT = 39
 
 STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
 (
@@ -74,7 +79,8 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     KIND_PYTHON_STACK_INDEX,
     KIND_MARKS,
     KIND_LABEL_SETS,
-) = range(10)
+    KIND_GAUGES,
+) = range(11)
 (
     RECORD_STACK,
     RECORD_ROW,
@@ -84,6 +90,7 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     RECORD_PYTHON_STACK,
 ) = range(1, 7)
 NATIVE_SAMPLED, NATIVE_OFF = range(2)
+GAUGE_EMPTY, GAUGE_CLAIMED, GAUGE_NAMED = range(3)
 LABELS_NONE, LABELS_FOLLOWED, LABELS_SELF_TEST_FAILED = range(3)
 GOVERNOR_NONE, GOVERNOR_REQUESTED, GOVERNOR_WIDENED, GOVERNOR_WIDEST = range(4)
 BUDGET_PPM = 10_000
@@ -149,6 +156,7 @@ COUNTERS = (
     ("python_subinterpreter", False),
     ("label_other", False),
     ("label_full", False),
+    ("gauge_full", False),
 )
 
 
@@ -340,7 +348,21 @@ MARK = Layout(
     ("row_bytes", f"{8 * MARK_ROWS}s"),
     ("sequence_again", "Q"),
 )
-STRUCTURES = (HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, LABEL_SET, MARK)
+GAUGE = Layout(
+    "mlf_gauge",
+    ("state", "I"),
+    ("name_bytes", "I"),
+    ("name", f"{GAUGE_NAME_BYTES}s"),
+    ("value", "q"),
+    ("first_cs", "I"),
+    ("set_cs", "I"),
+    ("changed_cs", "I"),
+    ("tick", "I"),
+    ("slot", "768s"),
+)
+STRUCTURES = (
+    HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, LABEL_SET, MARK, GAUGE,
+)  # fmt: skip
 
 
 class IntervalWord(NamedTuple):
