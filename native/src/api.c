@@ -166,7 +166,13 @@ EXPORT long long memleak_malloc_in_use(void)
 	return (long long)(now.uordblks + now.hblkhd);
 }
 
-EXPORT unsigned memleak_gauge(const char *name) { return gauges_number(name, text_length(name)); }
+EXPORT unsigned memleak_gauge(const char *name)
+{
+	uint32_t number = gauges_number(name, text_length(name));
+	if (number)
+		tracer_gauge_was_set(number); // its name is to be seen, and perhaps a value from before
+	return number;
+}
 
 EXPORT void memleak_gauge_set(unsigned number, long long value)
 {

@@ -129,6 +129,8 @@ def _whole(value: SupportsIndex | float) -> int:
             raise ValueError(f"a gauge is a count: {value} is none")
         whole = round(value)
     else:
+        if not hasattr(value, "__index__") and not hasattr(value, "__float__"):
+            raise TypeError(f"a gauge is a count: {type(value).__name__} is no number")
         whole = value.__index__() if hasattr(value, "__index__") else round(float(value))
     if not -_MOST - 1 <= whole <= _MOST:
         raise ValueError(f"{whole} is beyond what a gauge holds: 64 bits")

@@ -38,7 +38,8 @@ ROWS_MOST = 300  # that changed most; more would take long, and hold little
 SAMPLES_FEW = 30
 _Z = 1.959964
 _DRIFT_FREEDOM = 3  # of residuals that wander: nearly all is in the first few waves
-_SCALED_FROM = 2.6  # what the ratio reaches by chance once in twenty with these
+_SCALED_FROM = 2.0  # of the variance that sampling brings; by chance once in ten
+_ROUNDING = 1e-9
 _RIVAL = 0.02  # of the explained share
 _BEYOND = 1.5
 
@@ -203,37 +204,77 @@ def fit(x: Sequence[float], series: Series, wanted: Sequence[float] = ()) -> Fit
     spread = sum(d * d for d in off)
     slope = sum(d * (value - mean_y) for d, value in zip(off, y)) / spread
     base = mean_y - slope * mean_x
-    left = sum((value - base - slope * where) ** 2 for where, value in zip(x, y))
+    rest = [value - base - slope * where for where, value in zip(x, y)]
+    left = sum(value * value for value in rest)
     whole = sum((value - mean_y) ** 2 for value in y)
     sampled = any(series.variance)
     variance = series.variance if sampled else [abs(value) for value in y]
+    shared, apart = _shared(_least_between(variance)), _apart(variance)
+    steps = sum((after - before) ** 2 for before, after in zip(rest, rest[1:]))
+    parts = _components(left, steps, off, spread, variance, shared, apart)
+    scaled = sum(parts) if sampled else 0.0
+    if sampled and scaled < 1:  # less than sampling brings cannot be
+        parts = parts[0] + 1 - scaled, parts[1]
+    beyond = sum(parts) - 1 if sampled else sum(parts)
+    per_byte = sum(variance) / sum(y) if sum(y) > 0 else 0.0
     weights = [[d / spread for d in off]]
     weights += [[1 / number + (where - mean_x) * d / spread for d in off] for where in wanted]
-    halves, scaled = [0.0] * len(weights), 0.0
-    per_byte = sum(variance) / sum(y) if sum(y) > 0 else 0.0
-    rows_shared = _least_between(variance)
-    ones = [1.0] * number
-    for shared in (True, False):
-        quadratic = _shared(rows_shared) if shared else _apart(variance)
-        expected = sum(variance) - quadratic(ones) / number - quadratic(off) / spread
-        ratio = left / expected if expected > 1e-9 * sum(variance) else 0.0
-        if sampled:
-            scale, by_chance = max(1.0, ratio), ratio < _SCALED_FROM
-            beyond = scale - 1
+    halves = []
+    for index, weight in enumerate(weights):
+        drifting, jumping = parts[0] * shared(weight), parts[1] * apart(weight)
+        if index:  # what the line does not explain will be there at that size, too
+            jumping += max(0.0, beyond) * per_byte * max(0.0, base + slope * wanted[index - 1])
+        if sampled and scaled < _SCALED_FROM:
+            quantile = _Z
         else:
-            scale, by_chance, beyond = ratio, False, ratio
-        quantile = _Z if by_chance else student(_DRIFT_FREEDOM if shared else max(1, number - 2))
-        for index, weight in enumerate(weights):
-            spread_of = quadratic(weight) * scale
-            if index:  # what the line does not explain will be there at that size, too
-                spread_of += beyond * per_byte * max(0.0, base + slope * wanted[index - 1])
-            halves[index] = max(halves[index], quantile * math.sqrt(max(0.0, spread_of)))
-        scaled = max(scaled, ratio if sampled else 0.0)
+            quantile = student(_DRIFT_FREEDOM if 4 * drifting > jumping else max(1, number - 2))
+        halves.append(quantile * math.sqrt(drifting + jumping) + _ROUNDING * abs(slope if not index else base))
     half = halves[0]
     p = math.erfc(abs(slope) * _Z / half / math.sqrt(2)) if half > 0 else 0.0 if slope else 1.0
     explained = 1 - left / whole if whole > 0 else None
     asked = tuple((base + slope * where, extent) for where, extent in zip(wanted, halves[1:]))
     return Fit(slope, base, half, explained, scaled, p, asked)
+
+
+def _components(
+    left: float,
+    steps: float,
+    off: Sequence[float],
+    spread: float,
+    variance: Sequence[float],
+    shared: Callable[[Sequence[float]], float],
+    apart: Callable[[Sequence[float]], float],
+) -> tuple[float, float]:
+    """Return how much of the two forms of covariance, shared and apart, explains the residuals: of each at least 0.
+
+    By the method of moments: the sum of squares of residuals, and that of their steps from moment to moment, are what the
+    sum of both forms leads one to expect. Residuals that wander take small steps.
+    """
+    number = len(off)
+    unit = [d / math.sqrt(spread) for d in off]
+    ones = [1 / math.sqrt(number)] * number
+    # Steps are r' L r; of what the projection leaves, L - u (L u)' - (L u) u' + (u' L u) u u' with the unit vector u along x.
+    bent = [
+        (unit[i] - unit[i - 1] if i else 0.0) + (unit[i] - unit[i + 1] if i + 1 < number else 0.0) for i in range(number)
+    ]
+    bend = sum(map(mul, unit, bent))
+    expected = []
+    for form, neighbours in ((shared, list(map(min, variance, variance[1:]))), (apart, [0.0] * (number - 1))):
+        along = form(unit)
+        squares = sum(variance) - form(ones) - along
+        both = form([a + b for a, b in zip(unit, bent)]) - form([a - b for a, b in zip(unit, bent)])
+        whole = 2 * sum(variance) - variance[0] - variance[-1] - 2 * sum(neighbours)
+        expected.append((squares, whole - both / 2 + bend * along))
+    (drift, drift_steps), (jump, jump_steps) = expected
+    determinant = drift * jump_steps - jump * drift_steps
+    if determinant <= 1e-12 * abs(drift * jump_steps):
+        return (left / drift if drift > 0 else 0.0), 0.0
+    wander, leap = (left * jump_steps - jump * steps) / determinant, (drift * steps - left * drift_steps) / determinant
+    if wander < 0:
+        return 0.0, left / jump if jump > 0 else 0.0
+    if leap < 0:
+        return left / drift if drift > 0 else 0.0, 0.0
+    return wander, leap
 
 
 def _least_between(values: Sequence[float]) -> list[list[float]]:
