@@ -115,7 +115,7 @@ bool gauges_keep(uint32_t number, int64_t value)
 	struct kept *mine = kept_of(number);
 	if (unlikely(!mine))
 		return false;
-	store_seq_cst(&mine->value, value); // see gauges_write()
+	store_relaxed(&mine->value, value); // see gauges_write()
 	if (unlikely(!load_relaxed(&mine->is_set)))
 		store_release(&mine->is_set, 1); // pairs with is_set()
 	return true;
@@ -126,7 +126,7 @@ bool gauges_add(uint32_t number, int64_t more)
 	struct kept *mine = kept_of(number);
 	if (unlikely(!mine))
 		return false;
-	add_seq_cst(&mine->value, more);
+	add_relaxed(&mine->value, more);
 	if (unlikely(!load_relaxed(&mine->is_set)))
 		store_release(&mine->is_set, 1); // pairs with is_set()
 	return true;
@@ -193,7 +193,7 @@ static void note(struct mlf_gauge *record, int64_t value)
 {
 	uint32_t now_cs = clock_now_cs();
 	bool was_set = load_relaxed(&record->first_cs);
-	int64_t before = exchange_seq_cst(&record->value, value);
+	int64_t before = exchange_acq_rel(&record->value, value); // pairs with itself: see gauges_write()
 	store_relaxed(&record->set_cs, now_cs);
 	if (was_set && before == value)
 		return;
@@ -213,11 +213,12 @@ void gauges_write(uint32_t number)
 	}
 	if (!is_set(mine))
 		return;
+	// Of two that are here at once, the one whose exchange comes second has seen what the other had stored before its own.
 	int64_t value;
 	int tries = 0;
 	do
-		note(record, value = load_seq_cst(&mine->value));
-	while (unlikely(load_seq_cst(&mine->value) != value) && ++tries < TRIES);
+		note(record, value = load_relaxed(&mine->value));
+	while (unlikely(load_relaxed(&mine->value) != value) && ++tries < TRIES);
 }
 
 void gauges_adopt(void)

@@ -442,7 +442,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	store_seq_cst(armed, 1); // from here on hooks record
 	sampler_restart();       // this thread follows the new knobs at once, others within 64 calls
 	counter_restart(&tracer_python, seed);
-	for (uint32_t number = gauges_given(); number; number--) // after `armed`: who sets one now writes it, or we see it
+	fence_seq_cst(); // pairs with tracer_gauge_was_set()
+	for (uint32_t number = gauges_given(); number; number--)
 		tracer_gauge_was_set(number);
 	return true;
 }
@@ -496,8 +497,11 @@ bool tracer_set_budget(uint64_t budget_ppm)
 void tracer_gauge_was_set(uint32_t number)
 {
 	uint32_t *inside = enter();
-	if (!inside)
-		return; // gauges.c keeps it
+	if (unlikely(!inside)) {
+		fence_seq_cst(); // who starts arms first and then looks what is kept: one of the two sees the other
+		if (!(inside = enter()))
+			return;
+	}
 	gauges_write(number);
 	leave(inside);
 }

@@ -208,13 +208,13 @@ def gauge(name: str) -> int:
 
 
 def gauge_set(number: int, value: int) -> None:
-    """Set a gauge."""
-    _core().memleak_gauge_set(number, value)
+    """Set a gauge that `gauge` gave the number of."""
+    _loaded.lib.memleak_gauge_set(number, value)
 
 
 def gauge_add(number: int, more: int) -> None:
-    """Add to a gauge."""
-    _core().memleak_gauge_add(number, more)
+    """Add to one."""
+    _loaded.lib.memleak_gauge_add(number, more)
 
 
 def gauge_value(number: int) -> int | None:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # a service loads this module at its start, and typing ta
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
-_MOST = (1 << 63) - 1
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _WRAP = 1 << 64
 
 _all: dict[str, Gauge] = {}
@@ -75,21 +75,27 @@ class Gauge:
             ValueError: it is infinite, no number, or beyond 64 bits. The gauge is as it was.
             TypeError: it is not a number.
         """
-        whole = _whole(value)
-        if not self._number:
-            with _lock:
-                if not self._number:
-                    self._value, self._pid = whole, os.getpid()
-                    return
+        whole = value if type(value) is int and _LEAST <= value <= _MOST else _whole(value)
+        if self._number:
+            _native.gauge_set(self._number, whole)
+            return
+        with _lock:
+            if not self._number:
+                self._value, self._pid = whole, os.getpid()
+                return
         _native.gauge_set(self._number, whole)
 
     def inc(self, n: SupportsIndex | float = 1) -> None:
         """Add *n*, from 0 if there is no value; errors as of `set`."""
-        self._add(_whole(n))
+        more = n if type(n) is int and _LEAST <= n <= _MOST else _whole(n)
+        if self._number:
+            _native.gauge_add(self._number, more)
+        else:
+            self._add(more)
 
     def dec(self, n: SupportsIndex | float = 1) -> None:
         """Take *n* off; errors as of `set`."""
-        self._add(-_whole(n))
+        self.inc(_wrapped(-_whole(n)))
 
     @property
     def value(self) -> int | None:
@@ -99,12 +105,11 @@ class Gauge:
         return self._value if self._pid == os.getpid() else None
 
     def _add(self, more: int) -> None:
-        if not self._number:
-            with _lock:
-                if not self._number:
-                    self._value, self._pid = _wrapped((self.value or 0) + more), os.getpid()
-                    return
-        _native.gauge_add(self._number, _wrapped(more))
+        with _lock:
+            if not self._number:
+                self._value, self._pid = _wrapped((self.value or 0) + more), os.getpid()
+                return
+        _native.gauge_add(self._number, more)
 
 
 def follow() -> None:
@@ -132,14 +137,14 @@ def _whole(value: SupportsIndex | float) -> int:
         if not hasattr(value, "__index__") and not hasattr(value, "__float__"):
             raise TypeError(f"a gauge is a count: {type(value).__name__} is no number")
         whole = value.__index__() if hasattr(value, "__index__") else round(float(value))
-    if not -_MOST - 1 <= whole <= _MOST:
+    if not _LEAST <= whole <= _MOST:
         raise ValueError(f"{whole} is beyond what a gauge holds: 64 bits")
     return whole
 
 
 def _wrapped(value: int) -> int:
     """Return it as 64 bits hold it."""
-    return (value + _MOST + 1) % _WRAP - _MOST - 1
+    return (value - _LEAST) % _WRAP + _LEAST
 
 
 def _after_fork() -> None:

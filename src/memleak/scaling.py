@@ -33,6 +33,7 @@ from .rows import Row
 LEVELS_LEAST = 3
 RANGE_LEAST = 0.2  # of the greatest value
 MOMENTS_LEAST = 4
+MOMENTS_MOST = 128
 FALSE_DISCOVERIES = 0.05
 ROWS_MOST = 300  # that changed most; more would take long, and hold little
 SAMPLES_FEW = 30
@@ -154,7 +155,8 @@ def moments_of(header: Header, end_cs: int) -> list[int]:
             if 0 < ends < oldest:
                 found.append(ends)
         oldest = found[-1]
-    return found[::-1]
+    found.reverse()
+    return found[:: 1 + len(found) // MOMENTS_MOST]  # no writer has so many
 
 
 def at(history: Sequence[tuple[int, int]], moments: Sequence[int]) -> list[Optional[int]]:

@@ -98,6 +98,7 @@ class RecordingWriter:
         self.stacks, self.strings = {}, {}
         self.overflow_row = 0
         self.label_sets = b""
+        self.gauges = {}  # order of the segment -> records
         self.extra_segments = []  # (kind, version, order, payload)
 
     # -- arena -------------------------------------------------------------------------------------
@@ -235,6 +236,19 @@ class RecordingWriter:
             )
         )  # fmt: skip
 
+    def gauge(
+        self, name, value, *, first_cs=100, set_cs=5000, changed_cs=5000, history=None, order=1, state=2, name_bytes=None, tick=0
+    ):  # fmt: skip
+        """Add a gauge; *history* is words as {(level, slot): word}."""
+        raw = name if isinstance(name, bytes) else name.encode()
+        slots = [0] * 96
+        for (level, slot), word in (history or {}).items():
+            slots[level * 16 + slot] = word
+        length = len(raw) if name_bytes is None else name_bytes
+        self.gauges.setdefault(order, []).append(
+            struct.pack("<II48sqIIII96Q", state, length, raw, value, first_cs, set_cs, changed_cs, tick, *slots)
+        )
+
     # -- the file ----------------------------------------------------------------------------------
 
     def _index(self):
@@ -266,6 +280,8 @@ class RecordingWriter:
         ]
         if self.label_sets:
             tables.append((9, 1, 0, 255, 16, self.label_sets))
+        for order, records in self.gauges.items():
+            tables.append((10, 1, order, 16, 848, b"".join(records).ljust(16 * 848, b"\0")))
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
         directory = b""
