@@ -17,7 +17,7 @@ from memleak.records import Header
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "native" / "include" / "memleak_format.h"
 TEXT = re.sub(r"//[^\n]*", "", HEADER.read_text())
-SIZES = {"uint8_t": "B", "uint16_t": "H", "uint32_t": "I", "uint64_t": "Q", "int32_t": "i", "char": "s"}
+SIZES = {"uint8_t": "B", "uint16_t": "H", "uint32_t": "I", "uint64_t": "Q", "int32_t": "i", "int64_t": "q", "char": "s"}
 
 
 def constants():

@@ -142,6 +142,22 @@ int memleak_pool_region_end(unsigned pool, const void *base);
 // Bytes in use as the C library's own allocator counts them (mallinfo2: arenas and mmapped chunks,
 // their overhead included); -1 if it cannot tell (glibc before 2.33, or another allocator is in charge).
 long long memleak_malloc_in_use(void);
+
+// Number of a gauge, a count of the program's own business by which memory is explained (open tables, sessions, tenants). The
+// same for the same name in the life of the process, so ask once and keep it. A name is a letter or _ and then letters, digits and
+// _ . : / - , at most 48 characters. 0: it is none, or there are 64 gauges already; whatever is done with 0 has no effect.
+unsigned memleak_gauge(const char *name);
+
+// The gauge's value from now on. Also before recording begins and in signal handlers; no lock, no system call. Of several threads that
+// set it at once the last one's counts. A recording has its history, and a new one begins with the last value. A forked child
+// has the names, and no values until it sets them: they counted what is its parent's.
+void memleak_gauge_set(unsigned number, long long value);
+
+// So much more, or less: from 0 where it was never set. Threads may do that at once.
+void memleak_gauge_add(unsigned number, long long more);
+
+// *value: as this process set it last. 1: it did. 0: never, and *value is as it was.
+int memleak_gauge_value(unsigned number, long long *value);
 // -- declarations end --
 
 // A program that includes this header need not link to the library, and runs without it: the functions that a program calls
@@ -159,6 +175,10 @@ long long memleak_malloc_in_use(void);
 #pragma weak memleak_pool_region_end
 #pragma weak memleak_label_number
 #pragma weak memleak_label_set
+#pragma weak memleak_gauge
+#pragma weak memleak_gauge_set
+#pragma weak memleak_gauge_add
+#pragma weak memleak_gauge_value
 #define memleak_pool(name) (memleak_pool ? memleak_pool(name) : 0U)
 #define memleak_pool_alloc(pool, p, bytes) (memleak_pool_alloc ? memleak_pool_alloc(pool, p, bytes) : (void)0)
 #define memleak_pool_free(pool, p) (memleak_pool_free ? memleak_pool_free(pool, p) : (void)0)
@@ -168,6 +188,10 @@ long long memleak_malloc_in_use(void);
 #define memleak_pool_region_end(pool, base) (memleak_pool_region_end ? memleak_pool_region_end(pool, base) : 0)
 #define memleak_label_number(text) (memleak_label_number ? memleak_label_number(text) : 0U)
 #define memleak_label_set(number) (memleak_label_set ? memleak_label_set(number) : 0U)
+#define memleak_gauge(name) (memleak_gauge ? memleak_gauge(name) : 0U)
+#define memleak_gauge_set(number, value) (memleak_gauge_set ? memleak_gauge_set(number, value) : (void)0)
+#define memleak_gauge_add(number, more) (memleak_gauge_add ? memleak_gauge_add(number, more) : (void)0)
+#define memleak_gauge_value(number, value) (memleak_gauge_value ? memleak_gauge_value(number, value) : 0)
 #endif
 
 #ifdef __cplusplus

@@ -81,7 +81,8 @@
 	X(pool_full, 0, "times there was no room for what the recording says of a pool or a region") \
 	X(pool_unnoted, 0, "blocks of pools whose owner could not be noted: their frees are not compared any more") \
 	X(mismatches, 0, "sampled blocks whose free did not fit how they were allocated, suspects included") \
-	X(mismatch_full, 0, "of these, those that found no room")
+	X(mismatch_full, 0, "of these, those that found no room") \
+	X(gauge_full, 0, "times a gauge was not recorded: no room, or a name beyond the 64th")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,
@@ -247,6 +248,7 @@ enum mlf_kind {
 	MLF_KIND_POOLS = 10,      // struct mlf_pool; number of a pool = 1 + index
 	MLF_KIND_POOL_REGIONS = 11, // struct mlf_pool_region; number of a region = 1 + index over all segments in order
 	MLF_KIND_MISMATCHES = 12, // struct mlf_mismatch
+	MLF_KIND_GAUGES = 13,     // struct mlf_gauge, MLF_GAUGES_EACH of them; order 0: those that readers made, the rest: the program's
 };
 
 struct mlf_segment {
@@ -574,6 +576,36 @@ struct mlf_mark {
 	uint64_t sequence_again;
 };
 
+// A gauge: a count of the program's business, with its history. Readers may write one, too: all words but state and name of any
+// that is named; and in the segment of order 0, one reader at a time (flock of the file), a new one: everything else first, then `state`.
+// A record whose state is not NAMED is not there. Of two with one name the program's own counts.
+#define MLF_GAUGES 64U      // of the program's
+#define MLF_GAUGES_EACH 16U // in a segment
+#define MLF_GAUGE_NAME_BYTES 48U // a letter or _, then letters, digits and _ . : / -
+
+enum mlf_gauge_state {
+	MLF_GAUGE_EMPTY = 0,
+	MLF_GAUGE_CLAIMED = 1, // being named
+	MLF_GAUGE_NAMED = 2,
+};
+
+// `slot` is a history as that of a row: the same ticks, levels and tags, the value when the period ended. A value in 40 bits is
+// sign << 39 | exponent << 33 | mantissa, and means mantissa << exponent, negative if sign is 1.
+#define MLF_GAUGE_MANTISSA_BITS 33
+#define MLF_GAUGE_SIGN_BIT 39
+
+struct mlf_gauge {
+	uint32_t state;      // enum mlf_gauge_state, stored last
+	uint32_t name_bytes;
+	char name[MLF_GAUGE_NAME_BYTES]; // no terminator
+	int64_t value;       // now
+	uint32_t first_cs;   // when it was first set; 0: never, there is no value
+	uint32_t set_cs;     // when it was last set, be it to the same value
+	uint32_t changed_cs; // when it last became another
+	uint32_t tick;       // 1 + cs / history_unit_cs of the last change; 0: none
+	uint64_t slot[MLF_HISTORY_LEVELS * MLF_HISTORY_SLOTS];
+};
+
 _Static_assert(sizeof(struct mlf_header) <= MLF_HEADER_BYTES, "header outgrew its page");
 _Static_assert(sizeof(struct mlf_segment) == 32 && MLF_DIRECTORY_ENTRIES * 32 <= 4096, "directory outgrew its page");
 _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION and the format page");
@@ -584,6 +616,7 @@ _Static_assert(sizeof(struct mlf_label_set) == 16, "layout changed: raise MLF_VE
 _Static_assert(sizeof(struct mlf_pool) == 96, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_pool_region) == 32, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_mismatch) == 104, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_gauge) == 848, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_mark) == 832, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_code) == 40, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_python_stack) == 24, "layout changed: raise MLF_VERSION and the format page");

@@ -11,6 +11,7 @@
 #include "boot.h"
 #include "chores.h"
 #include "elfimage.h"
+#include "gauges.h"
 #include "labels.h"
 #include "loader.h"
 #include "modules.h"
@@ -199,4 +200,33 @@ EXPORT long long memleak_malloc_in_use(void)
 		return -1;
 	struct in_use now = ((struct in_use(*)(void))function)();
 	return (long long)(now.uordblks + now.hblkhd);
+}
+
+EXPORT unsigned memleak_gauge(const char *name)
+{
+	uint32_t number = gauges_number(name, text_length(name));
+	if (number)
+		tracer_gauge_was_set(number); // its name is to be seen, and perhaps a value from before
+	return number;
+}
+
+EXPORT void memleak_gauge_set(unsigned number, long long value)
+{
+	if (gauges_keep(number, value))
+		tracer_gauge_was_set(number);
+}
+
+EXPORT void memleak_gauge_add(unsigned number, long long more)
+{
+	if (gauges_add(number, more))
+		tracer_gauge_was_set(number);
+}
+
+EXPORT int memleak_gauge_value(unsigned number, long long *value)
+{
+	int64_t found;
+	if (!gauges_value(number, &found))
+		return 0;
+	*value = found;
+	return 1;
 }

@@ -157,6 +157,8 @@ void hook_pool_register(void)
 	    OFFERED(memleak_pool),         OFFERED(memleak_pool_alloc),  OFFERED(memleak_pool_free),
 	    OFFERED(memleak_pool_free_sized), OFFERED(memleak_pool_resize), OFFERED(memleak_pool_region),
 	    OFFERED(memleak_pool_region_end), OFFERED(memleak_label_number), OFFERED(memleak_label_set),
+	    OFFERED(memleak_gauge),        OFFERED(memleak_gauge_set),   OFFERED(memleak_gauge_add),
+	    OFFERED(memleak_gauge_value),
 	};
 	static struct slots_table table = {.names = names, .count = ARRAY_LEN(names), .meaning = SLOTS_OFFERED};
 	slots_register(&table);

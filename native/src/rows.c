@@ -199,13 +199,18 @@ struct mlf_row *rows_twin(const struct mlf_row *row, uint32_t label, uint32_t no
 
 // ---- history -----------------------------------------------------------------------------------
 
-static void write_slot(struct mlf_history *history, unsigned level, uint32_t tick, uint64_t bytes)
+void rows_write_slot(uint64_t *slots, unsigned level, uint32_t tick, uint64_t value)
 {
 	uint32_t period = tick >> level * MLF_HISTORY_LEVEL_SHIFT;
-	uint64_t limit = (1ULL << MLF_HISTORY_VALUE_BITS) - 1;
 	uint64_t tag = 1 + period % MLF_HISTORY_TAG_MASK;
-	uint64_t *slot = &history->slot[level * MLF_HISTORY_SLOTS + period % MLF_HISTORY_SLOTS];
-	store_relaxed(slot, tag << MLF_HISTORY_VALUE_BITS | (bytes < limit ? bytes : limit)); // relaxed: one word is one fact
+	uint64_t *slot = &slots[level * MLF_HISTORY_SLOTS + period % MLF_HISTORY_SLOTS];
+	store_relaxed(slot, tag << MLF_HISTORY_VALUE_BITS | value); // relaxed: one word is one fact
+}
+
+static void write_slot(struct mlf_history *history, unsigned level, uint32_t tick, uint64_t bytes)
+{
+	uint64_t limit = (1ULL << MLF_HISTORY_VALUE_BITS) - 1;
+	rows_write_slot(history->slot, level, tick, bytes < limit ? bytes : limit);
 }
 
 static struct mlf_history *history_of(struct mlf_row *row)

@@ -50,6 +50,8 @@ void rows_reset_peak(void); // cold
 
 // Stores a stack that belongs to no row; its ref, 0: no room, which is counted.
 uint32_t rows_store_stack(const struct rows_stack *stack);
+// Writes a value of at most MLF_HISTORY_VALUE_BITS bits into the word of a level's period that holds `tick`.
+void rows_write_slot(uint64_t *slots, unsigned level, uint32_t tick, uint64_t value);
 
 // Makes the overflow row of a newly opened recording; cold.
 void rows_open(void);

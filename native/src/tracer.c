@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "copies.h"
 #include "focus.h"
+#include "gauges.h"
 #include "liveset.h"
 #include "mappings.h"
 #include "marks.h"
@@ -462,6 +463,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 		bitmap_drop();
 		regions_drop();
 		outcome_drop();
+		if (phase != ACTIVE) // a forked child has its parent's in its memory
+			gauges_adopt();
 	}
 	uint64_t seed = options->seed;
 	if (!seed)
@@ -493,6 +496,9 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	store_seq_cst(armed, 1); // from here on hooks record
 	sampler_restart();       // this thread follows the new knobs at once, others within 64 calls
 	counter_restart(&tracer_python, seed);
+	fence_seq_cst(); // pairs with tracer_gauge_was_set()
+	for (uint32_t number = gauges_given(); number; number--)
+		tracer_gauge_was_set(number);
 	return true;
 }
 
@@ -549,6 +555,18 @@ bool tracer_set_focus(const char *text)
 		return false;
 	look_at_focus();
 	return true;
+}
+
+void tracer_gauge_was_set(uint32_t number)
+{
+	uint32_t *inside = enter();
+	if (unlikely(!inside)) {
+		fence_seq_cst(); // who starts arms first and then looks what is kept: one of the two sees the other
+		if (!(inside = enter()))
+			return;
+	}
+	gauges_write(number);
+	leave(inside);
 }
 
 uint32_t tracer_row_at(const void *address)

@@ -117,6 +117,8 @@ bool tracer_set_focus(const char *text);     // the same; text as in memleak.h
 // The row of the live sample of an address, by whatever it was asked for; 0: none.
 uint32_t tracer_row_at(const void *address);
 
+void tracer_gauge_was_set(uint32_t number); // into the open recording; sampled
+
 struct rows_held;
 struct rows_held tracer_held(void); // what all rows hold; nothing while not recording
 void tracer_reset_peak(void);

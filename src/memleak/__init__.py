@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from . import tracemalloc
     from .errors import CoreError, MemleakError, NewerFormatError, QueryError, RecordingError, TargetError
+    from .gauges import gauge
     from .inprocess import Status, snapshot, status
     from .labels import label
     from .lookups import addr2line, symbolize
@@ -31,6 +32,7 @@ __all__ = [
     "TargetError",
     "addr2line",
     "configure",
+    "gauge",
     "include",
     "is_running",
     "label",
@@ -54,6 +56,7 @@ _HOMES = {
     "TargetError": "errors",
     "Snapshot": "query",
     "open": "query",
+    "gauge": "gauges",
     "label": "labels",
     "Pool": "pool",
     "include": "pool",

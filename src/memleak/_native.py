@@ -246,6 +246,28 @@ def pool_region_end(pool: int, base: int) -> bool:
     return int(module.lib.memleak_pool_region_end(pool, module.ffi.cast("void *", base))) == 0
 
 
+def gauge(name: str) -> int:
+    """Return the number of a gauge; 0: it has none."""
+    return int(_core().memleak_gauge(name.encode("ascii", "replace")))
+
+
+def gauge_set(number: int, value: int) -> None:
+    """Set a gauge that `gauge` gave the number of."""
+    _loaded.lib.memleak_gauge_set(number, value)
+
+
+def gauge_add(number: int, more: int) -> None:
+    """Add to one."""
+    _loaded.lib.memleak_gauge_add(number, more)
+
+
+def gauge_value(number: int) -> int | None:
+    """Return the value of a gauge; None: this process has not set it."""
+    module = _module()
+    value = module.ffi.new("long long *")
+    return int(value[0]) if module.lib.memleak_gauge_value(number, value) else None
+
+
 def label_follow(variable: object, kind: type, number_offset: int, expected: int) -> int:
     """Let the core read the number in force from a context variable; see `memleak_label_follow` in memleak.h."""
     module = _module()

@@ -106,7 +106,7 @@ def set_knobs(
         raise TargetError(f"{path}: not permitted to write its knobs: {error.strerror}") from error
     try:
         header = _read_header(fd, path)
-        _refuse_closed(header, path)
+        refuse_closed(header, path, "its knobs cannot be changed")
         if not header.python_requested.max_sample_interval and not (python_min is None and python_max is None):
             raise TargetError(f"{path}: the core in process {header.pid} is an early one without knobs for Python")
         if budget_ppm is not None and not header.widened_x1024:
@@ -114,7 +114,7 @@ def set_knobs(
         if wanted is not None and header.focus_bytes < layout.FOCUS_BYTES:
             raise TargetError(f"{path}: the core in process {header.pid} is an early one without a focus")
         # Two writers at once would take the same number; the process itself takes no lock.
-        _lock(fd, path)
+        lock(fd, path, "knobs")
         with mmap.mmap(fd, layout.HEADER_BYTES) as page, memoryview(page) as view, view.cast("Q") as words:
             written = _request(words, given)
             if wanted is not None:
@@ -141,14 +141,19 @@ def read_knobs(target: locate.Target) -> Change:
     return _describe(paths[0], recording.load_header(paths[0]))
 
 
-def _lock(fd: int, path: Path) -> None:
+def lock(fd: int, path: Path, what: str) -> None:
+    """Wait for who else is changing the *what* of a recording.
+
+    Raises:
+        TargetError: that takes too long.
+    """
     deadline = time.monotonic() + _LOCK_S
     while True:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                words = f"somebody else has been changing its knobs for {_LOCK_S:g} s: try again"
+                words = f"somebody else has been changing its {what} for {_LOCK_S:g} s: try again"
                 raise TargetError(f"{path}: {words}") from None
             time.sleep(_POLL_S)
 
@@ -230,13 +235,14 @@ def _read_header(fd: int, path: Path) -> Header:
     return recording.parse_header(os.pread(fd, layout.HEADER_BYTES, 0), str(path))
 
 
-def _refuse_closed(header: Header, path: Path) -> None:
+def refuse_closed(header: Header, path: Path, consequence: str) -> None:
+    """Raise TargetError unless a process is running with this recording; *consequence* says what that prevents."""
     if header.ended:
-        raise TargetError(f"{path}: the recording is closed ({header.state_name}): its knobs cannot be changed")
+        raise TargetError(f"{path}: the recording is closed ({header.state_name}): {consequence}")
     if locate.is_alive(header, path) is False:
         raise TargetError(
             f"{path}: process {header.pid} is not running with this recording (it ended, or this is a copy):"
-            " its knobs cannot be changed"
+            f" {consequence}"
         )
 
 

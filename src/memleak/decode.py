@@ -12,11 +12,13 @@ from typing import Any, Optional
 from . import layout
 from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 from .errors import NewerFormatError, RecordingError
+from .names import is_gauge_name
 from .pystacks import LOST_STACK, PythonStack, PythonStacks, without_pool
 from .records import (
     OTHER_LABELS,
     UNKNOWN_MODULE,
     Frame,
+    Gauge,
     Header,
     Labels,
     LiveSample,
@@ -30,6 +32,7 @@ from .records import (
     Segment,
     Thread,
     decode_history,
+    gauge_value,
     parse_labels,
     text,
 )
@@ -97,6 +100,7 @@ class Decoder:
         self.row_of_ref: dict[int, int] = {}
         self.live: list[LiveSample] = []
         self.marks: list[Mark] = []
+        self.gauges: list[Gauge] = []
         self.label_sets: dict[int, Labels] = {}  # by number
         self.calls: dict[Labels, int] = {}  # entries that ended under a set
         self.pools: dict[int, Pool] = {}  # by number, as the next
@@ -128,6 +132,7 @@ class Decoder:
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
         self._read_marks(by_kind.get(layout.KIND_MARKS, []))
+        self._read_gauges(by_kind.get(layout.KIND_GAUGES, []))
         self._build_rows()
         self._read_mismatches(by_kind.get(layout.KIND_MISMATCHES, []))
         self.incomplete += [f"{count} {what}" for what, count in self._arena.losses.items()]
@@ -152,6 +157,7 @@ class Decoder:
             layout.KIND_POOLS: layout.POOL.bytes,
             layout.KIND_POOL_REGIONS: layout.POOL_REGION.bytes,
             layout.KIND_MISMATCHES: layout.MISMATCH.bytes,
+            layout.KIND_GAUGES: layout.GAUGE.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -255,6 +261,36 @@ class Decoder:
             rows = zip(struct.unpack(f"<{layout.MARK_ROWS}I", refs), struct.unpack(f"<{layout.MARK_ROWS}Q", values))
             found[sequence] = Mark(cs, level, kind, limit, used, rss, live, tuple(rows)[:number])
         self.marks = [mark for _, mark in sorted(found.items())]
+
+    def _read_gauges(self, segments: list[Segment]) -> None:
+        """Take in what is whole; of two with one name the program's own, which stands in a segment of a later order."""
+        found: dict[str, Gauge] = {}
+        for segment in segments[: layout.GAUGES]:
+            for _, fields in self._table([segment], layout.GAUGE, "gauges"):
+                state, length, raw, value, first, set_cs, changed, _, slots = fields
+                name = raw[:length].decode("ascii", "replace")
+                if state != layout.GAUGE_NAMED or length > layout.GAUGE_NAME_BYTES or not is_gauge_name(name):
+                    continue
+                if name in found and (not first or not found[name].from_outside):
+                    continue
+                history = self._gauge_history(slots, first, set_cs, value) if first else ()
+                known = value if first else None
+                found[name] = Gauge(name, known, first, set_cs, changed, history, segment.order == 0)
+                if len(found) >= layout.GAUGES + layout.GAUGES_EACH:
+                    break
+        self.gauges = sorted(found.values())
+
+    def _gauge_history(self, slots: bytes, first_cs: int, set_cs: int, value: int) -> tuple[tuple[int, int], ...]:
+        header = self.header
+        words = header.history_levels * header.history_slots
+        if not 0 < 8 * words <= len(slots) or not header.history_unit_cs or header.history_level_shift > 8:
+            return ()
+        # A gauge may be set when nothing was allocated for long.
+        header = header._replace(heartbeat_cs=max(header.end_cs, set_cs))
+        points = decode_history(struct.unpack_from(f"<{words}Q", slots), header)
+        known = {cs: gauge_value(word) for cs, word in points if cs >= first_cs}
+        known[header.end_cs] = value  # the last word may be that of a thread that set it at the same time
+        return tuple(sorted(known.items()))
 
     def _read_row_index(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -511,7 +547,7 @@ _make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
 _TABLES = (
     layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS, layout.KIND_POOLS,
-    layout.KIND_POOL_REGIONS, layout.KIND_MISMATCHES,
+    layout.KIND_POOL_REGIONS, layout.KIND_MISMATCHES, layout.KIND_GAUGES,
 )  # fmt: skip
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 

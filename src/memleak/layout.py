@@ -62,6 +62,11 @@ LIVE_POOL_SHIFT = 12
 LIVE_POOL_MASK = 0x7F
 LIVE_REGION_SHIFT = 19
 MISMATCHES = 64
+GAUGES = 64
+GAUGES_EACH = 16
+GAUGE_NAME_BYTES = 48
+GAUGE_MANTISSA_BITS = 33
+GAUGE_SIGN_BIT = 39
 
 STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
 (
@@ -86,7 +91,8 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     KIND_POOLS,
     KIND_POOL_REGIONS,
     KIND_MISMATCHES,
-) = range(13)
+    KIND_GAUGES,
+) = range(14)
 (
     RECORD_STACK,
     RECORD_ROW,
@@ -96,6 +102,7 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     RECORD_PYTHON_STACK,
 ) = range(1, 7)
 NATIVE_SAMPLED, NATIVE_OFF = range(2)
+GAUGE_EMPTY, GAUGE_CLAIMED, GAUGE_NAMED = range(3)
 LABELS_NONE, LABELS_FOLLOWED, LABELS_SELF_TEST_FAILED = range(3)
 GOVERNOR_NONE, GOVERNOR_REQUESTED, GOVERNOR_WIDENED, GOVERNOR_WIDEST = range(4)
 BUDGET_PPM = 10_000
@@ -179,6 +186,7 @@ COUNTERS = (
     ("pool_unnoted", False),
     ("mismatches", False),
     ("mismatch_full", False),
+    ("gauge_full", False),
 )
 
 
@@ -407,9 +415,21 @@ MARK = Layout(
     ("row_bytes", f"{8 * MARK_ROWS}s"),
     ("sequence_again", "Q"),
 )
+GAUGE = Layout(
+    "mlf_gauge",
+    ("state", "I"),
+    ("name_bytes", "I"),
+    ("name", f"{GAUGE_NAME_BYTES}s"),
+    ("value", "q"),
+    ("first_cs", "I"),
+    ("set_cs", "I"),
+    ("changed_cs", "I"),
+    ("tick", "I"),
+    ("slot", "768s"),
+)
 STRUCTURES = (
     HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, LABEL_SET, POOL,
-    POOL_REGION, MISMATCH, MARK,
+    POOL_REGION, MISMATCH, MARK, GAUGE,
 )  # fmt: skip
 
 

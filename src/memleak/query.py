@@ -22,8 +22,10 @@ from .selection import CHEAP, Rows, Where
 from .stacks import Tracer
 
 if TYPE_CHECKING:
+    from .gaugerows import GaugeRow
     from .mismatches import Mismatch
     from .pools import PoolUse
+    from .scaling import Scaling
     from .sql import Result
     from .threads import ThreadSample
 
@@ -290,6 +292,39 @@ class Snapshot:
         from .mismatches import mismatches
 
         return mismatches(self._sources, self._tracer, undecided=undecided)
+    # -- gauges ----------------------------------------------------------------------------------
+
+    def gauges(self) -> list["GaugeRow"]:
+        """Return the gauges of each recording, by name: counts of the program's business, with their past."""
+        from .gaugerows import gauge_rows
+
+        return [row for source in self._sources for row in gauge_rows(source)]
+
+    def scaling(
+        self, gauge: Optional[str] = None, what_if: Optional[Mapping[str, int]] = None, *, n: Optional[int] = 10
+    ) -> "Scaling":
+        """Return how live bytes follow the gauges: bytes per unit, and what they would be at another size.
+
+        Args:
+            gauge: only this one; all that were set if not given.
+            what_if: values of gauges at which live bytes are foretold.
+            n: how many stacks at most, those with the most bytes per unit; None for all.
+
+        Raises:
+            QueryError: no gauge was set, or none of that name; or there are several recordings: a gauge is one process's.
+        """
+        from .scaling import choose, laws
+
+        if len(self._sources) > 1:
+            raise QueryError(f"gauges are one process's, and here are {len(self._sources)} recordings: ask one of them")
+        (source,) = self._sources
+        wanted = dict(what_if or {})
+        gauges = choose(source.recording.gauges, gauge, wanted)
+
+        def show(groups: list[Group]) -> Rows:
+            return Rows(self._sources, self._tracer, lambda: (groups, None))
+
+        return laws(source, self._all.groups, show, gauges, wanted, n)
 
     # -- comparison --------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from .errors import RecordingError
 from .records import (
     UNKNOWN_MODULE,
     Frame,
+    Gauge,
     Header,
     Labels,
     LiveSample,
@@ -72,13 +73,14 @@ class Recording:
         pool_regions: the memory that these hand out, by number.
         pool_samples: of each live sample of a pool (row_ref, size_bytes, weight_x1024, region; 0: in none).
         mismatches: blocks that were freed another way than they were allocated, and suspects.
+        gauges: counts of the program's business, by name.
         torn: live entries left out because they were being changed while copied, or are damaged.
         unknown_frames: those of its stacks that lie in no known module.
         incomplete: why something is missing from this copy; empty when nothing is.
     """
 
     __slots__ = (
-        "_by_ref", "calls", "header", "incomplete", "live", "marks", "mismatches", "modules", "origin",
+        "_by_ref", "calls", "gauges", "header", "incomplete", "live", "marks", "mismatches", "modules", "origin",
         "pool_regions", "pool_samples", "pools", "raw", "rows", "threads", "torn", "unknown_frames",
     )  # fmt: skip
 
@@ -97,6 +99,7 @@ class Recording:
         self.pool_regions: dict[int, PoolRegion] = decoder.pool_regions
         self.pool_samples: tuple[tuple[int, int, int, int], ...] = tuple(decoder.pool_samples)
         self.mismatches: tuple[RawMismatch, ...] = tuple(decoder.mismatches)
+        self.gauges: tuple[Gauge, ...] = tuple(decoder.gauges)
         self.torn: int = decoder.torn
         self.incomplete: tuple[str, ...] = tuple(decoder.incomplete)
         self.unknown_frames: frozenset[Frame] = decoder.unknown_frames

@@ -382,6 +382,21 @@ class RawMismatch(NamedTuple):
     target: Optional["Frame"]  # of new and free: the stub of free() that was called, if there was one
 
 
+class Gauge(NamedTuple):
+    """A count of the program's business: open tables, sessions. `value` is None while it was never set.
+
+    `history` has (when it was so, cs; the value), oldest first, at the moments that histories of rows have.
+    """
+
+    name: str
+    value: Optional[int]
+    first_cs: int  # when it was first set
+    set_cs: int  # when it was last set, be it to the same value
+    changed_cs: int
+    history: tuple[tuple[int, int], ...]
+    from_outside: bool  # made by a reader of the file: `memleak gauge`
+
+
 class LiveSums(NamedTuple):
     """Sums over live samples: everything that estimates, errors and intervals need.
 
@@ -552,6 +567,22 @@ def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int
             ends_cs = (((period + 1) << level * shift) - 1) * unit
             points[min(ends_cs, end_cs)] = value
     return tuple(sorted(points.items()))
+
+
+def gauge_value(word: int) -> int:
+    """Return the value that 40 bits of a gauge's history mean."""
+    bits = layout.GAUGE_MANTISSA_BITS
+    exponent = word >> bits & (1 << layout.GAUGE_SIGN_BIT - bits) - 1
+    magnitude = (word & (1 << bits) - 1) << min(exponent, 31)
+    return -magnitude if word >> layout.GAUGE_SIGN_BIT & 1 else magnitude
+
+
+def gauge_word(value: int) -> int:
+    """Return the 40 bits of a gauge's history that are nearest to a value towards 0."""
+    bits = layout.GAUGE_MANTISSA_BITS
+    magnitude = abs(value)
+    exponent = max(0, magnitude.bit_length() - bits)
+    return int(value < 0) << layout.GAUGE_SIGN_BIT | exponent << bits | magnitude >> exponent
 
 
 Number = TypeVar("Number", int, float)

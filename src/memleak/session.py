@@ -316,10 +316,13 @@ def _change(knobs: Mapping[str, int], budget_ppm: int | None, focus: str | None)
 
 
 def _follow_labels() -> None:
-    """Let the core follow labels if any were set by now; the first one that is set does so itself."""
+    """Let the core follow labels, and have gauges, if any were set by now; the first one that is set does so itself."""
     labels = sys.modules.get(f"{__package__}.labels")
     if labels is not None:
         labels.follow()
+    gauges = sys.modules.get(f"{__package__}.gauges")
+    if gauges is not None:
+        gauges.follow()
 
 
 def is_disabled() -> bool:

@@ -100,6 +100,7 @@ class RecordingWriter:
         self.stacks, self.strings = {}, {}
         self.overflow_row = 0
         self.label_sets = b""
+        self.gauges = {}  # order of the segment -> records
         self.extra_segments = []  # (kind, version, order, payload)
         self.pools, self.pool_regions, self.mismatches = [], [], []
 
@@ -261,6 +262,19 @@ class RecordingWriter:
             )
         )  # fmt: skip
 
+    def gauge(
+        self, name, value, *, first_cs=100, set_cs=5000, changed_cs=5000, history=None, order=1, state=2, name_bytes=None, tick=0
+    ):  # fmt: skip
+        """Add a gauge; *history* is words as {(level, slot): word}."""
+        raw = name if isinstance(name, bytes) else name.encode()
+        slots = [0] * 96
+        for (level, slot), word in (history or {}).items():
+            slots[level * 16 + slot] = word
+        length = len(raw) if name_bytes is None else name_bytes
+        self.gauges.setdefault(order, []).append(
+            struct.pack("<II48sqIIII96Q", state, length, raw, value, first_cs, set_cs, changed_cs, tick, *slots)
+        )
+
     # -- the file ----------------------------------------------------------------------------------
 
     def _index(self):
@@ -295,6 +309,8 @@ class RecordingWriter:
         for kind, record_bytes, records in ((10, 96, self.pools), (11, 32, self.pool_regions), (12, 104, self.mismatches)):
             if records:
                 tables.append((kind, 1, 0, len(records), record_bytes, b"".join(records)))
+        for order, records in self.gauges.items():
+            tables.append((13, 1, order, 16, 848, b"".join(records).ljust(16 * 848, b"\0")))
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
         directory = b""

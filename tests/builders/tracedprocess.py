@@ -53,15 +53,25 @@ def start_ticks(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
 
 
+def _with_gauges(writer, gauges):
+    if gauges is not None:
+        writer.gauges[0] = []
+        for name, value, *place in gauges:
+            order, state = place or (1, 2)
+            writer.gauge(name, value, order=order, state=state)
+    return writer
+
+
 @contextlib.contextmanager
-def traced_process(directory, *, how="plain", name=None, offsets=(0, 0, 0, 0), **header):
+def traced_process(directory, *, how="plain", name=None, offsets=(0, 0, 0, 0), gauges=None, **header):
     """Yield (process, path of its recording).
 
     *how* is plain, adopt, delete, fork, or what befalls the first request: overtake, by another that the process itself
-    makes and adopts, or collide, with one that it had made and adopts just now.
+    makes and adopts, or collide, with one that it had made and adopts just now. *gauges* are (name, value) and perhaps the order of
+    the segment and the state; there is room for more of them then.
     """
     path = Path(directory) / (name or "pending.mlrec")
-    path.write_bytes(RecordingWriter(boot_id=boot_id(), **header).bytes())
+    path.write_bytes(_with_gauges(RecordingWriter(boot_id=boot_id(), **header), gauges).bytes())
     fd = os.open(path, os.O_WRONLY)  # reaches the file also when the child has deleted it
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(path), how, *map(str, offsets)],
@@ -73,11 +83,11 @@ def traced_process(directory, *, how="plain", name=None, offsets=(0, 0, 0, 0), *
             raise TimeoutError("the child did not start")
         process.traced_pid = int(process.stdout.readline())
         # As the core names it: in place, so that the mapping stays.
-        raw = RecordingWriter(
+        writer = RecordingWriter(
             pid=process.pid, start_ticks=start_ticks(process.pid), boot_id=boot_id(),
             pid_namespace=os.stat("/proc/self/ns/pid").st_ino, **header,
-        ).bytes()  # fmt: skip
-        os.pwrite(fd, raw[:4096], 0)
+        )  # fmt: skip
+        os.pwrite(fd, _with_gauges(writer, gauges).bytes()[:4096], 0)
         yield process, path
     finally:
         os.close(fd)

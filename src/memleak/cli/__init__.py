@@ -19,6 +19,7 @@ VERBS = {
     "threads": "show what each thread was last seen at, and under which labels",
     "postmortem": "say what a process that has ended held, and what it died near",
     "set": "change the sampling of a running process",
+    "gauge": "set and list counts of a process's business; memory per unit of them",
     "status": "show one process's knobs, counters and own cost",
     "save": "copy a recording, consistently, to a file",
     "bundle": "pack recordings with the names they need, for a machine without the binaries",

@@ -66,6 +66,19 @@ TABLES = {
         "one row for each label of a set; the column labels is the set, as in malloc_sample_info; calls: how many"
         " entries of a label with outcome=True have ended under the set",
     ),
+    "gauges": Table(
+        {
+            **_RECORDING, "name": str, "value": int, "least": int, "greatest": int, "first_set": float,
+            "last_set": float, "last_changed": float, "from_outside": bool,
+        },
+        tables.gauges,
+        "counts of each process's business: memleak gauge",
+    ),
+    "gauge_history": Table(
+        {**_RECORDING, "name": str, "at": float, "value": int},
+        tables.gauge_history,
+        "what each gauge was at earlier moments (Unix time)",
+    ),
     "modules": Table(
         {
             **_RECORDING, "module_id": int, "path": str, "build_id": str, "is_main": bool, "vaddr_low": int,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import config, layout
+from ..gaugerows import gauge_rows
 from ..grouping import Source, labels_as_json
 from ..mismatches import mismatches as find_mismatches
 from ..pools import pools as pool_uses
@@ -55,6 +56,24 @@ def labels(content: Content) -> Values:
         for found in sorted({*calls, *(row.labels for row in source.recording.rows)}):
             for name, value in found:
                 yield *_recording(source), labels_as_json(found), name, value, calls.get(found)
+
+
+def gauges(content: Content) -> Values:
+    """Yield the gauges of each recording."""
+    for source in content.sources:
+        for row in gauge_rows(source):
+            yield (
+                *_recording(source), row.name, row.value, row.least, row.greatest, row.first_set, row.last_set,
+                row.last_changed, row.from_outside,
+            )  # fmt: skip
+
+
+def gauge_history(content: Content) -> Values:
+    """Yield the points of each gauge's history, the oldest first."""
+    for source in content.sources:
+        for row in gauge_rows(source):
+            for moment, value in row.history:
+                yield *_recording(source), row.name, moment, value
 
 
 def modules(content: Content) -> Values:
