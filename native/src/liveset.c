@@ -217,6 +217,14 @@ bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sampl
 
 // ---- look ------------------------------------------------------------------------------------------
 
+// Another thread may be replacing it: `check` tells.
+static bool read_entry(uint64_t key, const struct mlf_live *entry, struct live_sample *out)
+{
+	struct mlf_live seen = *entry;
+	*out = (struct live_sample){seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread};
+	return seen.check == mlf_live_check(key, seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread);
+}
+
 bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out)
 {
 	uint64_t wanted = key_of(address, layer);
@@ -226,11 +234,8 @@ bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample 
 			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_insert()
 			if ((key & KEY_MATCH_MASK) != wanted)
 				continue;
-			struct mlf_live seen = window.entries[b][i]; // another thread may be replacing it: `check` tells
-			if (seen.check != mlf_live_check(key, seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread))
-				continue;
-			*out = (struct live_sample){seen.size_bytes, seen.row, seen.weight_x1024, seen.born_cs, seen.thread};
-			return true;
+			if (read_entry(key, &window.entries[b][i], out))
+				return true;
 		}
 	return false;
 }
@@ -248,6 +253,29 @@ const void *liveset_next(enum mlf_layer layer, uint64_t *cursor)
 			if (!(key & MLF_LIVE_KEY_LIVE) || (key >> MLF_LIVE_KEY_LAYER_SHIFT & 15) != layer)
 				continue;
 			*cursor = (uint64_t)order << 32 | (i + 1);
+			return shown(key);
+		}
+		*cursor = (uint64_t)(order + 1) << 32;
+	}
+	return NULL;
+}
+
+const void *liveset_next_sample(uint64_t *cursor, uint32_t stride, uint32_t phase, enum mlf_layer *layer, struct live_sample *out)
+{
+	const struct recording_table *table;
+	for (unsigned order = (unsigned)(*cursor >> 32); (table = recording_segment(MLF_KIND_LIVE, order)); order++) {
+		const uint64_t *keys = (const uint64_t *)(const void *)table->base;
+		const struct mlf_live *entries = (const struct mlf_live *)(const void *)(keys + table->capacity);
+		for (uint32_t i = (uint32_t)*cursor; i < table->capacity; i++) {
+			if (i % MLF_LIVE_BUCKET == 0 && i / MLF_LIVE_BUCKET % stride != phase) {
+				i += MLF_LIVE_BUCKET - 1;
+				continue;
+			}
+			uint64_t key = load_acquire(&keys[i]); // pairs with the release in liveset_insert()
+			if (!(key & MLF_LIVE_KEY_LIVE) || !read_entry(key, &entries[i], out))
+				continue;
+			*cursor = (uint64_t)order << 32 | (i + 1);
+			*layer = (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15);
 			return shown(key);
 		}
 		*cursor = (uint64_t)(order + 1) << 32;

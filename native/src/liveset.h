@@ -31,6 +31,9 @@ bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample 
 // Cold. Walks the samples of a layer while others come and go: call with *cursor 0 first; NULL at the end.
 const void *liveset_next(enum mlf_layer layer, uint64_t *cursor);
 
+// Cold. The same over all layers, with what is known of each: only every `stride`th bucket, those whose number has the rest `phase`.
+const void *liveset_next_sample(uint64_t *cursor, uint32_t stride, uint32_t phase, enum mlf_layer *layer, struct live_sample *out);
+
 // Takes out the sample of (address, layer); false if there is none. Exactly one of several callers wins.
 bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out);
 

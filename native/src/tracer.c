@@ -14,6 +14,8 @@
 #include "catalog.h"
 #include "clock.h"
 #include "copies.h"
+#include "heaps.h"
+#include "ledger.h"
 #include "liveset.h"
 #include "mappings.h"
 #include "marks.h"
@@ -425,6 +427,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	rows_open();
 	copies_begin();
 	marks_begin();
+	ledger_begin();
+	heaps_begin();
 	reopen_options = *options;
 	follow_fork = follow;
 	recording.header->sample_cost_ns = samples_calibrate();
@@ -529,46 +533,37 @@ void tracer_note_python(void)
 	store_relaxed(&recording.header->label_state, pylabel_state());
 }
 
-static void name_modules(void)
+static void while_inside(void (*work)(void))
 {
 	uint32_t *inside = enter();
 	if (!inside)
 		return;
-	catalog_name_modules();
+	work();
 	leave(inside);
 }
 
 // What is written down at once may be the last that can be.
-static void look_at_limit(void)
+static void look_at_memory(void)
 {
-	uint32_t *inside = marks_are_due() ? enter() : NULL;
-	if (!inside)
-		return;
-	bool marked = marks_look();
-	leave(inside);
+	bool marked = marks_are_due() && marks_look();
 	if (marked)
 		copies_hurry();
+	if (marked || ledger_is_due())
+		ledger_look();
 }
 
-static void look_at_cost(void)
-{
-	uint32_t *inside = enter();
-	if (!inside)
-		return;
-	governor_poll(recording.header);
-	leave(inside);
-}
+static void look_at_cost(void) { governor_poll(recording.header); }
 
 void tracer_poll(void)
 {
 	if (!tracer_is_recording())
 		return;
-	look_at_cost();
+	while_inside(look_at_cost);
 	tracer_note_python();
 	catalog_name_threads();
 	tracer_make_room();
-	name_modules();
-	look_at_limit();
+	while_inside(catalog_name_modules);
+	while_inside(look_at_memory);
 	copies_write_when_due();
 }
 

@@ -19,10 +19,12 @@ from .records import (
     Frame,
     Header,
     Labels,
+    LedgerEntry,
     LiveSample,
     LiveSums,
     Mark,
     Module,
+    Pins,
     RecordedRow,
     Segment,
     Thread,
@@ -94,6 +96,8 @@ class Decoder:
         self.row_of_ref: dict[int, int] = {}
         self.live: list[LiveSample] = []
         self.marks: list[Mark] = []
+        self.ledger: list[LedgerEntry] = []
+        self.pins: Optional[Pins] = None
         self.label_sets: dict[int, Labels] = {}  # by number
         self.torn = 0
         self.incomplete: list[str] = []
@@ -119,6 +123,8 @@ class Decoder:
         for segment in by_kind.get(layout.KIND_LIVE, []):
             self._read_live(segment)
         self._read_marks(by_kind.get(layout.KIND_MARKS, []))
+        self._read_ledger(by_kind.get(layout.KIND_LEDGER, []))
+        self._read_pins(by_kind.get(layout.KIND_PINS, []))
         self._build_rows()
         self.incomplete += [f"{count} {what}" for what, count in self._arena.losses.items()]
 
@@ -139,6 +145,8 @@ class Decoder:
             layout.KIND_PYTHON_STACK_INDEX: 8,
             layout.KIND_MARKS: layout.MARK.bytes,
             layout.KIND_LABEL_SETS: layout.LABEL_SET.bytes,
+            layout.KIND_LEDGER: layout.LEDGER.bytes,
+            layout.KIND_PINS: layout.PINS.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -208,6 +216,23 @@ class Decoder:
             rows = zip(struct.unpack(f"<{layout.MARK_ROWS}I", refs), struct.unpack(f"<{layout.MARK_ROWS}Q", values))
             found[sequence] = Mark(cs, level, kind, limit, used, rss, live, tuple(rows)[:number])
         self.marks = [mark for _, mark in sorted(found.items())]
+
+    def _read_ledger(self, segments: list[Segment]) -> None:
+        found: dict[int, LedgerEntry] = {}
+        for _, fields in self._table(segments, layout.LEDGER, "looks of the ledger"):
+            sequence, *values, again = fields
+            if sequence and sequence == again:
+                del values[_LEDGER_RESERVED]
+                found[sequence] = LedgerEntry._make(values)
+        self.ledger = sorted((entry for _, entry in sorted(found.items())), key=lambda entry: entry.cs)
+
+    def _read_pins(self, segments: list[Segment]) -> None:
+        for _, fields in self._table(segments, layout.PINS, "pins"):
+            sequence, cs, number, regions, sparse, *sums, refs, live, pinned, again = fields
+            if sequence and sequence == again:
+                most = layout.PINS_ROWS
+                rows = zip(*(struct.unpack(f"<{most}{code}", raw) for code, raw in zip("IQQ", (refs, live, pinned))))
+                self.pins = Pins(cs, regions, sparse, *sums, tuple(rows)[:number])
 
     def _read_row_index(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -451,7 +476,8 @@ _NO_SUMS = LiveSums()
 _unpack_stack = layout.STACK.format.unpack_from
 _make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
-_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS)
+_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS, layout.KIND_LEDGER, layout.KIND_PINS)
+_LEDGER_RESERVED = list(layout.LEDGER.codes).index("reserved0") - 1
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 
 

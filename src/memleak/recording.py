@@ -16,7 +16,7 @@ from typing import Optional, Union
 from . import layout
 from .decode import MISSING_ROW, Decoder, parse_header, unpack_directory
 from .errors import RecordingError
-from .records import UNKNOWN_MODULE, Frame, Header, LiveSample, Mark, Module, RecordedRow, Segment, Thread
+from .records import UNKNOWN_MODULE, Frame, Header, LedgerEntry, LiveSample, Mark, Module, Pins, RecordedRow, Segment, Thread
 
 __all__ = [
     "MISSING_ROW",
@@ -53,14 +53,16 @@ class Recording:
         rows: one for each key; the overflow row and the row of missing rows among them.
         live: the verified live samples, each (row_ref, size_bytes, weight_x1024, born_cs, thread).
         marks: what it held when it came near the limit of its memory, the oldest first.
+        ledger: looks at what was resident and what the allocators held, the oldest first.
+        pins: who held pages of heaps in which little else was live; None when it was never looked at.
         torn: live entries left out because they were being changed while copied, or are damaged.
         unknown_frames: those of its stacks that lie in no known module.
         incomplete: why something is missing from this copy; empty when nothing is.
     """
 
     __slots__ = (
-        "_by_ref", "header", "incomplete", "live", "marks", "modules", "origin", "raw", "rows", "threads", "torn",
-        "unknown_frames",
+        "_by_ref", "header", "incomplete", "ledger", "live", "marks", "modules", "origin", "pins", "raw", "rows", "threads",
+        "torn", "unknown_frames",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:
@@ -73,6 +75,8 @@ class Recording:
         self.rows: tuple[RecordedRow, ...] = tuple(decoder.rows)
         self.live: tuple[LiveSample, ...] = tuple(decoder.live)
         self.marks: tuple[Mark, ...] = tuple(decoder.marks)
+        self.ledger: tuple[LedgerEntry, ...] = tuple(decoder.ledger)
+        self.pins: Optional[Pins] = decoder.pins
         self.torn: int = decoder.torn
         self.incomplete: tuple[str, ...] = tuple(decoder.incomplete)
         self.unknown_frames: frozenset[Frame] = decoder.unknown_frames
