@@ -42,12 +42,12 @@ NATIVE_LAYERS = [
 
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
-    {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
-    {"estimate", "labels", "loaded", "pystacks"},
+    {"arena", "config", "mixing", "pylines", "records", "rows", "smaps", "symbolize", "_native"},
+    {"estimate", "heapwalk", "labels", "loaded", "pystacks"},
     {"comparison", "decode", "integrations"},
     {"recording"},
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
-    {"bundling", "control", "grouping", "remains", "session", "tokens"},
+    {"bundling", "control", "grouping", "ledger", "remains", "session", "tokens"},
     {"evidence", "processplaces", "selection", "sql", "threads"},
     {"query", "_autostart"},
     {"inprocess", "lookups", "server", "tracemalloc"},

@@ -7,7 +7,7 @@
 //            when, must be known of a process that is dead, too. Four times as rare from level to level, 96 looks go
 //            back two days.
 // Cost:      one small file (25 us), the live samples (pins.c), 6 entries of 184 bytes. No walk over pages: the kernel has these sums.
-// Proof:     tests/native/test_ledger.c; tests/scenarios/test_ledger.py
+// Proof:     tests/native/test_ledger.c; tests/scenarios/test_ledger_workloads.py
 #include "ledger.h"
 
 #include "atomics.h"

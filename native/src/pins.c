@@ -8,7 +8,7 @@
 //            at least. Finer clusters than a region are not seen. A region is large enough that 64 blocks,
 //            one for each 64 KiB, give half a sample at the intervals that are the default.
 // Cost:      2 x 65,536 places at most: 1 to 2 ms, every ten seconds.
-// Proof:     tests/native/test_ledger.c; tests/scenarios/test_ledger.py
+// Proof:     tests/native/test_ledger.c; tests/scenarios/test_ledger_workloads.py
 #include "pins.h"
 
 #include "atomics.h"
@@ -23,6 +23,7 @@
 #define MMAP_BYTES (128U << 10) // glibc's least
 #define CHUNK_HEADER 8U
 #define CHUNK_LEAST 32U
+#define FREE_HEADER 48U
 #define PYMALLOC_MOST 512U
 #define ROWS 256U
 
@@ -99,8 +100,8 @@ static void count_pages(struct region *region)
 	uint64_t large = region->large_bytes / PAGE_BYTES, rest;
 	large = large < REGION_PAGES ? large : REGION_PAGES;
 	rest = REGION_PAGES - large;
-	// Some lie on two pages.
-	uint64_t touched_x1024 = region->small_x1024 + (region->small_bytes << 10) / PAGE_BYTES;
+	// Some lie on two pages, with the header of the free block behind them, which stays.
+	uint64_t touched_x1024 = region->small_x1024 + (((region->small_bytes << 10) + region->small_x1024 * FREE_HEADER) / PAGE_BYTES);
 	region->pages = (uint32_t)(large + (rest ? rest * some_x1024(touched_x1024 / rest) >> 10 : 0));
 }
 

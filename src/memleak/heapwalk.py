@@ -12,12 +12,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from .smaps import ARENA_BYTES, HEAP, MAPPED, Mapping
+from .smaps import ARENA_BYTES, FILE, HEAP, MAPPED, TRACER, Mapping
 
 PAGE = 4096
 _WINDOW = 1 << 20
 _CHUNKS_MOST = 3_000_000  # steps of all heaps together: a second and a half
 _PROBES_MOST = 400_000
+_VARIABLES_MOST = 32 << 20
 _RESYNC_BYTES = 64 << 10
 _RESYNC_CHUNKS = 16
 _HEADER = 48  # sizeof(struct malloc_chunk): what malloc_trim() leaves of a free block
@@ -54,7 +55,8 @@ class Mapped(NamedTuple):
     python_used: int
     python_idle: int
     python_pools: int
-    rest: int
+    rest: int  # of the next
+    rests: tuple[tuple[int, int, int], ...]  # of each mapping that holds something else: start, end, how much of it
     complete: bool
 
 
@@ -113,6 +115,13 @@ class _Sums:
 
     def __init__(self) -> None:
         self.used = self.used_absent = self.free = self.fast = self.trimmable = self.blocks = self.walked = 0
+
+    def add(self, other: "_Sums", scale: float) -> None:
+        """Add those of one heap, scaled up for what of it was not walked."""
+        for name in ("used", "free", "fast", "trimmable", "blocks"):
+            setattr(self, name, getattr(self, name) + round(getattr(other, name) * scale))
+        self.used_absent += other.used_absent
+        self.walked += other.walked
 
 
 class _Walk:
@@ -239,42 +248,32 @@ class _Walk:
 def walk_heaps(memory: Memory, mappings: Sequence[Mapping]) -> Optional[Heaps]:
     """Walk the C library's heaps; None where there are none, or they are not glibc's."""
     parts = [part for one in mappings if one.kind == HEAP for part in _parts(memory, one)]
-    if not parts:
-        return None
     fast = fast_blocks(memory, mappings, [start for start, _, is_main in parts if not is_main])
-    sums = _Sums()
-    resident = used = blocks = skipped = 0
+    total = _Sums()
+    resident = skipped = 0
     steps = _CHUNKS_MOST
-    whole = _Sums()
     for number, (start, end, is_main) in enumerate(parts):
+        sums = _Sums()
         walk = _Walk(memory, start, end, fast, sums)
-        resident += walk.resident
-        share = steps // (len(parts) - number)
         first = walk.first(start, 16) if is_main else walk.first(start + 32, _ARENA_MOST)
-        before = dict(vars(sums))
-        if first:
-            steps -= share - walk.run(first, is_main, share)
-            sums.used += first - start  # its own structures
-            sums.walked += first - start
-        walked = sums.walked - before["walked"]
-        skipped += end - start - walked
+        if not first:
+            continue
+        share = steps // (len(parts) - number)
+        steps -= share - walk.run(first, is_main, share)
+        sums.used += first - start  # its own structures
+        sums.walked += first - start
+        resident += walk.resident
+        skipped += end - start - sums.walked
         # What was not walked is taken to be as the rest of its heap is.
-        if walked < end - start - PAGE and walked > 0:
-            scale = (walk.resident / walked_resident - 1) if (walked_resident := _resident(sums, before)) else 0
-            for name in ("used", "free", "trimmable", "fast", "blocks"):
-                setattr(whole, name, getattr(whole, name) + (getattr(sums, name) - before[name]) * max(0, scale))
-    del used, blocks
-    if not sums.walked:
+        known = sums.used + sums.free
+        scale = max(1.0, walk.resident / known) if known and sums.walked < end - start - PAGE else 1.0
+        total.add(sums, scale)
+    if not total.walked:
         return None
-    each = {name: round(getattr(sums, name) + getattr(whole, name)) for name in ("used", "free", "fast", "trimmable", "blocks")}
     return Heaps(
-        len(parts), sums.walked, skipped, resident, each["used"], sums.used_absent, each["free"], each["fast"],
-        each["trimmable"], each["blocks"],
+        len(parts), total.walked, skipped, resident, total.used, total.used_absent, total.free, total.fast, total.trimmable,
+        total.blocks,
     )  # fmt: skip
-
-
-def _resident(sums: _Sums, before: dict[str, int]) -> int:
-    return sums.used - before["used"] + sums.free - before["free"]
 
 
 def _parts(memory: Memory, one: Mapping) -> list[tuple[int, int, bool]]:
@@ -360,40 +359,93 @@ def look_into(memory: Memory, mappings: Sequence[Mapping], pool_bytes: int) -> M
         mappings: all of it; those of kind MAPPED are looked into.
         pool_bytes: of a pool; 0 when there is no Python.
     """
-    large = large_absent = used = idle = pools = rest = 0
+    large = large_absent = used = idle = pools = 0
+    rests = []
     probes = _PROBES_MOST
-    for one in mappings:
-        if one.kind != MAPPED or not one.rss:
-            continue
-        present = memory.present(one.start, one.end)
-        at = one.start
-        known = 0
-        while at < one.end and probes > 0:
-            probes -= 1
-            if not present[(at - one.start) // PAGE]:
-                at = one.start + _next_present(present, (at - one.start) // PAGE) * PAGE
+    for start, end in _runs(mappings):
+        present = memory.present(start, end)
+        at = start
+        rest_from, rest = start, 0  # pages of something else, in a row
+
+        def close(until: int) -> None:
+            nonlocal rest
+            if rest:
+                rests.append((rest_from, until, rest))
+            rest = 0
+
+        while at < end and probes > 0:
+            index = (at - start) // PAGE
+            if not present[index]:
+                at = start + _next_present(present, index) * PAGE
                 continue
+            probes -= 1
             raw = memory.read(at, _POOL_HEADER)
-            size = _large_block(raw, one.end - at)
+            size = _large_block(raw, end - at)
+            block = 0 if size or not pool_bytes or at % pool_bytes else _pool(raw, pool_bytes)
+            if not size and not block:
+                if not rest:
+                    rest_from = at
+                rest += PAGE
+                at += PAGE
+                continue
+            close(at)
+            here = _count(present, start, at, at + (size or pool_bytes))
             if size:
-                here = _count(present, one.start, at, at + size)
                 large += here
                 large_absent += size - here
-                known += here
-                at += size
-            elif pool_bytes and at % pool_bytes == 0 and (block := _pool(raw, pool_bytes)):
-                here = _count(present, one.start, at, at + pool_bytes)
+            else:
                 used += min(here, block)
                 idle += here - min(here, block)
                 pools += 1
-                known += here
-                at += pool_bytes
-            elif pool_bytes and at % pool_bytes == 0 and pools and not any(raw):
-                at += PAGE
-            else:
-                at += PAGE
-        rest += max(0, present.count(1) * PAGE - known)
-    return Mapped(large, large_absent, used, idle, pools, rest, probes > 0)
+            at += size or pool_bytes
+        if at < end:
+            rest += _count(present, start, at, end)
+        close(end)
+    rest = sum(each for *_, each in rests)
+    return Mapped(large, large_absent, used, idle, pools, rest, tuple(rests), probes > 0)
+
+
+def _runs(mappings: Sequence[Mapping]) -> list[tuple[int, int]]:
+    """Return the ranges of mappings of kind MAPPED, joined where one begins at another's end.
+
+    A block's mapping may be taken apart by what the program asks the kernel for some of its pages.
+    """
+    found: list[tuple[int, int]] = []
+    for one in mappings:
+        if one.kind != MAPPED or "w" not in one.access:
+            continue
+        if found and found[-1][1] == one.start:
+            found[-1] = found[-1][0], one.end
+        else:
+            found.append((one.start, one.end))
+    return found
+
+
+def owners_of(memory: Memory, mappings: Sequence[Mapping], ranges: Sequence[tuple[int, int, int]]) -> list[str]:
+    """Return for each range the path of the object whose variables lead into it most often; "" where none do.
+
+    An allocator keeps the addresses of its memory somewhere; the outermost of them in a variable of its own.
+    """
+    ordered = sorted(range(len(ranges)), key=lambda index: ranges[index][0])
+    starts = [ranges[index][0] for index in ordered]
+    votes: list[dict[str, int]] = [{} for _ in ranges]
+    left = _VARIABLES_MOST
+    lowest, highest = min(starts, default=0), max((end for _, end, _ in ranges), default=0)
+    for one in mappings:
+        if not one.owner or "w" not in one.access or not one.anonymous or one.kind not in (FILE, TRACER):
+            continue
+        size = min(one.bytes, left)
+        left -= size
+        present = memory.present(one.start, one.start + size)
+        for page, is_there in enumerate(present):
+            if not is_there:
+                continue
+            for value in memory.words(one.start + page * PAGE, PAGE // 8) or ():
+                if lowest <= value < highest:
+                    at = ordered[bisect_right(starts, value) - 1]
+                    if value < ranges[at][1]:
+                        votes[at][one.owner] = votes[at].get(one.owner, 0) + 1
+    return [max(sorted(each), key=lambda path, each=each: each[path]) if each else "" for each in votes]  # type: ignore[misc]
 
 
 def _next_present(present: bytes, index: int) -> int:

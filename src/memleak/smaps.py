@@ -13,7 +13,6 @@ ARENA_BYTES = 64 << 20  # glibc's heaps of threads begin at multiples of it
 _LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) (\S+) (\d+) *(.*)")
 _SHARED = ("/dev/shm/", "/memfd:", "/SYSV", "/dev/zero")
 _SWITCHES = {b"Rss", b"Anonymous", b"Swap", b"VmFlags"}
-_STACK_BYTES = 8 << 20
 
 
 class Mapping(NamedTuple):

@@ -99,6 +99,7 @@ class RecordingWriter:
         self.overflow_row = 0
         self.label_sets = b""
         self.extra_segments = []  # (kind, version, order, payload)
+        self.looks, self.pinned = [], []
 
     # -- arena -------------------------------------------------------------------------------------
 
@@ -235,6 +236,31 @@ class RecordingWriter:
             )
         )  # fmt: skip
 
+    def look(self, *, cs, sequence=None, again=None, **values):
+        """Add a look of the ledger; *values* by the names of `struct mlf_ledger`, 0 where not given."""
+        number = len(self.looks) + 1 if sequence is None else sequence
+        names = (
+            "anonymous file shared swapped locked page_table native large python mapped python_arena own".split(),
+            "heap heap_used heap_free heap_fast heap_top heap_mapped".split(),
+        )
+        first, last = ([values.pop(f"{name}_bytes", 0) for name in part] for part in names)
+        states = [values.pop(name, 0) for name in ("heap_state", "heap_cs", "heap_us")]
+        head = struct.pack("<QII12Q", number, cs, values.pop("threads", 1), *first)
+        if values:
+            raise TypeError(f"a look has no {', '.join(values)}")
+        again = number if again is None else again
+        self.looks.append(head + struct.pack("<IIII6QQ", *states, 0, *last, again))
+
+    def pins(self, rows=(), *, cs=1, regions=0, sparse=0, live=0, sparse_live=0, occupied=0, sparse_occupied=0, number=None,
+             sequence=1, again=None):  # fmt: skip
+        """Set the pins; *rows* are (ref of a row, live bytes, pinned bytes)."""
+        lists = [[row[column] for row in rows] + [0] * (16 - len(rows)) for column in range(3)]
+        count = len(rows) if number is None else number
+        self.pinned = [
+            struct.pack("<QIIII5Q", sequence, cs, count, regions, sparse, 4 << 20, live, sparse_live, occupied, sparse_occupied)
+            + struct.pack("<16I16Q16QQ", *lists[0], *lists[1], *lists[2], sequence if again is None else again)
+        ]
+
     # -- the file ----------------------------------------------------------------------------------
 
     def _index(self):
@@ -266,6 +292,10 @@ class RecordingWriter:
         ]
         if self.label_sets:
             tables.append((9, 1, 0, 255, 16, self.label_sets))
+        if self.looks:
+            tables.append((10, 1, 0, len(self.looks), 184, b"".join(self.looks)))
+        if self.pinned:
+            tables.append((11, 1, 0, 1, 392, b"".join(self.pinned)))
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
         directory = b""

@@ -16,6 +16,7 @@ VERBS = {
     "top": "show the stacks that hold the most memory",
     "threads": "show what each thread was last seen at, and under which labels",
     "postmortem": "say what a process that has ended held, and what it died near",
+    "ledger": "say what the resident memory of a process is, and what would give it back",
     "set": "change the sampling of a running process",
     "status": "show one process's knobs, counters and own cost",
     "save": "copy a recording, consistently, to a file",
