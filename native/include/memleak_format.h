@@ -249,6 +249,8 @@ enum mlf_kind {
 	MLF_KIND_POOL_REGIONS = 11, // struct mlf_pool_region; number of a region = 1 + index over all segments in order
 	MLF_KIND_MISMATCHES = 12, // struct mlf_mismatch
 	MLF_KIND_GAUGES = 13,     // struct mlf_gauge, MLF_GAUGES_EACH of them; order 0: those that readers made, the rest: the program's
+	MLF_KIND_LEDGER = 14,     // struct mlf_ledger, MLF_LEDGER_SLOTS of each of MLF_LEDGER_LEVELS
+	MLF_KIND_PINS = 15,       // struct mlf_pins, one: the newest
 };
 
 struct mlf_segment {
@@ -606,6 +608,63 @@ struct mlf_gauge {
 	uint64_t slot[MLF_HISTORY_LEVELS * MLF_HISTORY_SLOTS];
 };
 
+// The ledger: what was resident and what the allocators held, about every ten seconds that cold code runs. Tick = cs /
+// MLF_LEDGER_UNIT_CS. Level l keeps one look, the last, of each period of 4^l ticks, at place
+// l * MLF_LEDGER_SLOTS + (tick >> 2 l) mod MLF_LEDGER_SLOTS. Written and read as a mark is.
+#define MLF_LEDGER_LEVELS 6U
+#define MLF_LEDGER_SLOTS 16U
+#define MLF_LEDGER_LEVEL_SHIFT 2U
+#define MLF_LEDGER_UNIT_CS 1000U
+
+enum mlf_heap { // what the C library's allocator says of itself
+	MLF_HEAP_NOT_ASKED = 0, // at no moment at which that could be
+	MLF_HEAP_TOLD = 1,
+	MLF_HEAP_CANNOT_TELL = 2, // glibc before 2.33
+	MLF_HEAP_OTHER = 3,     // malloc is another library's
+	MLF_HEAP_TOO_LONG = 4,  // it took long the last time, with its locks held: figures are of `heap_cs`
+};
+
+struct mlf_ledger {
+	uint64_t sequence; // 1, 2, … of each look; the same at all levels
+	uint32_t cs, threads;
+	uint64_t anonymous_bytes, file_bytes, shared_bytes; // resident, as /proc/self/status has it: RssAnon, RssFile, RssShmem
+	uint64_t swapped_bytes, locked_bytes, page_table_bytes; // VmSwap, VmLck, VmPTE
+	uint64_t native_bytes; // estimated live, with what the allocator adds to each block: in the C library's heaps
+	uint64_t large_bytes;  // the same, in mappings that it made for one block
+	uint64_t python_bytes; // the same, small blocks of Python's allocator
+	uint64_t mapped_bytes; // live mappings of the program's own
+	uint64_t python_arena_bytes; // of that allocator's arenas, since we see them come and go
+	uint64_t own_bytes; // of the tracer, at least: recording and free check
+	uint32_t heap_state; // enum mlf_heap
+	uint32_t heap_cs;    // when it was asked; 0 never
+	uint32_t heap_us;    // what that took
+	uint32_t reserved0;
+	uint64_t heap_bytes;      // taken from the kernel, all heaps: used + free
+	uint64_t heap_used_bytes; // with what threads keep for themselves
+	uint64_t heap_free_bytes, heap_fast_bytes, heap_top_bytes; // free; of these: small, not merged; at the end of the first heap
+	uint64_t heap_mapped_bytes; // mappings that it made for one block
+	uint64_t sequence_again;
+};
+
+// Who pins the heaps: rows whose live blocks lie where little else is live. Written and read as a mark is.
+#define MLF_PINS_ROWS 16U
+#define MLF_PINS_REGION_BYTES (4U << 20)
+
+struct mlf_pins {
+	uint64_t sequence;
+	uint32_t cs;
+	uint32_t rows; // of the lists; the one that pins most first
+	uint32_t regions, sparse_regions; // aligned, of MLF_PINS_REGION_BYTES, with live samples in heaps; those less than a quarter live
+	uint64_t region_bytes;
+	uint64_t live_bytes, sparse_bytes; // estimated live in all of them, and in the sparse ones
+	uint64_t occupied_bytes; // of pages that hold something live, estimated as if blocks lay at random in their region
+	uint64_t sparse_occupied_bytes;
+	uint32_t row[MLF_PINS_ROWS]; // refs
+	uint64_t row_live_bytes[MLF_PINS_ROWS];   // estimated live in sparse regions
+	uint64_t row_pinned_bytes[MLF_PINS_ROWS]; // of the pages they hold there, shared ones by parts
+	uint64_t sequence_again;
+};
+
 _Static_assert(sizeof(struct mlf_header) <= MLF_HEADER_BYTES, "header outgrew its page");
 _Static_assert(sizeof(struct mlf_segment) == 32 && MLF_DIRECTORY_ENTRIES * 32 <= 4096, "directory outgrew its page");
 _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION and the format page");
@@ -618,6 +677,8 @@ _Static_assert(sizeof(struct mlf_pool_region) == 32, "layout changed: raise MLF_
 _Static_assert(sizeof(struct mlf_mismatch) == 104, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_gauge) == 848, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_mark) == 832, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_ledger) == 184, "layout changed: raise MLF_VERSION and the format page");
+_Static_assert(sizeof(struct mlf_pins) == 392, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_code) == 40, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_python_stack) == 24, "layout changed: raise MLF_VERSION and the format page");
 _Static_assert(sizeof(struct mlf_stack) == 24, "layout changed: raise MLF_VERSION and the format page");

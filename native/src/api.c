@@ -7,15 +7,13 @@
 #define MEMLEAK_LINKED
 #include "../include/memleak.h"
 
-#include "allocator.h"
 #include "boot.h"
 #include "chores.h"
 #include "elfimage.h"
 #include "gauges.h"
+#include "heaps.h"
 #include "labels.h"
-#include "loader.h"
 #include "modules.h"
-#include "objects.h"
 #include "outcome.h"
 #include "pyframes.h"
 #include "pylabel.h"
@@ -185,21 +183,11 @@ EXPORT int memleak_label_follow(const void *variable, long long hash, const void
 	return outcome == PYLABEL_DONE ? 1 : outcome == PYLABEL_MORE ? 0 : -1;
 }
 
-// As <malloc.h> of glibc 2.33 declares it; found by name, so that older ones load us.
-struct in_use {
-	size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
-};
-
 EXPORT long long memleak_malloc_in_use(void)
 {
+	struct ledger_heap now;
 	boot();
-	if (loader_lock_may_be_lost())
-		return -1;
-	uintptr_t function = objects_symbol("mallinfo2");
-	if (!function || modules_find(function) != modules_find((uintptr_t)real.malloc))
-		return -1;
-	struct in_use now = ((struct in_use(*)(void))function)();
-	return (long long)(now.uordblks + now.hblkhd);
+	return heaps_ask(&now) ? (long long)(now.used_bytes + now.mapped_bytes) : -1;
 }
 
 EXPORT unsigned memleak_gauge(const char *name)

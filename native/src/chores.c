@@ -10,6 +10,7 @@
 
 #include "allocator.h"
 #include "atomics.h"
+#include "heaps.h"
 #include "hook_pymem.h"
 #include "loader.h"
 #include "modules.h"
@@ -158,6 +159,8 @@ void chores_do(bool thorough)
 	look_at_objects(thorough ? SLOTS_ALL : SLOTS_CHECK);
 	look_at_python(thorough);
 	ask_python_if_due();
+	if (thorough || sampler_self.busy == SAMPLER_NOT_THE_PROGRAM) // asked for, or our thread: not inside malloc
+		heaps_ask_if_due();
 	tracer_poll();
 }
 

@@ -22,6 +22,7 @@ static uint64_t read_ns(clockid_t which)
 uint64_t clock_monotonic_ns(void) { return read_ns(CLOCK_MONOTONIC_COARSE); }
 uint64_t clock_monotonic_precise_ns(void) { return read_ns(CLOCK_MONOTONIC); }
 uint64_t clock_process_cpu_ns(void) { return read_ns(CLOCK_PROCESS_CPUTIME_ID); }
+uint64_t clock_thread_cpu_ns(void) { return read_ns(CLOCK_THREAD_CPUTIME_ID); }
 uint64_t clock_realtime_ns(void) { return read_ns(CLOCK_REALTIME); }
 void clock_set_start(uint64_t monotonic_ns) { store_relaxed(&start_ns, monotonic_ns); }
 

@@ -11,6 +11,7 @@ uint64_t clock_monotonic_ns(void);        // coarse
 uint64_t clock_monotonic_precise_ns(void); // cold
 uint64_t clock_realtime_ns(void);         // cold
 uint64_t clock_process_cpu_ns(void);      // cold: CPU time of all threads; a system call
+uint64_t clock_thread_cpu_ns(void);       // cold: of this one; a system call
 void clock_set_start(uint64_t monotonic_ns);
 uint32_t clock_now_cs(void); // never 0: 0 means "not set" in the recording
 

@@ -11,6 +11,7 @@
 
 #include "allocator.h"
 #include "bitmap.h"
+#include "ledger.h"
 #include "mappings.h"
 #include "owners.h"
 #include "pools.h"
@@ -268,9 +269,12 @@ static NOINLINE void *mmap_slow(void *at, size_t bytes, int protection, int flag
 	if (p == MAP_FAILED)
 		tracer_unmap_failed(&replaced);
 	// PROT_NONE reserves addresses, not memory. An allocator's arenas are counted as what is cut from them.
-	else if (bytes >= TRACER_MMAP_ALWAYS && protection != PROT_NONE && !allocator_owns(caller.pc) &&
-		 !is_arena(&caller, at, bytes, flags))
-		tracer_mapped(p, bytes, &caller);
+	else if (bytes >= TRACER_MMAP_ALWAYS && protection != PROT_NONE && !allocator_owns(caller.pc)) {
+		if (!is_arena(&caller, at, bytes, flags))
+			tracer_mapped(p, bytes, &caller);
+		else if (!sampler_self.busy) // else it is asked for by our own hook, which counts it
+			ledger_python_arena((long)bytes);
+	}
 	return p;
 }
 

@@ -10,6 +10,7 @@
 #include "hook_pymem.h"
 
 #include "bitmap.h"
+#include "ledger.h"
 #include "mappings.h"
 #include "pyframes.h"
 #include "tracer.h"
@@ -218,6 +219,8 @@ static void *arena_alloc(void *unused, size_t bytes)
 	uint8_t was_busy = sampler_self.busy;
 	sampler_self.busy = SAMPLER_NOT_THE_PROGRAM;
 	void *p = behind->alloc(behind->context, bytes);
+	if (p)
+		ledger_python_arena((long)bytes);
 	if (when_arena_comes)
 		when_arena_comes();
 	sampler_self.busy = was_busy;
@@ -232,6 +235,8 @@ static void arena_free(void *unused, void *p, size_t bytes)
 	pyframes_await_readers(); // frames may be in it, of a thread that the interpreter's end has taken by surprise
 	if (bytes < TRACER_MMAP_ALWAYS)
 		tracer_unmapping(p, bytes, &unmapped);
+	if (bytes == pyframes_arena_bytes())
+		ledger_python_arena(-(long)bytes);
 	hook_pymem_arenas_behind.free(hook_pymem_arenas_behind.context, p, bytes);
 }
 

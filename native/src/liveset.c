@@ -363,3 +363,27 @@ const void *liveset_next(enum mlf_layer layer, uint64_t *cursor)
 	}
 	return NULL;
 }
+
+const void *liveset_next_sample(uint64_t *cursor, uint32_t stride, uint32_t phase, enum mlf_layer *layer, struct live_sample *out)
+{
+	const struct recording_table *table;
+	for (unsigned order = (unsigned)(*cursor >> 32); (table = recording_segment(MLF_KIND_LIVE, order)); order++) {
+		const uint64_t *keys = (const uint64_t *)(const void *)table->base;
+		const struct mlf_live *entries = (const struct mlf_live *)(const void *)(keys + table->capacity);
+		for (uint32_t i = (uint32_t)*cursor; i < table->capacity; i++) {
+			if (i % MLF_LIVE_BUCKET == 0 && i / MLF_LIVE_BUCKET % stride != phase) {
+				i += MLF_LIVE_BUCKET - 1;
+				continue;
+			}
+			uint64_t key = load_acquire(&keys[i]); // pairs with the release in liveset_insert()
+			unsigned of = (unsigned)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15);
+			if (!(key & MLF_LIVE_KEY_LIVE) || of == MLF_LAYER_POOL || of >= MLF_LAYER_NO_SAMPLE || !read_entry(&entries[i], key, out))
+				continue;
+			*cursor = (uint64_t)order << 32 | (i + 1);
+			*layer = (enum mlf_layer)of;
+			return shown(key);
+		}
+		*cursor = (uint64_t)(order + 1) << 32;
+	}
+	return NULL;
+}

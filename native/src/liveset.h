@@ -55,6 +55,9 @@ bool liveset_look(const struct liveset_place *place, struct live_sample *out);
 enum liveset_moved { LIVESET_GONE, LIVESET_MOVED, LIVESET_REMOVED };
 enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row);
 
+// Cold. The same over all layers that totals count (not what pools give out), with what is known of each: only every `stride`th bucket, those whose number has the rest `phase`.
+const void *liveset_next_sample(uint64_t *cursor, uint32_t stride, uint32_t phase, enum mlf_layer *layer, struct live_sample *out);
+
 // Takes out the sample of (address, layer); false if there is none. Exactly one of several callers wins, or the thread
 // that is moving it does (counted as live_race: the sample is out, but the caller does not get to see it).
 bool liveset_remove(const void *address, enum mlf_layer layer, struct live_sample *out);

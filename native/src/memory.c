@@ -56,9 +56,9 @@ static uint64_t number_of(const char *text, const char *word)
 	for (const char *line = text; *line; line = next_line(line)) {
 		const char *at = after_word(line, word);
 		uint64_t v;
-		if (!at || *at != ' ')
+		if (!at || (*at != ' ' && *at != '\t'))
 			continue;
-		while (*at == ' ')
+		while (*at == ' ' || *at == '\t')
 			at++;
 		return text_parse_decimal(&at, &v) ? v : 0;
 	}
@@ -206,6 +206,18 @@ struct memory_bound memory_look(struct memory_cgroup *cgroup, uint64_t *resident
 	look_at_limit(RLIMIT_AS, MLF_LIMIT_ADDRESS_SPACE, pages[0] * PAGE_BYTES, &best);
 	look_at_limit(RLIMIT_DATA, MLF_LIMIT_DATA, pages[5] * PAGE_BYTES, &best);
 	return best.limit_bytes ? best : look_at_machine(cgroup->text, sizeof(cgroup->text));
+}
+
+bool memory_look_at_split(char *text, size_t room, struct memory_split *out)
+{
+	if (!read_text("/proc/self/status", "", text, room))
+		return false;
+	*out = (struct memory_split){
+	    number_of(text, "RssAnon:") << 10, number_of(text, "RssFile:") << 10, number_of(text, "RssShmem:") << 10,
+	    number_of(text, "VmSwap:") << 10,  number_of(text, "VmLck:") << 10,   number_of(text, "VmPTE:") << 10,
+	    (uint32_t)number_of(text, "Threads:"),
+	};
+	return out->anonymous_bytes || out->file_bytes;
 }
 
 // Faults, since the kernel's peak begins as that of the process which forked this one, however large. And the peak, since a

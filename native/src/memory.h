@@ -28,6 +28,15 @@ struct memory_bound memory_look_at_cgroup(struct memory_cgroup *cgroup);
 // Of the cgroup and the process's own limits the one nearest to its end; if there is none, the machine. At most 14 system calls.
 struct memory_bound memory_look(struct memory_cgroup *cgroup, uint64_t *resident_bytes);
 
+struct memory_split { // of what is resident, and of what is not
+	uint64_t anonymous_bytes, file_bytes, shared_bytes;
+	uint64_t swapped_bytes, locked_bytes, page_table_bytes;
+	uint32_t threads;
+};
+
+// One small file, read into `text`. False: the kernel is older than 4.5, or the file cannot be read.
+bool memory_look_at_split(char *text, size_t room, struct memory_split *out);
+
 // Grows with what is resident by as much at least, and by as much more as memory comes and goes; 0 where the kernel does not
 // say. One system call, no descriptor.
 uint64_t memory_touched_bytes(void);

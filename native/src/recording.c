@@ -31,8 +31,8 @@ struct recording recording;
 
 static uint32_t home_bytes; // mapped at recording.base
 
-struct recording_table recording_tables[MLF_KIND_GAUGES + 1][RECORDING_SEGMENTS];
-static uint8_t table_claims[MLF_KIND_GAUGES + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
+struct recording_table recording_tables[MLF_KIND_PINS + 1][RECORDING_SEGMENTS];
+static uint8_t table_claims[MLF_KIND_PINS + 1][RECORDING_SEGMENTS]; // 1: somebody adds or added it
 
 // ---- room --------------------------------------------------------------------------------------
 
@@ -331,6 +331,8 @@ static void add_first_segments(uint32_t start)
 	recording_add_segment(MLF_KIND_LIVE, 0, 2048 * scale, sizeof(uint64_t) + sizeof(struct mlf_live));
 	recording_add_segment(MLF_KIND_MARKS, 0, MLF_MARKS, sizeof(struct mlf_mark)); // near a limit nothing can be had
 	recording_add_segment(MLF_KIND_GAUGES, 0, MLF_GAUGES_EACH, sizeof(struct mlf_gauge)); // for readers, who can add nothing
+	recording_add_segment(MLF_KIND_LEDGER, 0, MLF_LEDGER_LEVELS * MLF_LEDGER_SLOTS, sizeof(struct mlf_ledger));
+	recording_add_segment(MLF_KIND_PINS, 0, 1, sizeof(struct mlf_pins));
 }
 
 // Copies go to the directory to keep them in, unless the recording itself is in there.

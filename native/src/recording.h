@@ -77,7 +77,7 @@ struct recording_table {
 	unsigned char *base; // NULL: none yet; stored last
 	uint32_t capacity;
 };
-extern struct recording_table recording_tables[MLF_KIND_GAUGES + 1][RECORDING_SEGMENTS] HIDDEN;
+extern struct recording_table recording_tables[MLF_KIND_PINS + 1][RECORDING_SEGMENTS] HIDDEN;
 
 static inline const struct recording_table *recording_segment(enum mlf_kind kind, unsigned order)
 {

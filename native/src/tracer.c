@@ -16,6 +16,8 @@
 #include "copies.h"
 #include "focus.h"
 #include "gauges.h"
+#include "heaps.h"
+#include "ledger.h"
 #include "liveset.h"
 #include "mappings.h"
 #include "marks.h"
@@ -481,6 +483,8 @@ bool tracer_start(const struct recording_options *options, bool follow, const ch
 	owners_open();
 	copies_begin();
 	marks_begin();
+	ledger_begin();
+	heaps_begin();
 	reopen_options = *options;
 	follow_fork = follow;
 	recording.header->sample_cost_ns = samples_calibrate();
@@ -627,15 +631,14 @@ static void name_modules(const void *unused)
 }
 
 // What is written down at once may be the last that can be.
-static void look_at_limit(void)
+static void look_at_memory(const void *unused)
 {
-	uint32_t *inside = marks_are_due() ? enter() : NULL;
-	if (!inside)
-		return;
-	bool marked = marks_look();
-	leave(inside);
+	(void)unused;
+	bool marked = marks_are_due() && marks_look();
 	if (marked)
 		copies_hurry();
+	if (marked || ledger_is_due())
+		ledger_look();
 }
 
 static void look_at_cost(const void *unused)
@@ -655,7 +658,7 @@ void tracer_poll(void)
 	catalog_name_threads();
 	tracer_make_room();
 	tracer_do(name_modules, NULL);
-	look_at_limit();
+	tracer_do(look_at_memory, NULL);
 	copies_write_when_due();
 }
 

@@ -21,10 +21,12 @@ from .records import (
     Gauge,
     Header,
     Labels,
+    LedgerEntry,
     LiveSample,
     LiveSums,
     Mark,
     Module,
+    Pins,
     Pool,
     PoolRegion,
     RawMismatch,
@@ -101,6 +103,8 @@ class Decoder:
         self.live: list[LiveSample] = []
         self.marks: list[Mark] = []
         self.gauges: list[Gauge] = []
+        self.ledger: list[LedgerEntry] = []
+        self.pins: Optional[Pins] = None
         self.label_sets: dict[int, Labels] = {}  # by number
         self.calls: dict[Labels, int] = {}  # entries that ended under a set
         self.pools: dict[int, Pool] = {}  # by number, as the next
@@ -133,6 +137,8 @@ class Decoder:
             self._read_live(segment)
         self._read_marks(by_kind.get(layout.KIND_MARKS, []))
         self._read_gauges(by_kind.get(layout.KIND_GAUGES, []))
+        self._read_ledger(by_kind.get(layout.KIND_LEDGER, []))
+        self._read_pins(by_kind.get(layout.KIND_PINS, []))
         self._build_rows()
         self._read_mismatches(by_kind.get(layout.KIND_MISMATCHES, []))
         self.incomplete += [f"{count} {what}" for what, count in self._arena.losses.items()]
@@ -158,6 +164,8 @@ class Decoder:
             layout.KIND_POOL_REGIONS: layout.POOL_REGION.bytes,
             layout.KIND_MISMATCHES: layout.MISMATCH.bytes,
             layout.KIND_GAUGES: layout.GAUGE.bytes,
+            layout.KIND_LEDGER: layout.LEDGER.bytes,
+            layout.KIND_PINS: layout.PINS.bytes,
         }
         previous_end = layout.ROOM_OFFSET
         for segment in sorted(segments, key=lambda segment: segment.offset):
@@ -291,6 +299,23 @@ class Decoder:
         known = {cs: gauge_value(word) for cs, word in points if cs >= first_cs}
         known[header.end_cs] = value  # the last word may be that of a thread that set it at the same time
         return tuple(sorted(known.items()))
+
+    def _read_ledger(self, segments: list[Segment]) -> None:
+        found: dict[int, LedgerEntry] = {}
+        for _, fields in self._table(segments, layout.LEDGER, "looks of the ledger"):
+            sequence, *values, again = fields
+            if sequence and sequence == again:
+                del values[_LEDGER_RESERVED]
+                found[sequence] = LedgerEntry._make(values)
+        self.ledger = sorted((entry for _, entry in sorted(found.items())), key=lambda entry: entry.cs)
+
+    def _read_pins(self, segments: list[Segment]) -> None:
+        for _, fields in self._table(segments, layout.PINS, "pins"):
+            sequence, cs, number, regions, sparse, *sums, refs, live, pinned, again = fields
+            if sequence and sequence == again:
+                most = layout.PINS_ROWS
+                rows = zip(*(struct.unpack(f"<{most}{code}", raw) for code, raw in zip("IQQ", (refs, live, pinned))))
+                self.pins = Pins(cs, regions, sparse, *sums, tuple(rows)[:number])
 
     def _read_row_index(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -547,8 +572,9 @@ _make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
 _TABLES = (
     layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS, layout.KIND_POOLS,
-    layout.KIND_POOL_REGIONS, layout.KIND_MISMATCHES, layout.KIND_GAUGES,
+    layout.KIND_POOL_REGIONS, layout.KIND_MISMATCHES, layout.KIND_GAUGES, layout.KIND_LEDGER, layout.KIND_PINS,
 )  # fmt: skip
+_LEDGER_RESERVED = list(layout.LEDGER.codes).index("reserved0") - 1
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 
 

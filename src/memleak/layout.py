@@ -51,6 +51,12 @@ CHECK_2 = 0xC2B2AE3D27D4EB4F
 CHECK_3 = 0x165667B19E3779F9
 MARKS = 5
 MARK_ROWS = 64
+LEDGER_LEVELS = 6
+LEDGER_SLOTS = 16
+LEDGER_LEVEL_SHIFT = 2
+LEDGER_UNIT_CS = 1000
+PINS_ROWS = 16
+PINS_REGION_BYTES = 4 << 20
 LABEL_SETS = 255
 LABEL_OTHER = 256
 LABEL_BYTES = 1000
@@ -92,7 +98,9 @@ STATE_OPENING, STATE_RECORDING, STATE_STOPPED, STATE_EXITED = range(4)
     KIND_POOL_REGIONS,
     KIND_MISMATCHES,
     KIND_GAUGES,
-) = range(14)
+    KIND_LEDGER,
+    KIND_PINS,
+) = range(16)
 (
     RECORD_STACK,
     RECORD_ROW,
@@ -108,6 +116,7 @@ GOVERNOR_NONE, GOVERNOR_REQUESTED, GOVERNOR_WIDENED, GOVERNOR_WIDEST = range(4)
 BUDGET_PPM = 10_000
 BUDGET_PPM_MAX = 1_000_000
 LIMIT_NONE, LIMIT_CGROUP, LIMIT_ADDRESS_SPACE, LIMIT_DATA, LIMIT_MACHINE = range(5)
+HEAP_NOT_ASKED, HEAP_TOLD, HEAP_CANNOT_TELL, HEAP_OTHER, HEAP_TOO_LONG = range(5)
 LINE_TABLE_NONE, LINE_TABLE_LNOTAB, LINE_TABLE_LINES, LINE_TABLE_LOCATIONS = range(4)
 DOOR_UNKNOWN, DOOR_PRELOAD, DOOR_IMPORT = range(3)
 (
@@ -427,9 +436,55 @@ GAUGE = Layout(
     ("tick", "I"),
     ("slot", "768s"),
 )
+LEDGER = Layout(
+    "mlf_ledger",
+    ("sequence", "Q"),
+    ("cs", "I"),
+    ("threads", "I"),
+    ("anonymous_bytes", "Q"),
+    ("file_bytes", "Q"),
+    ("shared_bytes", "Q"),
+    ("swapped_bytes", "Q"),
+    ("locked_bytes", "Q"),
+    ("page_table_bytes", "Q"),
+    ("native_bytes", "Q"),
+    ("large_bytes", "Q"),
+    ("python_bytes", "Q"),
+    ("mapped_bytes", "Q"),
+    ("python_arena_bytes", "Q"),
+    ("own_bytes", "Q"),
+    ("heap_state", "I"),
+    ("heap_cs", "I"),
+    ("heap_us", "I"),
+    ("reserved0", "I"),
+    ("heap_bytes", "Q"),
+    ("heap_used_bytes", "Q"),
+    ("heap_free_bytes", "Q"),
+    ("heap_fast_bytes", "Q"),
+    ("heap_top_bytes", "Q"),
+    ("heap_mapped_bytes", "Q"),
+    ("sequence_again", "Q"),
+)
+PINS = Layout(
+    "mlf_pins",
+    ("sequence", "Q"),
+    ("cs", "I"),
+    ("rows", "I"),
+    ("regions", "I"),
+    ("sparse_regions", "I"),
+    ("region_bytes", "Q"),
+    ("live_bytes", "Q"),
+    ("sparse_bytes", "Q"),
+    ("occupied_bytes", "Q"),
+    ("sparse_occupied_bytes", "Q"),
+    ("row", f"{4 * PINS_ROWS}s"),
+    ("row_live_bytes", f"{8 * PINS_ROWS}s"),
+    ("row_pinned_bytes", f"{8 * PINS_ROWS}s"),
+    ("sequence_again", "Q"),
+)
 STRUCTURES = (
     HEADER, SEGMENT, RECORD, STACK, PYTHON_STACK, CODE, ROW, HISTORY, MODULE, LIVE, THREAD, LABEL_SET, POOL,
-    POOL_REGION, MISMATCH, MARK, GAUGE,
+    POOL_REGION, MISMATCH, MARK, GAUGE, LEDGER, PINS,
 )  # fmt: skip
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
-from . import bundle, coverage, layout, locate, recording
+from . import bundle, coverage, layout, ledger, locate, recording
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
 from .grouping import Group, Source, merge_stacks
+from .ledger import Ledger
 from .once import once
 from .recording import Recording
 from .records import Governor, Labels
@@ -292,6 +293,7 @@ class Snapshot:
         from .mismatches import mismatches
 
         return mismatches(self._sources, self._tracer, undecided=undecided)
+
     # -- gauges ----------------------------------------------------------------------------------
 
     def gauges(self) -> list["GaugeRow"]:
@@ -325,6 +327,46 @@ class Snapshot:
             return Rows(self._sources, self._tracer, lambda: (groups, None))
 
         return laws(source, self._all.groups, show, gauges, wanted, n)
+
+    # -- the ledger ------------------------------------------------------------------------------
+
+    def ledger(self, *, pid: Optional[int] = None) -> Ledger:
+        """Return what the resident memory of the process is, part by part, and what that means; see `memleak.ledger`.
+
+        Args:
+            pid: the process, where its number here is not that of the recording; 0: do not look at it, only at the recording.
+
+        Raises:
+            QueryError: there are several recordings, or this one does not tell what was resident and its process is gone.
+        """
+        if len(self._sources) > 1:
+            raise QueryError(f"{len(self._sources)} recordings have no ledger in common: ask one of them")
+        (source,) = self._sources
+        found = ledger.of(source.recording, pid or None, alive=source.alive and pid != 0)
+        if found is None:
+            raise QueryError(
+                f"{source.recording.origin}: it was never noted what was resident: the program had no threads, or ended at"
+                " once, or an older memleak recorded it; a running process is looked at itself"
+            )
+        return found
+
+    def pinners(self) -> list[tuple[Row, int, int]]:
+        """Return the stacks whose live blocks lie where little else is live: row, live bytes there, bytes of the pages held.
+
+        Estimates of the last look that the process took; the one that holds most first. A recording without them gives none.
+        """
+        found: list[tuple[Group, Source, int, int]] = []
+        for number, source in enumerate(self._sources):
+            held = source.recording
+            for ref, live, pinned in held.pins.rows if held.pins else ():
+                index = held.marked_index_of(ref)
+                if index is not None and 0 <= index < len(held.rows):
+                    group = Group((number, index), len(found))
+                    group.add((number, index), held.rows[index])
+                    found.append((group, source, live, pinned))
+        self._tracer.prefetch(place for group, *_ in found for place in group.places(self._sources))
+        rows = [(group.row(self._sources, self._tracer), live, pinned) for group, _, live, pinned in found]
+        return sorted(rows, key=lambda each: -each[2])
 
     # -- comparison --------------------------------------------------------------------------------
 

@@ -22,9 +22,11 @@ from .records import (
     Gauge,
     Header,
     Labels,
+    LedgerEntry,
     LiveSample,
     Mark,
     Module,
+    Pins,
     Pool,
     PoolRegion,
     RawMismatch,
@@ -74,6 +76,8 @@ class Recording:
         pool_samples: of each live sample of a pool (row_ref, size_bytes, weight_x1024, region; 0: in none).
         mismatches: blocks that were freed another way than they were allocated, and suspects.
         gauges: counts of the program's business, by name.
+        ledger: looks at what was resident and what the allocators held, the oldest first.
+        pins: who held pages of heaps in which little else was live; None when it was never looked at.
         torn: live entries left out because they were being changed while copied, or are damaged.
         unknown_frames: those of its stacks that lie in no known module.
         incomplete: why something is missing from this copy; empty when nothing is.
@@ -81,7 +85,7 @@ class Recording:
 
     __slots__ = (
         "_by_ref", "calls", "gauges", "header", "incomplete", "live", "marks", "mismatches", "modules", "origin",
-        "pool_regions", "pool_samples", "pools", "raw", "rows", "threads", "torn", "unknown_frames",
+        "pins", "pool_regions", "pool_samples", "pools", "raw", "rows", "threads", "torn", "unknown_frames",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:
@@ -100,6 +104,8 @@ class Recording:
         self.pool_samples: tuple[tuple[int, int, int, int], ...] = tuple(decoder.pool_samples)
         self.mismatches: tuple[RawMismatch, ...] = tuple(decoder.mismatches)
         self.gauges: tuple[Gauge, ...] = tuple(decoder.gauges)
+        self.ledger: tuple[LedgerEntry, ...] = tuple(decoder.ledger)
+        self.pins: Optional[Pins] = decoder.pins
         self.torn: int = decoder.torn
         self.incomplete: tuple[str, ...] = tuple(decoder.incomplete)
         self.unknown_frames: frozenset[Frame] = decoder.unknown_frames

@@ -397,6 +397,53 @@ class Gauge(NamedTuple):
     from_outside: bool  # made by a reader of the file: `memleak gauge`
 
 
+class LedgerEntry(NamedTuple):
+    """One look at what was resident and what the allocators held; fields as in `struct mlf_ledger`, bytes."""
+
+    cs: int
+    threads: int
+    anonymous_bytes: int
+    file_bytes: int
+    shared_bytes: int
+    swapped_bytes: int
+    locked_bytes: int
+    page_table_bytes: int
+    native_bytes: int
+    large_bytes: int
+    python_bytes: int
+    mapped_bytes: int
+    python_arena_bytes: int
+    own_bytes: int
+    heap_state: int  # enum mlf_heap
+    heap_cs: int  # when the C library was asked; 0 = never
+    heap_us: int
+    heap_bytes: int
+    heap_used_bytes: int
+    heap_free_bytes: int
+    heap_fast_bytes: int
+    heap_top_bytes: int
+    heap_mapped_bytes: int
+
+    @property
+    def rss_bytes(self) -> int:
+        """All that was resident."""
+        return self.anonymous_bytes + self.file_bytes + self.shared_bytes
+
+
+class Pins(NamedTuple):
+    """Who held pages of the C library's heaps in which little else was live, at the last look. Estimates, bytes."""
+
+    cs: int
+    regions: int  # with live blocks, aligned, of `region_bytes`
+    sparse_regions: int  # less than a quarter of these is live
+    region_bytes: int
+    live_bytes: int
+    sparse_bytes: int  # live in sparse regions
+    occupied_bytes: int  # pages with something live, as if blocks lay at random in their region
+    sparse_occupied_bytes: int
+    rows: tuple[tuple[int, int, int], ...]  # (ref of a row, live in sparse regions, of the pages held there), most first
+
+
 class LiveSums(NamedTuple):
     """Sums over live samples: everything that estimates, errors and intervals need.
 

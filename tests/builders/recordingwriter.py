@@ -103,6 +103,7 @@ class RecordingWriter:
         self.gauges = {}  # order of the segment -> records
         self.extra_segments = []  # (kind, version, order, payload)
         self.pools, self.pool_regions, self.mismatches = [], [], []
+        self.looks, self.pinned = [], []
 
     # -- arena -------------------------------------------------------------------------------------
 
@@ -275,6 +276,31 @@ class RecordingWriter:
             struct.pack("<II48sqIIII96Q", state, length, raw, value, first_cs, set_cs, changed_cs, tick, *slots)
         )
 
+    def look(self, *, cs, sequence=None, again=None, **values):
+        """Add a look of the ledger; *values* by the names of `struct mlf_ledger`, 0 where not given."""
+        number = len(self.looks) + 1 if sequence is None else sequence
+        names = (
+            "anonymous file shared swapped locked page_table native large python mapped python_arena own".split(),
+            "heap heap_used heap_free heap_fast heap_top heap_mapped".split(),
+        )
+        first, last = ([values.pop(f"{name}_bytes", 0) for name in part] for part in names)
+        states = [values.pop(name, 0) for name in ("heap_state", "heap_cs", "heap_us")]
+        head = struct.pack("<QII12Q", number, cs, values.pop("threads", 1), *first)
+        if values:
+            raise TypeError(f"a look has no {', '.join(values)}")
+        again = number if again is None else again
+        self.looks.append(head + struct.pack("<IIII6QQ", *states, 0, *last, again))
+
+    def pins(self, rows=(), *, cs=1, regions=0, sparse=0, live=0, sparse_live=0, occupied=0, sparse_occupied=0, number=None,
+             sequence=1, again=None):  # fmt: skip
+        """Set the pins; *rows* are (ref of a row, live bytes, pinned bytes)."""
+        lists = [[row[column] for row in rows] + [0] * (16 - len(rows)) for column in range(3)]
+        count = len(rows) if number is None else number
+        self.pinned = [
+            struct.pack("<QIIII5Q", sequence, cs, count, regions, sparse, 4 << 20, live, sparse_live, occupied, sparse_occupied)
+            + struct.pack("<16I16Q16QQ", *lists[0], *lists[1], *lists[2], sequence if again is None else again)
+        ]
+
     # -- the file ----------------------------------------------------------------------------------
 
     def _index(self):
@@ -311,6 +337,10 @@ class RecordingWriter:
                 tables.append((kind, 1, 0, len(records), record_bytes, b"".join(records)))
         for order, records in self.gauges.items():
             tables.append((13, 1, order, 16, 848, b"".join(records).ljust(16 * 848, b"\0")))
+        if self.looks:
+            tables.append((14, 1, 0, len(self.looks), 184, b"".join(self.looks)))
+        if self.pinned:
+            tables.append((15, 1, 0, 1, 392, b"".join(self.pinned)))
         tables += [(kind, version, order, 0, 0, payload) for kind, version, order, payload in self.extra_segments]
         body = bytearray()
         directory = b""

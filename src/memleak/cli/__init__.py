@@ -18,6 +18,7 @@ VERBS = {
     "mismatches": "show blocks that were freed another way than they were allocated, with both stacks",
     "threads": "show what each thread was last seen at, and under which labels",
     "postmortem": "say what a process that has ended held, and what it died near",
+    "ledger": "say what the resident memory of a process is, and what would give it back",
     "set": "change the sampling of a running process",
     "gauge": "set and list counts of a process's business; memory per unit of them",
     "status": "show one process's knobs, counters and own cost",

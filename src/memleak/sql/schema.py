@@ -114,6 +114,23 @@ TABLES = {
         tables.mismatches,
         "blocks that were freed another way than they were allocated; undecided is NULL where that is certain",
     ),
+    "ledger": Table(
+        {
+            **_RECORDING, "at": float, "measured": bool, "part": str, "bytes": int, "error_bytes": int, "share": float,
+            "how": str, "est_bytes": int, "est_bytes_error": int, "growth_bytes": int,
+        },
+        tables.ledger_parts,
+        "what is resident of each process, part by part: memleak ledger",
+    ),
+    "ledger_history": Table(
+        {
+            **_RECORDING, "at": float, "threads": int, "rss_bytes": int, "anonymous_bytes": int, "file_bytes": int,
+            "shared_bytes": int, "swapped_bytes": int, "native_bytes": int, "python_bytes": int, "mapped_bytes": int,
+            "python_arena_bytes": int, "heap_used_bytes": int, "heap_free_bytes": int,
+        },
+        tables.ledger_history,
+        "what was resident and what the allocators held at earlier moments (Unix time)",
+    ),
     "parameters": Table(
         {
             **_RECORDING, "name": str, "alias": str, "requested": int, "effective": int, "default_value": int,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .. import config, layout
+from .. import config, layout, ledger
 from ..gaugerows import gauge_rows
 from ..grouping import Source, labels_as_json
 from ..mismatches import mismatches as find_mismatches
@@ -126,6 +126,31 @@ def mismatches(content: Content) -> Values:
             one.allocated.back_trace, one.allocated.mixed_trace or one.allocated.python_trace, one.freed_back_trace,
             joined(one.freed_frames) if content.tracer.can_name else None,
         )  # fmt: skip
+
+
+def ledger_parts(content: Content) -> Values:
+    """Yield the parts of what is resident of each process; none where that is not known."""
+    for source in content.sources:
+        found = ledger.of(source.recording, alive=source.alive)
+        for part in found.parts if found else ():
+            yield (
+                *_recording(source), found.at, found.measured, part.name, part.bytes, part.error,
+                part.bytes / found.rss_bytes if found.rss_bytes else None, part.how, part.live, part.live_error, part.growth,
+            )  # fmt: skip
+
+
+def ledger_history(content: Content) -> Values:
+    """Yield the looks at what was resident that each recording keeps, the oldest first."""
+    for source in content.sources:
+        began = source.recording.header.started_at
+        for look in source.recording.ledger:
+            told = look.heap_cs > 0
+            yield (
+                *_recording(source), began + look.cs / 100, look.threads, look.rss_bytes, look.anonymous_bytes,
+                look.file_bytes, look.shared_bytes, look.swapped_bytes, look.native_bytes + look.large_bytes,
+                look.python_bytes, look.mapped_bytes, look.python_arena_bytes,
+                *((look.heap_used_bytes + look.heap_mapped_bytes, look.heap_free_bytes) if told else (None, None)),
+            )  # fmt: skip
 
 
 def parameters(content: Content) -> Values:
