@@ -15,6 +15,7 @@ VERBS = {
     "ps": "list recordings of living and dead processes",
     "top": "show the stacks that hold the most memory",
     "threads": "show what each thread was last seen at, and under which labels",
+    "verdict": "say which stacks leak, how fast, and when that meets the limit; 3 when one does",
     "postmortem": "say what a process that has ended held, and what it died near",
     "set": "change the sampling of a running process",
     "status": "show one process's knobs, counters and own cost",
