@@ -112,6 +112,15 @@ class Source:
             found.setdefault(index_of(ref), []).append((born, weight / 1024))
         return found
 
+    @once
+    def sized_samples_of_row(self) -> dict[int, list[tuple[int, float, int]]]:
+        """(born_cs, weight, size in bytes) of the live samples of each row, by its index."""
+        found: dict[int, list[tuple[int, float, int]]] = {}
+        index_of = self.recording.row_index_of
+        for ref, size, weight, born, *_ in self.recording.live:
+            found.setdefault(index_of(ref), []).append((born, weight / 1024, size))
+        return found
+
 
 class Group:
     """Rows that an answer shows as one.

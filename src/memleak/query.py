@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from .pools import PoolUse
     from .scaling import Scaling
     from .sql import Result
+    from .suspects import Found, Judged
     from .threads import ThreadSample
 
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
+GROWING = ("leak", "growing (saturating)")
 MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
 
 
@@ -367,6 +369,38 @@ class Snapshot:
         self._tracer.prefetch(place for group, *_ in found for place in group.places(self._sources))
         rows = [(group.row(self._sources, self._tracer), live, pinned) for group, _, live, pinned in found]
         return sorted(rows, key=lambda each: -each[2])
+
+    # -- verdicts ------------------------------------------------------------------------------------
+
+    def verdicts(self, n: Optional[int] = None, *, growing: bool = False, side: str = "mixed") -> list["Found"]:
+        """Return stacks with what their growth means: a leak, a cache that fills, churn, …
+
+        Leaks come first, then what fills up, each the fastest first; then the rest, the most live bytes first. All stacks
+        are judged together, so that few are said to grow by chance: docs/explanation/verdict.md. Of several recordings each
+        is taken on the clock of its own end; those of ended processes are left out while others run.
+
+        Args:
+            n: how many; None for all.
+            growing: only those that grow.
+            side: which frames `Row.trace` and `Row.frames` are, as in `top`.
+
+        Raises:
+            QueryError: there is no such side.
+        """
+        from .suspects import Found
+
+        chosen = [
+            (group, verdict) for group, verdict in self.judged.stacks if not growing or verdict.verdict in GROWING
+        ][:n]
+        rows = Rows(self._sources, self._tracer, lambda: ([group for group, _ in chosen], None)).show(side)
+        return [Found(row, verdict) for row, (_, verdict) in zip(rows, chosen)]
+
+    @once
+    def judged(self) -> "Judged":
+        """Every stack with its verdict, the verdict of all together, and when the limit is met."""
+        from .suspects import judge_stacks
+
+        return judge_stacks(self._sources, self._all.groups)
 
     # -- comparison --------------------------------------------------------------------------------
 

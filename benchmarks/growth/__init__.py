@@ -1,0 +1,1 @@
+"""Simulated stacks of known truth, and how well they are judged."""

@@ -1,0 +1,148 @@
+"""Judge the stacks of recordings: which of them leak, how fast, and when that meets the limit."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
+
+from . import layout
+from .grouping import Group, Source
+from .records import RecordedRow
+from .rows import Row
+from .verdict import (
+    LEAK, SATURATING, SHORTEST_FULL_S, SHORTEST_S, VERDICTS, Forecast, Series, Verdict, forecast, judge,
+)  # fmt: skip
+
+_BEGINNING_S = 8.0  # of a row: its history begins when its first tick has ended
+_ORDER = {LEAK: 0, SATURATING: 1}
+
+
+class Judged(NamedTuple):
+    """Every stack of a snapshot with its verdict; those that grow first, the fastest of them first.
+
+    Attributes:
+        stacks: (group, verdict) pairs.
+        whole: of all stacks together.
+        forecast: None when nothing bounds the memory that is known, or nothing grows, or there are several recordings.
+        left_out: recordings of processes that ended while others of the snapshot run on: what they held is gone.
+    """
+
+    stacks: list[tuple[Group, Verdict]]
+    whole: Verdict
+    forecast: Optional[Forecast]
+    left_out: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many stacks got each verdict, those that got none left out."""
+        found: dict[str, int] = {}
+        for verdict in VERDICTS:
+            number = sum(one.verdict == verdict for _, one in self.stacks)
+            if number:
+                found[verdict] = number
+        return found
+
+    @property
+    def leaks(self) -> int:
+        """How many stacks leak."""
+        return self.counts.get(LEAK, 0)
+
+
+class Found(NamedTuple):
+    """One stack with its verdict."""
+
+    row: Row
+    verdict: Verdict
+
+
+def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged:
+    """Judge *groups* over all recordings, each on the clock of its own end."""
+    running = [number for number, source in enumerate(sources) if source.alive]
+    chosen = set(running or range(len(sources)))
+    held = [group for group in groups if group.sums.samples and any(number in chosen for number, _ in group.members)]
+    series = [_series(sources, chosen, group.members, group.recorded) for group in held]
+    full = all(sources[number].recording.header.initial.mode == "full" for number in chosen)
+    shortest_s = SHORTEST_FULL_S if full else SHORTEST_S
+    found = list(zip(held, judge(series, shortest_s=shortest_s)))
+    # What pools give out lies in memory that somebody else was counted for.
+    everything = [
+        (number, index) for number in sorted(chosen) for index, row in enumerate(sources[number].recording.rows) if counts(row)
+    ]
+    rows = [sources[number].recording.rows[index] for number, index in everything]
+    (whole,) = judge([_series(sources, chosen, everything, rows)], shortest_s=shortest_s)
+    found.sort(
+        key=lambda pair: (_ORDER.get(pair[1].verdict, 2), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
+    )
+    return Judged(found, whole, _forecast(sources, found), len(sources) - len(chosen))
+
+
+def counts(row: RecordedRow) -> bool:
+    """Whether a row is in totals."""
+    return row.domain <= layout.POOL_DOMAIN
+
+
+def _speed(verdict: Verdict) -> float:
+    return verdict.rate.value if verdict.rate is not None else 0.0
+
+
+def _forecast(sources: tuple[Source, ...], found: list[tuple[Group, Verdict]]) -> Optional[Forecast]:
+    if len(sources) != 1:
+        return None
+    header = sources[0].recording.header
+    growing = [
+        (verdict, group.sums.est_bytes)
+        for group, verdict in found
+        if verdict.verdict in _ORDER and counts(group.recorded[0])
+    ]
+    if not growing or not header.limit_bytes or not header.limit_seen_cs:
+        return None
+    return forecast(growing, header.limit_bytes, header.limit_used_bytes)
+
+
+# -- one stack over time -----------------------------------------------------------------------------
+
+
+def _series(
+    sources: tuple[Source, ...], chosen: set[int], members: list[tuple[int, int]], rows: list[RecordedRow]
+) -> Series:
+    """Return rows of several recordings as one series; its time is 0 at the end of each, and negative before."""
+    parts = [(sources[number], index, row) for (number, index), row in zip(members, rows) if number in chosen]
+    samples = [
+        ((born - source.now_cs) / 100, weight, size)
+        for source, index, _ in parts
+        for born, weight, size in source.sized_samples_of_row.get(index, ())
+    ]
+    first = min((row.first_cs - source.now_cs) / 100 for source, _, row in parts)
+    histories = [[((at - source.now_cs) / 100, value) for at, value in row.history] for source, _, row in parts]
+    firsts = [(row.first_cs - source.now_cs) / 100 for source, _, row in parts]
+    peak = None
+    if len(parts) == 1:
+        source, _, row = parts[0]
+        peak = (row.peak_cs - source.now_cs) / 100, float(row.peak_bytes)
+    taken = sum(row.alloc_samples for _, _, row in parts)
+    return Series(samples, _added_up(histories, firsts), first, 0.0, peak, taken)
+
+
+def _added_up(histories: list[list[tuple[float, int]]], firsts: list[float]) -> list[tuple[float, float]]:
+    """Return the sum of step functions at all their moments at which each is known; before its first moment one is 0."""
+    if len(histories) == 1:
+        return [(at, float(value)) for at, value in histories[0]]
+    changes: list[tuple[float, int, int]] = []  # (moment, change of the sum, change of how many are unknown)
+    for history, first in zip(histories, firsts):
+        if not history:
+            continue
+        if history[0][0] - first > _BEGINNING_S:
+            changes += [(first, 0, 1), (history[0][0], 0, -1)]
+        before = 0
+        for at, value in history:
+            changes.append((at, value - before, 0))
+            before = value
+    changes.sort()
+    found: dict[float, float] = {}
+    total = unknown = 0
+    for at, change, doubt in changes:
+        total += change
+        unknown += doubt
+        if unknown:
+            found.pop(at, None)
+        else:
+            found[at] = float(total)
+    return list(found.items())

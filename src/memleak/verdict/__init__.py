@@ -1,0 +1,12 @@
+"""Say of each stack what its growth means: leak, growing (saturating), steady, churn, step, shrinking, or too few samples."""
+
+from .forecast import Forecast, forecast
+from .judging import (
+    CHURN, LEAK, SATURATING, SHORTEST_FULL_S, SHORTEST_S, SHRINKING, STEADY, STEP, TOO_FEW, VERDICTS, Verdict, judge,
+)  # fmt: skip
+from .series import Series
+
+__all__ = [
+    "CHURN", "LEAK", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_S", "SHRINKING", "STEADY", "STEP", "TOO_FEW", "VERDICTS",
+    "Forecast", "Series", "Verdict", "forecast", "judge",
+]  # fmt: skip
