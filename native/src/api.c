@@ -84,7 +84,7 @@ EXPORT int memleak_configure(unsigned min_sample_interval, unsigned max_sample_i
 
 EXPORT int memleak_set_budget(unsigned budget_ppm) { return tracer_set_budget(budget_ppm) ? 0 : -1; }
 
-EXPORT int memleak_set_focus(const char *text) { return tracer_set_focus(text) ? 0 : -1; }
+EXPORT int memleak_set_focus(const char *text) { return text && tracer_set_focus(text) ? 0 : -1; }
 
 EXPORT int memleak_state(void) { return (int)tracer_state(); }
 

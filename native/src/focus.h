@@ -10,6 +10,7 @@
 #include "atomics.h"
 #include "memleak_format.h"
 #include "sampler.h"
+#include "samples.h"
 
 extern uint64_t focus_seen HIDDEN; // the request that was looked at last
 
@@ -29,6 +30,20 @@ void focus_look(struct mlf_header *header, const uint64_t **look);
 #define FOCUS_WEIGHT(judged) ((judged) & 0xFFFFFFU)
 struct registers;
 uint32_t focus_judge(uint32_t weight, enum mlf_domain domain, const struct registers *caller);
+
+// The same of any weight.
+static inline uint32_t focus_ask(uint32_t weight, enum mlf_domain domain, const struct registers *caller)
+{
+	return likely(!(weight & SAMPLER_ASK)) ? weight : focus_judge(weight, domain, caller);
+}
+
+// By who has entered: counts what was matched. Returns who pays.
+static inline enum samples_payer focus_note(struct mlf_header *header, uint32_t judged)
+{
+	if (unlikely(judged & FOCUS_MATCHED))
+		add_relaxed(&header->focus_matched, 1); // relaxed: a number for readers
+	return unlikely(judged & FOCUS_ALONE) ? SAMPLES_OF_FOCUS : SAMPLES_OF_BUDGET;
+}
 
 // Does the part in focus hold this call? For who is not counted down: mappings.
 bool focus_takes(enum mlf_domain domain, const struct registers *caller);

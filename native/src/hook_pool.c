@@ -16,6 +16,7 @@
 #include "focus.h"
 #include "owners.h"
 #include "pools.h"
+#include "recording.h"
 #include "slots.h"
 #include "tracer.h"
 
@@ -26,8 +27,8 @@ static bool is_wanted(void) { return !load_relaxed(&tracer_gate.native_off) && !
 // What to record a block with, of the weight that was drawn for it.
 static struct owners_drawn drawn_for(unsigned pool, uint32_t weight, const struct registers *caller)
 {
-	uint32_t judged = weight && is_wanted() ? tracer_judge(weight, (enum mlf_domain)(MLF_POOL_DOMAIN + pool), caller) : 0;
-	return (struct owners_drawn){FOCUS_WEIGHT(judged), judged & FOCUS_ALONE ? SAMPLES_OF_FOCUS : SAMPLES_OF_BUDGET};
+	uint32_t judged = weight && is_wanted() ? focus_ask(weight, (enum mlf_domain)(MLF_POOL_DOMAIN + pool), caller) : 0;
+	return (struct owners_drawn){FOCUS_WEIGHT(judged), judged ? focus_note(recording.header, judged) : SAMPLES_OF_BUDGET};
 }
 
 static NOINLINE void alloc_sampling(unsigned pool, void *p, size_t bytes, bool passed)

@@ -225,7 +225,11 @@ const char *settings_focus(void)
 {
 	const char *value = setting("MEMLEAK_FOCUS");
 	struct text t = text_in(focus, sizeof(focus));
+	if (value && (says(value, "none") || says(value, "off")))
+		value = NULL;
 	text_add(&t, value ? value : "");
+	while (t.length && is_blank(focus[t.length - 1]))
+		focus[--t.length] = 0;
 	if (t.full) {
 		settings_ignore("MEMLEAK_FOCUS", " is longer than 255 bytes, not used: ");
 		focus[0] = 0;

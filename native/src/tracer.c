@@ -279,24 +279,6 @@ static bool is_wanted(enum mlf_domain domain)
 	       domain == MLF_DOMAIN_PYMALLOC_MEM || domain == MLF_DOMAIN_PYMEM_RAW;
 }
 
-static inline uint32_t judge(uint32_t weight, enum mlf_domain domain, const struct registers *caller)
-{
-	return likely(!(weight & SAMPLER_ASK)) ? weight : focus_judge(weight, domain, caller);
-}
-
-uint32_t tracer_judge(uint32_t weight, enum mlf_domain domain, const struct registers *caller)
-{
-	return judge(weight, domain, caller);
-}
-
-// Inside: counts what the focus has matched; who pays.
-static enum samples_payer note_judged(uint32_t judged)
-{
-	if (unlikely(judged & FOCUS_MATCHED))
-		add_relaxed(&recording.header->focus_matched, 1); // relaxed: a number for readers
-	return unlikely(judged & FOCUS_ALONE) ? SAMPLES_OF_FOCUS : SAMPLES_OF_BUDGET;
-}
-
 static struct probed { // by the one thread that probes
 	uintptr_t low, high;
 } probed[8];
@@ -334,12 +316,12 @@ void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, e
 		note_probed(address, size_bytes);
 		return;
 	}
-	uint32_t judged = is_wanted(domain) ? judge(weight_x1024, domain, caller) : 0;
+	uint32_t judged = is_wanted(domain) ? focus_ask(weight_x1024, domain, caller) : 0;
 	uint32_t *inside = judged ? enter() : NULL;
 	if (unlikely(!inside))
 		return;
 	samples_record(address, &(struct live_sample){.size_bytes = size_bytes, .weight_x1024 = FOCUS_WEIGHT(judged)}, layer, domain,
-		       caller, note_judged(judged));
+		       caller, focus_note(recording.header, judged));
 	leave(inside);
 }
 
@@ -381,7 +363,7 @@ void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer
 void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes, uint32_t weight_x1024,
 		  enum mlf_layer layer, enum mlf_domain domain, const struct registers *caller)
 {
-	uint32_t judged = weight_x1024 && is_wanted(domain) ? judge(weight_x1024, domain, caller) : 0;
+	uint32_t judged = weight_x1024 && is_wanted(domain) ? focus_ask(weight_x1024, domain, caller) : 0;
 	uint32_t *inside = from->was_sampled || judged ? enter() : NULL;
 	if (!inside)
 		return;
@@ -395,7 +377,7 @@ void tracer_moved(const struct tracer_moving *from, void *to, size_t size_bytes,
 		       &(struct live_sample){.size_bytes = size_bytes,
 					     .weight_x1024 = FOCUS_WEIGHT(judged),
 					     .born_cs = known ? from->sample.born_cs : 0},
-		       layer, domain, caller, note_judged(judged));
+		       layer, domain, caller, focus_note(recording.header, judged));
 	leave(inside);
 }
 
@@ -411,7 +393,7 @@ void tracer_mapped(void *start, size_t bytes, const struct registers *caller)
 	uint32_t drawn = (uint32_t)load_relaxed(&recording.header->effective) != SAMPLER_OFF ? SAMPLER_WEIGHT_ONE : 0;
 	uint32_t judged = focus_judge(drawn, MLF_DOMAIN_MMAP, caller);
 	if (judged)
-		mappings_record(start, bytes, caller, note_judged(judged));
+		mappings_record(start, bytes, caller, focus_note(recording.header, judged));
 	leave(inside);
 }
 

@@ -46,10 +46,6 @@ struct tracer_probe {
 struct tracer_probe tracer_probe_begin(void);
 bool tracer_probe_end(const struct tracer_probe *probe, const void *p);
 
-// For who records by himself: the weight that a call is to be recorded with, of what one of the two above returned, with the
-// marks of focus.h.
-uint32_t tracer_judge(uint32_t weight, enum mlf_domain domain, const struct registers *caller);
-
 // Record an allocation that succeeded. `caller` as of REGISTERS_OF_CALLER() in the hook.
 void tracer_allocated(void *address, size_t size_bytes, uint32_t weight_x1024, enum mlf_layer layer,
 		      enum mlf_domain domain, const struct registers *caller);

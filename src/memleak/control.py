@@ -270,20 +270,22 @@ def _describe(path: Path, header: Header, written: Optional[Mapping[str, int]] =
         note = "the process runs with other knobs than requested, to keep its cost within the budget"
     else:
         note = ""
-    remarks = [note, *_remarks(header, focus.requested)]
+    remarks = [note, *_remarks(path, header, focus.requested)]
     note = "; ".join(remark for remark in remarks if remark)
     return Change(path, header.pid, requested, effective, adopted, header.counts_python, note, header.governor, focus)
 
 
-def _remarks(header: Header, focus: str) -> list[str]:
+def _remarks(path: Path, header: Header, focus: str) -> list[str]:
     """Return what its user should know of a focus."""
     found = []
     if focus and header.requested.mode == "full":
         found.append("in full mode every allocation is recorded, with a focus and without")
     if focus == "mod=pymem_raw" and header.counts_native:
         found.append("while native allocations are sampled, none is named pymem_raw: they are glibc_malloc")
-    if focus.startswith("module=") and focus != "module=main" and not header.ended and not _is_loaded(header.pid, focus):
-        found.append(f"no such module loaded yet: {focus.partition('=')[2]}")
+    if focus.startswith("module=") and focus != "module=main" and not header.ended:
+        process = locate.judge(path)
+        if process.alive and process.pid_here is not None and not _is_loaded(process.pid_here, focus):
+            found.append(f"no such module loaded yet: {focus.partition('=')[2]}")
     return found
 
 

@@ -197,6 +197,9 @@ def test_doctor_names_what_is_wrong(runtime_directory, monkeypatch):
     monkeypatch.delenv("MEMLEAK_KEEP_DIR")
     monkeypatch.setenv("MEMLEAK_MIN_SAMPLE_INTERVAL", "many")
     assert "MEMLEAK_MIN_SAMPLE_INTERVAL" in memleak("doctor").stdout
+    monkeypatch.setenv("MEMLEAK_FOCUS", "libfoo.so")
+    assert "MEMLEAK_FOCUS ignored: focus 'libfoo.so' is not one that is known" in memleak("doctor").stdout
+    monkeypatch.delenv("MEMLEAK_FOCUS")
     done = memleak("doctor", os.getpid())
     assert done.returncode == 1
     assert "the core is not loaded: it was started without it" in done.stdout

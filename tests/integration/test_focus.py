@@ -382,6 +382,11 @@ def test_from_the_environment_and_the_command_run(tracer, program, tmp_path):
     assert found.header.counters["samples"] == found.header.focus_matched > 0
     done = memleak("run", "--focus", "mod=heap", binary)
     assert done.returncode == 2 and "unknown mod 'heap'" in done.stderr
+    for variable in (" none ", "off", " "):
+        traced = tracer.run(*words, env={"MEMLEAK_FOCUS": variable})
+        assert traced.stderr == "" and recording.load(tracer.paths()[-1]).header.focus == ("", "", True, 0)
+    traced = tracer.run(*words, env={"MEMLEAK_FOCUS": " module=sites\t"})
+    assert recording.load(tracer.paths()[-1]).header.focus.effective == "module=sites"
     traced = tracer.run(*words, env={"MEMLEAK_FOCUS": "colour=red"})
     forms = "module=NAME, label=NAME=VALUE or mod=NAME"
     assert traced.stderr.splitlines() == [f"memleak: MEMLEAK_FOCUS is not {forms}, not used: colour=red"]

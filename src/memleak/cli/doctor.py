@@ -212,6 +212,11 @@ def _environment() -> Iterator[Finding]:
 
     for warning in [*config.from_environment(os.environ)[1], *config.sides(os.environ, None, None)[2]]:
         yield Finding("warn", "environment", warning)
+    try:
+        if os.environ.get("MEMLEAK_FOCUS", "").strip():
+            config.validate_focus(os.environ["MEMLEAK_FOCUS"])
+    except ValueError as error:
+        yield Finding("warn", "environment", f"MEMLEAK_FOCUS ignored: {error}")
     limited = limit_obstacle()
     if limited is not None:
         yield Finding("fail", "environment", f"{limited}; memleak run starts programs untraced")
