@@ -5,7 +5,7 @@
 //     memleak run -o buddy.mlrec ./buddy
 //     memleak top buddy.mlrec; memleak pools buddy.mlrec; memleak mismatches buddy.mlrec
 //
-// The faults: sessions that are never closed (a leak); one small record kept in each arena (fragmentation); and log lines
+// The faults: sessions that are never closed (a leak); small records that stay behind in each arena after a burst (fragmentation); and log lines
 // of the buddy allocator that one path hands to the slab of another pool (a mismatched free).
 #include <stdint.h>
 #include <stdio.h>
@@ -182,11 +182,11 @@ __attribute__((noinline)) static void drop_line(struct slab *slab, char *line, i
 
 int main(void)
 {
-	enum { PAGES = 8000, EACH = 160, REQUESTS = 40000, SESSIONS_LEAKED = 4000 };
+	enum { PAGES = 8000, EACH = 6, REQUESTS = 40000, SESSIONS_LEAKED = 4000 };
 	static void *page[PAGES], *record[PAGES / EACH];
 	struct slab *slab = new_slab();
 	pool.pool = memleak_pool("buddy");
-	for (unsigned i = 0; i < PAGES; i++) { // a burst, which leaves a record behind in each arena
+	for (unsigned i = 0; i < PAGES; i++) { // a burst, which leaves records behind in each arena
 		page[i] = load_page();
 		if (i % EACH == 0)
 			record[i / EACH] = keep_record();

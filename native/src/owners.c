@@ -127,6 +127,13 @@ void owners_pool_allocated(unsigned pool, void *p, size_t bytes, const struct ow
 		record(pool, p, bytes, drawn, 0, caller);
 }
 
+// Has a pool begun to hand out the block of malloc's at p? Then it is not that block that is freed.
+static bool is_cut_up(const void *p)
+{
+	struct live_sample unused;
+	return liveset_find(p, MLF_LAYER_POOL_REGION, &unused) || liveset_find(p, MLF_LAYER_POOL_GIVEN, &unused);
+}
+
 // Nothing of the pool is known at p: whose is it?
 static void compare_with_others(unsigned pool, const void *p, const struct registers *caller)
 {
@@ -138,10 +145,12 @@ static void compare_with_others(unsigned pool, const void *p, const struct regis
 	}
 	if (load_relaxed(&unnoted) || pool == MLF_POOL_OTHER || !pools_disowns(pool, (uintptr_t)p))
 		return;
-	if (liveset_find(p, MLF_LAYER_MALLOC, &sample))
+	if (liveset_find(p, MLF_LAYER_POOL, &sample)) {
+		if (pools_region_of(live_sample_pool(&sample), (uintptr_t)p, &region))
+			suspect(MLF_MISMATCH_POOL_POOL, &sample, pool, 0, 0, caller);
+	} else if (liveset_find(p, MLF_LAYER_MALLOC, &sample) && !is_cut_up(p)) {
 		suspect(MLF_MISMATCH_MALLOC_POOL, &sample, pool, 0, 0, caller);
-	else if (liveset_find(p, MLF_LAYER_POOL, &sample) && pools_region_of(live_sample_pool(&sample), (uintptr_t)p, &region))
-		suspect(MLF_MISMATCH_POOL_POOL, &sample, pool, 0, 0, caller);
+	}
 }
 
 

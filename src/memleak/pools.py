@@ -91,12 +91,15 @@ def _of_source(source: Source, tracer: Tracer) -> list[PoolUse]:
             for region in recording.pool_regions.values()
             if region.pool == pool.number
         ]
+        high = held.high
+        if high is not None and pool.capacity_bytes and pool.name not in outside:
+            high = max(held.value, min(high, pool.capacity_bytes))  # more than all of it cannot be in use
         used = sums.est_bytes - outside.get(pool.name, 0.0)
         idle = max(0, pool.capacity_bytes - round(used)) if pool.capacity_bytes else None
         uses.append(
             PoolUse(
                 source.svr_ip, recording.header.pid, recording.header.command, pool.name, pool.regions,
-                pool.capacity_bytes, round(held.value), _rounded(held.se), _rounded(held.low), _rounded(held.high),
+                pool.capacity_bytes, round(held.value), _rounded(held.se), _rounded(held.low), _rounded(high),
                 round(sums.est_count), sums.samples, round(outside.get(pool.name, 0.0)), idle,
                 None if idle is None else idle / pool.capacity_bytes, pool.regions_ended,
                 tuple(sorted(regions, key=lambda one: (one.est_bytes / max(1, one.bytes), -one.bytes, one.number))),

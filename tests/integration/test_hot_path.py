@@ -64,6 +64,19 @@ def test_a_symbol_costs_the_same_however_much_is_loaded(tracer, program, tmp_pat
     assert more - few <= 20
 
 
+def test_pairs_of_new_and_delete_and_of_a_pool(tracer, program):
+    """Nothing sampled. new asks whether it has given out what a sample is said to be at: one look at the bitmap."""
+    header = Path(__file__).resolve().parents[2] / "native/include"
+    pairs = program("pairs.cc", f"-I{header}", "-O2")
+    new, of_pool = (
+        instructions_per_call(tracer.environment("off"), pairs, *words) - instructions_per_call({}, pairs, *words)
+        for words in ((), ("pool",))
+    )
+    print(f"new and delete: {new:.1f} over stock, a pool's: {of_pool:.1f} over nothing")
+    assert new <= 62
+    assert of_pool <= 36
+
+
 def instructions_per_call(env: dict[str, str], program: str, *words: str, calls: int = 2000) -> float:
     """Return what callgrind counts for one more call of a program's, which takes their number as its first argument."""
     counts = []

@@ -160,6 +160,16 @@ static void test_innocent(void)
 		give(a, block, 40, 0);
 		take_back(a, block, 40);
 	}
+	// The first of what a pool has cut out of malloc's memory, not sampled, and freed to another: not malloc's block.
+	for (unsigned told = 0; told < 2; told++) {
+		hooked_malloc(block, 4096);
+		if (told)
+			region(a, block, 4096);
+		give(a, block, 64, 0);
+		take_back(b, block, 64);
+		CHECK(liveset_find(block, MLF_LAYER_MALLOC, &sample));
+		malloc_frees(block);
+	}
 	// A pool that knows no regions is not compared by address.
 	unsigned c = pools_number("c");
 	hooked_malloc(block, 40);

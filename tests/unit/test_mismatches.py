@@ -29,7 +29,7 @@ def one_of(kind, *, lost=0, target=0, **more):
     app = writer.module("/nowhere/app", build_id=b"\x01" * 20, main=True)
     thread = writer.thread(77)
     domain = 2 if kind in (NEW_FREE, NEW_SIZE) else 1 if kind in (3, MALLOC_DELETE) else 128 + writer.pool(b"one")
-    freed_pool = 0 if kind in (1, MALLOC_DELETE, NEW_FREE, NEW_SIZE) else writer.pool(b"two")
+    freed_pool = writer.pool(b"two") if kind in (2, 3) else 1 if kind in (4, 5) else 0
     row = writer.row([(app, 0x10), (app, 0x11)], domain=domain, lost=lost, samples=1)
     stub = app << 48 | 1 << 47 | target if target else 0
     given = {
@@ -61,10 +61,10 @@ def test_each_kind(kind):
     assert (one.samples, round(one.est_count), one.tid, one.size_bytes) == (3, 408, 77, 24)
     assert one.freed_trace[0].startswith("drop() (app)") and one.allocated.trace[0].startswith("make() (app)")
     assert one.freed_back_trace.startswith("0x20 0x21 ")
-    assert one.freed_to == ("two" if kind in (2, 4, 5) else "one" if kind == 3 else "")
+    assert one.freed_to == ("two" if kind in (2, 3) else "one" if kind in (4, 5) else "")
     assert one.freed_bytes == (32 if kind in (4, NEW_SIZE) else None)
     assert ("24 bytes" in one.what and "32 bytes" in one.what) == (kind in (4, NEW_SIZE))
-    assert "{" not in one.what and (one.freed_to in one.what)
+    assert "{" not in one.what and one.freed_to in one.what
 
 
 @pytest.mark.parametrize(

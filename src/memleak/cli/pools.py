@@ -14,6 +14,9 @@ from .top import named, opened, title
 
 if TYPE_CHECKING:
     from ..pools import PoolUse, RegionUse
+    from ..rows import Row
+
+SHOWN_FUNCTIONS = 4
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,9 +80,15 @@ def _regions(use: PoolUse, most: int) -> list[str]:
     for region in [one for one in use.use if one.samples][:most]:
         lines.append(f"  {_region(region)}")
         for pin in region.pins:
-            where = render.printable(render.name_of(pin.row))
+            where = render.printable(" < ".join(_brief(pin.row)))
             lines.append(f"    {render.size(pin.est_bytes):>10}  {render.plural(pin.samples, 'sample')}  {where}")
     return lines
+
+
+def _brief(row: Row) -> list[str]:
+    """Return the innermost functions of a row: the first is often the pool's own."""
+    names = [frame.function for frame in row.frames[:SHOWN_FUNCTIONS]]
+    return [name for name in names if name] or [render.name_of(row)]
 
 
 def _summary(use: PoolUse) -> str:
