@@ -42,7 +42,7 @@ NATIVE_LAYERS = [
 
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
-    {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
+    {"arena", "config", "mixing", "pylines", "records", "regression", "rows", "symbolize", "_native"},
     {"estimate", "gauges", "labels", "loaded", "pystacks"},
     {"comparison", "decode", "integrations"},
     {"recording"},
