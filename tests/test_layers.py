@@ -42,7 +42,7 @@ NATIVE_LAYERS = [
 
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi", "_scopes"},
-    {"arena", "config", "mixing", "pylines", "records", "rows", "smaps", "symbolize", "_native"},
+    {"arena", "config", "mixing", "pylines", "records", "regression", "rows", "smaps", "symbolize", "_native"},
     {"estimate", "gauges", "heapwalk", "labels", "loaded", "pool", "pystacks"},
     {"comparison", "decode", "integrations", "verdict"},
     {"recording"},

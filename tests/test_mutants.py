@@ -399,6 +399,22 @@ MUTANTS = {
     "another place in the node": Mutant(
         "pylabel", "bits_set(bits & ((1U << at) - 1))", "bits_set(bits)", "test_pylabel", ("-rdynamic",)
     ),
+    "a gauge takes any name": Mutant("gauges", "|| !is_letter(text[0])", "", "test_gauges"),
+    "a name has two numbers": Mutant("gauges", "if (found == key)\n\t\t\treturn i + 1;", ";", "test_gauges"),
+    "a gauge's past has the new value": Mutant(
+        "gauges", "last, history_value(before));", "last, history_value(after));", "test_gauges"
+    ),
+    "a gauge set to the same has changed": Mutant("gauges", "if (was_set && before == value)", "if (0)", "test_gauges"),
+    "a large gauge loses its exponent": Mutant(
+        "gauges", "| exponent << MLF_GAUGE_MANTISSA_BITS |", "|", "test_gauges"
+    ),
+    "a child counts its parent's": Mutant("gauges", "sys_madvise(made, PAGE_BYTES, MADV_WIPEONFORK);", ";", "test_gauges"),
+    "half-made gauges are taken over": Mutant(
+        "gauges", "load_acquire(&record->state) != MLF_GAUGE_NAMED || ", "", "test_gauges"
+    ),
+    "the last of two gauges set is not written": Mutant(
+        "gauges", "while (unlikely(load_relaxed(&mine->value) != value) && ++tries < TRIES);", "while (0);", "test_gauges"
+    ),
     "labels share a row": Mutant("rows", "(label << 8 | domain)", "domain", "test_labels"),
     "a recording lacks the text": Mutant("rows", "labels_note(stack->label);", ";", "test_labels"),
     "numbers go on": Mutant("labels", "if (n >= MLF_LABEL_SETS)", "if (n >= MLF_LABEL_SETS - 1)", "test_labels"),
@@ -465,6 +481,7 @@ RACES = {
     "a segment for each",
     "an index word is overwritten",
     "a region taken twice",
+    "the last of two gauges set is not written",
 }
 LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 RUN_S = 120  # the longest needs 10 s of an idle machine

@@ -1,7 +1,7 @@
 """Say how much business there is: `gauge("open_tables").set(1200)`, so that memory can be told per unit of it.
 
-A gauge is a name and a whole number. Where the core is in the process it keeps the value; until then it is kept here and handed
-over when tracing begins. Setting one never fails for want of tracing.
+A gauge is a name and a whole number. Where the core is in the process it keeps the value; until then it is kept here
+and handed over when tracing begins. Setting one never fails for want of tracing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def gauge(name: str) -> Gauge:
     """Return the gauge of this name, the same object each time.
 
     Args:
-        name: a letter or _, then letters, digits and _ . : / -, at most 48 characters. A recording has 64 gauges: name them by
-            kind, such as open_tables, not by object. What is beyond works as the others do and is not recorded.
+        name: a letter or _, then letters, digits and _ . : / -, at most 48 characters. A recording has 64 gauges:
+            name them by kind, such as open_tables, not by object. What is beyond works as the others do, unrecorded.
 
     Raises:
         ValueError: it is no such name.
@@ -49,7 +49,8 @@ def gauge(name: str) -> Gauge:
 class Gauge:
     """A whole number that counts something of the program's: open tables, sessions, entries of a cache.
 
-    Threads may set it and add to it at the same time; of two that set it the later counts. A forked child begins without a value.
+    Threads may set it and add to it at the same time; of two that set it the later counts. A forked child begins
+    without a value.
     """
 
     __slots__ = ("_number", "_pid", "_value", "name")

@@ -1,8 +1,9 @@
 """Set gauges of a running process from outside, by writing the gauge words of its recording.
 
-A gauge that is there already is written where it stands. One that is not gets a place in the segment that the process leaves to
-readers: they take turns by a lock on the file, and write the name before the word that says that it is there, so
-one that is killed half-way leaves nothing that anybody takes for a gauge. The history is written as the process would write it.
+A gauge that is there already is written where it stands. One that is not gets a place in the segment that the process
+leaves to readers: they take turns by a lock on the file, and write the name before the word that says that it is there,
+so one that is killed half-way leaves nothing that anybody takes for a gauge. The history is written as the process
+would write it.
 """
 
 import mmap
@@ -151,7 +152,10 @@ def _segments(page: mmap.mmap, path: Path, header: Header) -> list[Segment]:
 
 def _places(page: mmap.mmap, segments: list[Segment], path: Path, header: Header) -> dict[str, int]:
     """Return where each gauge stands; of two with one name the program's own."""
-    if header.history_levels * header.history_slots * 8 > GAUGE.bytes - GAUGE.offsets["slot"] or not header.history_unit_cs:
+    if (
+        header.history_levels * header.history_slots * 8 > GAUGE.bytes - GAUGE.offsets["slot"]
+        or not header.history_unit_cs
+    ):
         raise TargetError(f"{path}: damaged: its history has another form; nothing was changed")
     found: dict[str, int] = {}
     for segment in segments:
@@ -175,8 +179,8 @@ def _claim(page: mmap.mmap, segments: list[Segment], places: dict[str, int], nam
             free += [at for at in starts if struct.unpack_from("<I", page, at)[0] == layout.GAUGE_EMPTY]
     if len(missing) > len(free):
         raise TargetError(
-            f"{path}: no place for {', '.join(missing[len(free) :])}: {layout.GAUGES_EACH} gauges can be made from outside;"
-            " nothing was changed"
+            f"{path}: no place for {', '.join(missing[len(free) :])}: {layout.GAUGES_EACH} gauges can be made from"
+            " outside; nothing was changed"
         )
     for name, at in zip(missing, free):
         page[at + 4 : at + GAUGE.bytes] = bytes(GAUGE.bytes - 4)  # what was left by one who was killed here

@@ -1,33 +1,20 @@
-"""How memory grows with business: live bytes over time against gauges, as bytes per unit and what they would be at another size.
+"""How memory grows with business: live bytes over time against gauges, as bytes per unit, and what if it were more.
 
-For a stack, and for all of them together, live bytes y are laid beside a gauge x at the moments that both histories tell, and a
-straight line y = a + b x is drawn through them by least squares: b is bytes per unit. Its error has two parts.
-
-Sampling. The estimate at moment i is off by a variance V(i), which the weights of the samples tell. The errors of two moments are
-not independent: what lives at both was sampled once. How much that is no history tells, so the two ends are
-tried: all that can be shared is, Cov(i, j) = the least V between i and j, which is a program that piles up and takes down; and
-nothing is, which is one that replaces all it holds from moment to moment. The wider interval is given.
-
-All else: memory that does not follow the gauge, or not in a straight line. The residuals tell: where their squares sum to more than
-sampling explains, the variance is scaled up by that ratio (Birge's), and the interval takes Student's t with the few degrees of
-freedom that a drift leaves. In full mode there is no sampling error and residuals are all there is.
-
-Lines for many stacks and several gauges would find some by chance. A stack's best gauge pays for its choice (Bonferroni over gauges),
-then stacks are let through at a false discovery rate of 5 % (Benjamini and Hochberg).
-
-`tests/statistical/test_scaling.py` holds the intervals against simulated programs.
+For a stack, and for all of them together, live bytes are laid beside a gauge at the moments that both histories
+tell, and `memleak.regression` draws a line. Lines for many stacks and several gauges would find some by chance. A
+stack's best gauge pays for its choice (Bonferroni over gauges), then stacks are let through at a false discovery rate of 5 %
+(Benjamini and Hochberg).
 """
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import mul
 from typing import Any, NamedTuple, Optional
 
 from .errors import QueryError
 from .estimate import Estimate, estimate_bytes
 from .grouping import Group, Source
 from .records import Gauge, Header, LiveSums, RecordedRow
+from .regression import SCALED_FROM, Series, discoveries, fit, median_slope
 from .rows import Row
 
 LEVELS_LEAST = 3
@@ -37,10 +24,6 @@ MOMENTS_MOST = 128
 FALSE_DISCOVERIES = 0.05
 ROWS_MOST = 300  # that changed most; more would take long, and hold little
 SAMPLES_FEW = 30
-_Z = 1.959964
-_DRIFT_FREEDOM = 3  # of residuals that wander: nearly all is in the first few waves
-_SCALED_FROM = 2.0  # of the variance that sampling brings; by chance once in ten
-_ROUNDING = 1e-9
 _RIVAL = 0.02  # of the explained share
 _BEYOND = 1.5
 
@@ -48,7 +31,8 @@ _BEYOND = 1.5
 class Prediction(NamedTuple):
     """Live bytes at another value of the gauge, with a 95 % interval; None where none can be given.
 
-    Of all stacks together, `used_*` say what of the memory limit would then be used; None for a single stack, and without a limit.
+    Of all stacks together, `used_*` say what of the memory limit would then be used; None for a single stack, and
+    without a limit.
     """
 
     gauge: str
@@ -74,8 +58,8 @@ class Law(NamedTuple):
         count_per_unit: blocks per unit, by their mean size now; None when nothing is live.
         block_bytes: that size.
         est_bytes: live bytes now.
-        value, least, greatest, levels, moments, span_s: the gauge now, the range it was seen in, how many values, at how many moments,
-            over how long.
+        value, least, greatest, levels, moments, span_s: the gauge now, the range it was seen in, how many values, at
+            how many moments, over how long.
         samples: live samples behind it.
         significant: it would hardly be found by chance; False for a ratio.
         notes: what to know of it, in words.
@@ -108,32 +92,14 @@ class Law(NamedTuple):
 class Scaling(NamedTuple):
     """What follows which gauge: one law for each gauge of all stacks together, and the stacks that follow one.
 
-    `rows` has the most bytes per unit first. `limit_bytes` and `limit_name` are what bounds the memory, None and "" if nothing is known.
+    `rows` has the most bytes per unit first. `limit_bytes` and `limit_name` are what bounds the memory, None and "" if
+    nothing is known.
     """
 
     totals: tuple[Law, ...]
     rows: tuple[Law, ...]
     limit_bytes: Optional[int]
     limit_name: str
-
-
-class Series(NamedTuple):
-    """What is laid beside a gauge: live bytes and the variance of their estimate, at moments."""
-
-    bytes: list[float]
-    variance: list[float]
-
-
-class Fit(NamedTuple):
-    """A line through points; `half_width` is of the slope, 95 %. `scaled`: residuals are larger than sampling explains."""
-
-    slope: float
-    base: float
-    half_width: float
-    r_squared: Optional[float]
-    scaled: float
-    p: float
-    predictions: tuple[tuple[float, float], ...]  # (value, half of the interval) for each x asked for
 
 
 # -- moments -----------------------------------------------------------------------------------------
@@ -191,151 +157,6 @@ def series_of(group: Group, moments: Sequence[int]) -> Series:
     return Series(held, [grain * value for value in held])
 
 
-# -- the line ----------------------------------------------------------------------------------------
-
-
-def fit(x: Sequence[float], series: Series, wanted: Sequence[float] = ()) -> Fit:
-    """Draw a line through points in order of time; *wanted* are the x at which it is asked for.
-
-    The x must have two values at least.
-    """
-    y = series.bytes
-    number = len(x)
-    mean_x, mean_y = sum(x) / number, sum(y) / number
-    off = [value - mean_x for value in x]
-    spread = sum(d * d for d in off)
-    slope = sum(d * (value - mean_y) for d, value in zip(off, y)) / spread
-    base = mean_y - slope * mean_x
-    rest = [value - base - slope * where for where, value in zip(x, y)]
-    left = sum(value * value for value in rest)
-    whole = sum((value - mean_y) ** 2 for value in y)
-    sampled = any(series.variance)
-    variance = series.variance if sampled else [abs(value) for value in y]
-    shared, apart = _shared(_least_between(variance)), _apart(variance)
-    steps = sum((after - before) ** 2 for before, after in zip(rest, rest[1:]))
-    parts = _components(left, steps, off, spread, variance, shared, apart)
-    scaled = sum(parts) if sampled else 0.0
-    if sampled and scaled < 1:  # less than sampling brings cannot be
-        parts = parts[0] + 1 - scaled, parts[1]
-    beyond = sum(parts) - 1 if sampled else sum(parts)
-    per_byte = sum(variance) / sum(y) if sum(y) > 0 else 0.0
-    weights = [[d / spread for d in off]]
-    weights += [[1 / number + (where - mean_x) * d / spread for d in off] for where in wanted]
-    halves = []
-    for index, weight in enumerate(weights):
-        drifting, jumping = parts[0] * shared(weight), parts[1] * apart(weight)
-        if index:  # what the line does not explain will be there at that size, too
-            jumping += max(0.0, beyond) * per_byte * max(0.0, base + slope * wanted[index - 1])
-        if sampled and scaled < _SCALED_FROM:
-            quantile = _Z
-        else:
-            quantile = student(_DRIFT_FREEDOM if 4 * drifting > jumping else max(1, number - 2))
-        halves.append(quantile * math.sqrt(drifting + jumping) + _ROUNDING * abs(slope if not index else base))
-    half = halves[0]
-    p = math.erfc(abs(slope) * _Z / half / math.sqrt(2)) if half > 0 else 0.0 if slope else 1.0
-    explained = 1 - left / whole if whole > 0 else None
-    asked = tuple((base + slope * where, extent) for where, extent in zip(wanted, halves[1:]))
-    return Fit(slope, base, half, explained, scaled, p, asked)
-
-
-def _components(
-    left: float,
-    steps: float,
-    off: Sequence[float],
-    spread: float,
-    variance: Sequence[float],
-    shared: Callable[[Sequence[float]], float],
-    apart: Callable[[Sequence[float]], float],
-) -> tuple[float, float]:
-    """Return how much of the two forms of covariance, shared and apart, explains the residuals: of each at least 0.
-
-    By the method of moments: the sum of squares of residuals, and that of their steps from moment to moment, are what the
-    sum of both forms leads one to expect. Residuals that wander take small steps.
-    """
-    number = len(off)
-    unit = [d / math.sqrt(spread) for d in off]
-    ones = [1 / math.sqrt(number)] * number
-    # Steps are r' L r; of what the projection leaves, L - u (L u)' - (L u) u' + (u' L u) u u' with the unit vector u along x.
-    bent = [
-        (unit[i] - unit[i - 1] if i else 0.0) + (unit[i] - unit[i + 1] if i + 1 < number else 0.0) for i in range(number)
-    ]
-    bend = sum(map(mul, unit, bent))
-    expected = []
-    for form, neighbours in ((shared, list(map(min, variance, variance[1:]))), (apart, [0.0] * (number - 1))):
-        along = form(unit)
-        squares = sum(variance) - form(ones) - along
-        both = form([a + b for a, b in zip(unit, bent)]) - form([a - b for a, b in zip(unit, bent)])
-        whole = 2 * sum(variance) - variance[0] - variance[-1] - 2 * sum(neighbours)
-        expected.append((squares, whole - both / 2 + bend * along))
-    (drift, drift_steps), (jump, jump_steps) = expected
-    determinant = drift * jump_steps - jump * drift_steps
-    if determinant <= 1e-12 * abs(drift * jump_steps):
-        return (left / drift if drift > 0 else 0.0), 0.0
-    wander, leap = (left * jump_steps - jump * steps) / determinant, (drift * steps - left * drift_steps) / determinant
-    if wander < 0:
-        return 0.0, left / jump if jump > 0 else 0.0
-    if leap < 0:
-        return left / drift if drift > 0 else 0.0, 0.0
-    return wander, leap
-
-
-def _least_between(values: Sequence[float]) -> list[list[float]]:
-    """Return for each i the least of values[i … j], for each j from i on."""
-    found = []
-    for start in range(len(values)):
-        least, row = math.inf, []
-        for value in values[start:]:
-            least = min(least, value)
-            row.append(least)
-        found.append(row)
-    return found
-
-
-def _shared(rows: list[list[float]]) -> Callable[[Sequence[float]], float]:
-    """Return w -> w' C w with C(i, j) = rows[i][j - i]."""
-
-    def quadratic(w: Sequence[float]) -> float:
-        total = 0.0
-        for i, row in enumerate(rows):
-            total += w[i] * (2 * sum(map(mul, row, w[i:])) - row[0] * w[i])
-        return total
-
-    return quadratic
-
-
-def _apart(variance: Sequence[float]) -> Callable[[Sequence[float]], float]:
-    """Return w -> w' C w with C diagonal."""
-    return lambda w: sum(value * weight * weight for value, weight in zip(variance, w))
-
-
-def median_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the median of the slopes of all pairs of points (Theil and Sen): a few odd points do not move it."""
-    slopes = sorted((y[j] - y[i]) / (x[j] - x[i]) for i in range(len(x)) for j in range(i) if x[i] != x[j])
-    half = len(slopes) // 2
-    return slopes[half] if len(slopes) % 2 else (slopes[half - 1] + slopes[half]) / 2
-
-
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-
-
-def student(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t, to 1 %."""
-    return _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _Z + 2.4 / freedom + 2.7 / freedom**2
-
-
-def discoveries(p_values: Sequence[float], rate: float) -> list[bool]:
-    """Tell which of many tests found something, so that of those at most a share *rate* is chance (Benjamini, Hochberg)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    passed = 0
-    for rank, index in enumerate(order, 1):
-        if p_values[index] <= rate * rank / len(order):
-            passed = rank
-    found = [False] * len(order)
-    for index in order[:passed]:
-        found[index] = True
-    return found
-
-
 # -- laws --------------------------------------------------------------------------------------------
 
 
@@ -362,7 +183,9 @@ class _Seen:
         """Why no line can be drawn; empty: one can."""
         if self.levels < LEVELS_LEAST or len(self.x) < MOMENTS_LEAST:
             values = "value" if self.levels == 1 else "values"
-            return f"{self.name} was seen with {self.levels} {values} at {len(self.x)} moments: {LEVELS_LEAST} are needed"
+            return (
+                f"{self.name} was seen with {self.levels} {values} at {len(self.x)} moments: {LEVELS_LEAST} are needed"
+            )
         if self.greatest - self.least < RANGE_LEAST * max(abs(self.greatest), abs(self.least)):
             return f"{self.name} has changed by less than {RANGE_LEAST:.0%}"
         return ""
@@ -375,12 +198,16 @@ class _Seen:
 class _Maker:
     """Makes laws for one recording."""
 
-    def __init__(self, source: Source, groups: Sequence[Group], gauges: Sequence[Gauge], what_if: Mapping[str, int]) -> None:
+    def __init__(
+        self, source: Source, groups: Sequence[Group], gauges: Sequence[Gauge], what_if: Mapping[str, int]
+    ) -> None:
         header = source.recording.header
         end_cs = max([header.end_cs, *(gauge.set_cs for gauge in gauges)])
         self.source, self.groups, self.header = source, groups, header
         self.moments = moments_of(header, end_cs)
-        self.seen = [_Seen(gauge, self.moments, [what_if[n] for n in (gauge.name,) if n in what_if]) for gauge in gauges]
+        self.seen = [
+            _Seen(gauge, self.moments, [what_if[n] for n in (gauge.name,) if n in what_if]) for gauge in gauges
+        ]
         self.series = [series_of(group, self.moments) for group in groups]
         self.narrow = source.narrow({row.domain for group in groups for row in group.recorded})
         self.sums = sum((group.sums for group in groups), LiveSums())
@@ -399,17 +226,29 @@ class _Maker:
         found = []
         ranked = sorted(zip(self.groups, self.series), key=lambda pair: min(pair[1].bytes) - max(pair[1].bytes))
         for group, series in ranked[:ROWS_MOST] if able else ():
-            shares = sorted(((_share(seen, series), seen.name, seen) for seen in able), key=lambda one: (-one[0], one[1]))
+            shares = sorted(
+                ((_share(seen, series), seen.name, seen) for seen in able), key=lambda one: (-one[0], one[1])
+            )
             share, _, seen = shares[0]
             if share <= 0:
                 continue
-            rivals = [f"{name} explains {other:.0%}, nearly as much" for other, name, _ in shares[1:] if other > share - _RIVAL]
+            rivals = [
+                f"{name} explains {other:.0%}, nearly as much"
+                for other, name, _ in shares[1:]
+                if other > share - _RIVAL
+            ]
             p = min(1.0, fit(seen.x, seen.of(series)).p * len(able))
             found.append((p, group, series, seen, tuple(rivals[:3])))
         return found
 
     def law(
-        self, row: Optional[Row], sums: LiveSums, series: Series, seen: _Seen, significant: bool, notes: tuple[str, ...] = ()
+        self,
+        row: Optional[Row],
+        sums: LiveSums,
+        series: Series,
+        seen: _Seen,
+        significant: bool,
+        notes: tuple[str, ...] = (),
     ) -> Law:
         """Return the law of a stack, or of all, by one gauge."""
         value = seen.gauge.value or 0
@@ -436,7 +275,7 @@ class _Maker:
         if not low <= median <= high and abs(median - line.slope) > 0.1 * abs(line.slope):
             words.append(f"a few moments are far off the line: the median of slopes is {median:,.0f} bytes")
             low, high = min(low, median), max(high, median)
-        if line.scaled >= _SCALED_FROM:
+        if line.scaled >= SCALED_FROM:
             words.append("not all of it follows this gauge in a straight line: the interval is wider for that")
         predictions = tuple(
             Prediction(seen.name, wanted, max(0.0, value), max(0.0, value - half), max(0.0, value + half))
@@ -445,7 +284,8 @@ class _Maker:
         count = line.slope / block if block else None
         found: dict[str, Any] = {
             "kind": "slope", "bytes_per_unit": line.slope, "low": low, "high": high, "base_bytes": line.base,
-            "r_squared": line.r_squared, "count_per_unit": count, "significant": significant, "predictions": predictions,
+            "r_squared": line.r_squared, "count_per_unit": count, "significant": significant,
+            "predictions": predictions,
         }  # fmt: skip
         return Law(**known, **found, notes=tuple(words))
 
@@ -479,7 +319,8 @@ def _ratio(now: Estimate, value: int, seen: _Seen, block: Optional[float]) -> di
     per = now.value / value if value > 0 else 0.0
     low, high = (None if limit is None or value <= 0 else limit / value for limit in (now.low, now.high))
     predictions = tuple(
-        Prediction(seen.name, wanted, per * wanted, low and low * wanted, high and high * wanted) for wanted in seen.wanted
+        Prediction(seen.name, wanted, per * wanted, low and low * wanted, high and high * wanted)
+        for wanted in seen.wanted
     )
     return {
         "kind": "ratio", "bytes_per_unit": per, "low": low, "high": high, "base_bytes": 0.0, "r_squared": None,
@@ -492,7 +333,8 @@ def _far(wanted: int, seen: _Seen) -> str:
     most = max(abs(seen.least), abs(seen.greatest))
     if not most or abs(wanted) <= _BEYOND * most:
         return ""
-    return f"{seen.name}={wanted} is {abs(wanted) / most:.3g} times the greatest value seen: a straight line up to there is assumed"
+    times = abs(wanted) / most
+    return f"{seen.name}={wanted} is {times:.3g} times the greatest value seen: a straight line up to there is assumed"
 
 
 def choose(gauges: Sequence[Gauge], name: Optional[str], what_if: Mapping[str, int]) -> list[Gauge]:
@@ -536,7 +378,11 @@ def laws(
     made.sort(key=lambda pair: (-pair[1].bytes_per_unit, pair[0].order))
     if not made and all(seen.flat for seen in maker.seen):
         held = sorted(zip(groups, maker.series), key=lambda pair: -pair[0].sums.est_bytes)
-        made = [(group, maker.law(None, group.sums, series, maker.seen[0], False)) for group, series in held[:n] if group.sums.samples]
+        made = [
+            (group, maker.law(None, group.sums, series, maker.seen[0], False))
+            for group, series in held[:n]
+            if group.sums.samples
+        ]
     made = made[:n]
     rows = show([group for group, _ in made])
     limit = header.limit_bytes if header.limit_seen_cs and header.limit_bytes else None

@@ -136,6 +136,31 @@ static void test_threads(void)
 	CHECK(is_named(own(n), "hammered") && is_named(own(counted), "counted"));
 }
 
+#define PAIR_ROUNDS 30000U
+static uint32_t met, pair_wrong;
+
+// Two that set at the same moment: what is written last is what is kept, each time.
+static void *set_beside(void *argument)
+{
+	uint32_t thread = (uint32_t)(uintptr_t)argument, n = number("hammered");
+	for (uint32_t round = 0; round < PAIR_ROUNDS; round++) {
+		meet(&met, 2, 3 * round + 1);
+		set(n, (int64_t)round * 2 + thread);
+		meet(&met, 2, 3 * round + 2);
+		int64_t value = 0;
+		if (thread == 0)
+			pair_wrong += !gauges_value(n, &value) || own(n)->value != value;
+		meet(&met, 2, 3 * round + 3);
+	}
+	return NULL;
+}
+
+static void test_two_at_once(void)
+{
+	in_threads(2, set_beside);
+	CHECK_EQUAL(pair_wrong, 0);
+}
+
 static void *take_names(void *argument)
 {
 	char name[16];
@@ -236,6 +261,7 @@ int main(void)
 	test_history();
 	test_large_values();
 	test_threads();
+	test_two_at_once();
 	test_a_child_has_names_and_no_values();
 	test_what_readers_made_goes_over();
 	test_the_numbers_end();

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from memleak.scaling import Series, discoveries, fit
+from memleak.regression import Series, discoveries, fit
 
 RUNS = 400
 SIZE = 1000

@@ -22,16 +22,20 @@ _FRAMES = 20
 _ABOUT = """List the gauges of a process, set them from outside, or tell how its memory follows them.
 
 A gauge is a whole number that counts what the process works on: open tables, sessions. The program sets its own by
-memleak.gauge(NAME).set(N) or memleak_gauge_set(); NAME=VALUE here does it for any program. Set it whenever it changes: memory per
-unit is read off how live bytes moved with it."""
+memleak.gauge(NAME).set(N) or memleak_gauge_set(); NAME=VALUE here does it for any program. Set it whenever it changes:
+memory per unit is read off how live bytes moved with it."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Set, list, or tell bytes per unit."""
     parser = Parser("gauge", _ABOUT)
     add_target(parser)
-    parser.add_argument("values", metavar="NAME=VALUE", nargs="*", help="set this gauge, which is made if the process has none")
-    parser.add_argument("--per-unit", action="store_true", help="tell bytes per unit of each stack that follows a gauge")
+    parser.add_argument(
+        "values", metavar="NAME=VALUE", nargs="*", help="set this gauge, which is made if the process has none"
+    )
+    parser.add_argument(
+        "--per-unit", action="store_true", help="tell bytes per unit of each stack that follows a gauge"
+    )
     parser.add_argument("--gauge", metavar="NAME", help="with --per-unit: by this gauge only")
     parser.add_argument(
         "--what-if", metavar="NAME=VALUE", action="append", default=[], type=_word,
@@ -159,7 +163,8 @@ def _law_lines(law: Law) -> list[str]:
     if law.kind == "slope" and law.count_per_unit is not None and law.block_bytes is not None:
         words += f"  = {law.count_per_unit:.3g} blocks x {_bytes(law.block_bytes)}"
     seen = f"{law.least} to {law.greatest}" if law.least != law.greatest else f"{law.value}"
-    now = f"  now {size(law.est_bytes)} at {law.gauge}={law.value}; seen {seen}, {law.moments} moments in {law.span_s:.0f} s"
+    now = f"  now {size(law.est_bytes)} at {law.gauge}={law.value}; seen {seen}"
+    now += f", {law.moments} moments in {law.span_s:.0f} s"
     return [words, f"{now}; {law.samples} live samples", *(f"  {note}" for note in law.notes)]
 
 
