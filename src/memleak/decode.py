@@ -232,7 +232,9 @@ class Decoder:
             if sequence and sequence == again:
                 most = layout.PINS_ROWS
                 rows = zip(*(struct.unpack(f"<{most}{code}", raw) for code, raw in zip("IQQ", (refs, live, pinned))))
-                self.pins = Pins(cs, regions, sparse, *sums, tuple(rows)[:number])
+                region, live_bytes, sparse_bytes, occupied, sparse_occupied = sums
+                totals = region, live_bytes, sparse_bytes, occupied, sparse_occupied
+                self.pins = Pins(cs, regions, sparse, *totals, tuple(rows)[:number])
 
     def _read_row_index(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -476,7 +478,10 @@ _NO_SUMS = LiveSums()
 _unpack_stack = layout.STACK.format.unpack_from
 _make_sums = LiveSums._make
 _ALLOC_SAMPLES = list(layout.ROW.codes).index("alloc_samples")
-_TABLES = (layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS, layout.KIND_LEDGER, layout.KIND_PINS)
+_TABLES = (
+    layout.KIND_MODULES, layout.KIND_THREADS, layout.KIND_MARKS, layout.KIND_LABEL_SETS, layout.KIND_LEDGER,
+    layout.KIND_PINS,
+)  # fmt: skip
 _LEDGER_RESERVED = list(layout.LEDGER.codes).index("reserved0") - 1
 _ZEROS = bytes(8 * _KEYS_PER_STEP)
 

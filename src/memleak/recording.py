@@ -16,7 +16,19 @@ from typing import Optional, Union
 from . import layout
 from .decode import MISSING_ROW, Decoder, parse_header, unpack_directory
 from .errors import RecordingError
-from .records import UNKNOWN_MODULE, Frame, Header, LedgerEntry, LiveSample, Mark, Module, Pins, RecordedRow, Segment, Thread
+from .records import (
+    UNKNOWN_MODULE,
+    Frame,
+    Header,
+    LedgerEntry,
+    LiveSample,
+    Mark,
+    Module,
+    Pins,
+    RecordedRow,
+    Segment,
+    Thread,
+)
 
 __all__ = [
     "MISSING_ROW",
@@ -61,8 +73,8 @@ class Recording:
     """
 
     __slots__ = (
-        "_by_ref", "header", "incomplete", "ledger", "live", "marks", "modules", "origin", "pins", "raw", "rows", "threads",
-        "torn", "unknown_frames",
+        "_by_ref", "header", "incomplete", "ledger", "live", "marks", "modules", "origin", "pins", "raw", "rows",
+        "threads", "torn", "unknown_frames",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:
