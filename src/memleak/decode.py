@@ -315,7 +315,9 @@ class Decoder:
             if sequence and sequence == again:
                 most = layout.PINS_ROWS
                 rows = zip(*(struct.unpack(f"<{most}{code}", raw) for code, raw in zip("IQQ", (refs, live, pinned))))
-                self.pins = Pins(cs, regions, sparse, *sums, tuple(rows)[:number])
+                region, live_bytes, sparse_bytes, occupied, sparse_occupied = sums
+                totals = region, live_bytes, sparse_bytes, occupied, sparse_occupied
+                self.pins = Pins(cs, regions, sparse, *totals, tuple(rows)[:number])
 
     def _read_row_index(self, segments: list[Segment]) -> None:
         for segment in segments:

@@ -1,8 +1,8 @@
 """What lies in the heaps of a running process: used, free, and which pages of the free could be given back.
 
-Read from outside through `/proc/PID/mem` and `/proc/PID/pagemap`; nothing is stopped. Of glibc's heaps only the words in
-front of the blocks are looked at (size, and whether the block before is in use), which have had this form since
-glibc 2.26 and before; of Python's arenas the headers of the pools. What changes meanwhile is met as a word that
+Read from outside through `/proc/PID/mem` and `/proc/PID/pagemap`; nothing is stopped. Of glibc's heaps only the words
+in front of the blocks are looked at (size, and whether the block before is in use), which have had this form since
+long before glibc 2.28; of Python's arenas the headers of the pools. What changes meanwhile is met as a word that
 cannot be: then the walk goes on behind it, or ends there and says how far it came.
 """
 
@@ -180,7 +180,7 @@ class _Walk:
         while steps > 0 and at < end - 16:
             size = self._word(at + 8) & ~7
             if size < 32 or size % 16 or at + size > end:
-                self._close(free_from, at, False)
+                self._close(free_from, at)
                 free_from = 0
                 if size in (0, 16) and end - at <= 64:  # the end of a heap that another one follows
                     break
@@ -188,12 +188,13 @@ class _Walk:
                 if not again:
                     break
                 sums.walked -= again - at
+                steps -= (again - at) // 16  # so many places were tried
                 at = again
                 continue
             steps -= 1
             behind = at + size
             if behind >= end:  # the last one is free, and given back by other means
-                self._close(free_from, at, False)
+                self._close(free_from, at)
                 free_from = 0
                 self._top(at, end, is_main)
                 at = end
@@ -205,7 +206,7 @@ class _Walk:
                 free_from = free_from or at
             else:
                 if free_from:
-                    self._close(free_from, at, False)
+                    self._close(free_from, at)
                     free_from = 0
                 sums.blocks += 1
                 sums.used += size
@@ -214,7 +215,7 @@ class _Walk:
                     sums.used -= absent
                     sums.used_absent += absent
             at = behind
-        self._close(free_from, at, False)
+        self._close(free_from, at)
         sums.walked += at - begun
         return steps
 
@@ -226,7 +227,7 @@ class _Walk:
         base = self._start // PAGE
         return (last - first - self._present.count(1, first - base, last - base)) * PAGE
 
-    def _close(self, start: int, end: int, keep_whole: bool) -> None:
+    def _close(self, start: int, end: int, keep_whole: bool = False) -> None:
         """Add a run of free blocks."""
         if not start or end <= start:
             return
@@ -271,8 +272,8 @@ def walk_heaps(memory: Memory, mappings: Sequence[Mapping]) -> Optional[Heaps]:
     if not total.walked:
         return None
     return Heaps(
-        len(parts), total.walked, skipped, resident, total.used, total.used_absent, total.free, total.fast, total.trimmable,
-        total.blocks,
+        len(parts), total.walked, skipped, resident, total.used, total.used_absent, total.free, total.fast,
+        total.trimmable, total.blocks,
     )  # fmt: skip
 
 
@@ -290,7 +291,7 @@ def _parts(memory: Memory, one: Mapping) -> list[tuple[int, int, bool]]:
 
 
 def fast_blocks(memory: Memory, mappings: Sequence[Mapping], heaps: Sequence[int]) -> set[int]:
-    """Return where the free blocks begin that are kept for the next request of their size: the next one does not call them free."""
+    """Return where the free blocks begin that are kept as they are: the block behind one does not call it free."""
     arenas = {head[0] for start in heaps for head in [memory.words(start, 1)] if head}
     main = _main_arena(memory, mappings, arenas)
     if main:
@@ -366,13 +367,6 @@ def look_into(memory: Memory, mappings: Sequence[Mapping], pool_bytes: int) -> M
         present = memory.present(start, end)
         at = start
         rest_from, rest = start, 0  # pages of something else, in a row
-
-        def close(until: int) -> None:
-            nonlocal rest
-            if rest:
-                rests.append((rest_from, until, rest))
-            rest = 0
-
         while at < end and probes > 0:
             index = (at - start) // PAGE
             if not present[index]:
@@ -388,7 +382,9 @@ def look_into(memory: Memory, mappings: Sequence[Mapping], pool_bytes: int) -> M
                 rest += PAGE
                 at += PAGE
                 continue
-            close(at)
+            if rest:
+                rests.append((rest_from, at, rest))
+                rest = 0
             here = _count(present, start, at, at + (size or pool_bytes))
             if size:
                 large += here
@@ -400,7 +396,8 @@ def look_into(memory: Memory, mappings: Sequence[Mapping], pool_bytes: int) -> M
             at += size or pool_bytes
         if at < end:
             rest += _count(present, start, at, end)
-        close(end)
+        if rest:
+            rests.append((rest_from, end, rest))
     rest = sum(each for *_, each in rests)
     return Mapped(large, large_absent, used, idle, pools, rest, tuple(rests), probes > 0)
 
@@ -475,5 +472,6 @@ def _pool(raw: bytes, pool_bytes: int) -> int:
     if kind >= _SIZE_CLASSES:
         return 0
     size = (kind + 1) * 16
-    fits = most == pool_bytes - size and _POOL_HEADER <= offset <= most + size and count <= (pool_bytes - _POOL_HEADER) // size
+    holds = (pool_bytes - _POOL_HEADER) // size
+    fits = most == pool_bytes - size and _POOL_HEADER <= offset <= most + size and count <= holds
     return max(1, count * size) if fits else 0

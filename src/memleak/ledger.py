@@ -2,7 +2,8 @@
 
 Of a running process it is measured: `/proc/PID/smaps` says what is resident, a walk along the heaps what of it is in
 use. Of one that has ended, or may not be looked into, it is worked out from the recording: the last look at what was
-resident, what the C library said of its heaps, and the live samples. Each part says which it is, and how far it may be wrong.
+resident, what the C library said of its heaps, and the live samples. Each part says which it is, and how far it may be
+wrong.
 """
 
 import os
@@ -17,8 +18,8 @@ from .units import size
 
 MEASURED, ESTIMATED, TOLD, REMAINDER = "measured", "estimated", "told", "remainder"
 PARTS = (
-    "python_objects", "pymalloc_idle", "native_live", "allocator_free", "mappings", "outside", "files", "stacks", "shared",
-    "tracer", "unexplained",
+    "python_objects", "pymalloc_idle", "native_live", "allocator_free", "mappings", "outside", "files", "stacks",
+    "shared", "tracer", "unexplained",
 )  # fmt: skip
 RETENTION, LIVE, OUTSIDE, FILES, SHARED, UNCLEAR = "retention", "live", "outside", "files", "shared", "unclear"
 _RETENTION_SHARE, _RETENTION_LEAST = 0.2, 8 << 20
@@ -27,6 +28,8 @@ _MANY_HEAPS = 8
 _OUTSIDE_LEAST = 1 << 20
 _STACK_BYTES = 16 << 10  # of a thread, mostly
 _Z = 1.96
+_KINDS = {"files": smaps.FILE, "stacks": smaps.STACK, "shared": smaps.SHARED, "tracer": smaps.TRACER}
+_OTHERS = "what the allocator holds free it does not say: that is what remains, unexplained memory with it"
 _POOL_BYTES = {9: 4096}  # of CPython 3.9; later ones 16 KiB
 
 
@@ -53,7 +56,7 @@ class Part(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What it means: retention, live, outside, files, shared or unclear; in words; what to do; bytes that would give back."""
+    """What it means: retention, live, outside, files, shared or unclear; in words; what to do, and what that gains."""
 
     kind: str
     words: str
@@ -168,8 +171,8 @@ def of(recording: Recording, pid: Optional[int] = None, *, alive: bool = True) -
     if pid is not None:
         try:
             figures = _measure(recording, pid, live)
-        except OSError as error:
-            problem = f"/proc/{pid}: {error.strerror or error}: from the recording"
+        except OSError as failure:
+            problem = f"/proc/{pid}: {failure.strerror or failure}: from the recording"
     measured = figures is not None
     if figures is None:
         if not looks:
@@ -269,8 +272,9 @@ def _measure(recording: Recording, pid: int, live: _Live) -> _Figures:
         by_kind[one.kind] = by_kind.get(one.kind, 0) + one.rss
     figures.rss = sum(one.rss for one in mappings)
     figures.swapped = sum(one.swapped for one in mappings)
-    for name, kind in (("files", smaps.FILE), ("stacks", smaps.STACK), ("shared", smaps.SHARED), ("tracer", smaps.TRACER)):
-        figures.put(name, by_kind.get(kind, 0) + (by_kind.get(smaps.KERNEL, 0) if name == "files" else 0), 0, MEASURED)
+    by_kind[smaps.FILE] = by_kind.get(smaps.FILE, 0) + by_kind.get(smaps.KERNEL, 0)
+    for name, kind in _KINDS.items():
+        figures.put(name, by_kind.get(kind, 0), 0, MEASURED)
     # Files and shared memory that the program mapped itself came by the hooks, too.
     own = [one for one in mappings if one.kind in (smaps.FILE, smaps.SHARED) and one.path.startswith("/")]
     code = {one.path for one in own if "x" in one.access}
@@ -310,7 +314,7 @@ def _measure(recording: Recording, pid: int, live: _Live) -> _Figures:
         native = min(rest - explained, live.native)
         figures.put("native_live", native, live.native_error, ESTIMATED)
         figures.put("allocator_free", rest - explained - native, live.native_error, REMAINDER)
-        figures.notes.append("the allocator is not glibc's: what it holds free is what remains, unexplained memory with it")
+        figures.notes.append(_OTHERS)
         explained = rest
     figures.put("mappings", min(explained, mapped), 0, MEASURED)
     figures.holders = _holders(recording, inside.rests, holders, rest - explained)
@@ -382,7 +386,7 @@ def _recorded(look: LedgerEntry, live: Optional[_Live], pins: Optional[Pins]) ->
     free = look.heap_free_bytes if told else 0
     arenas = max(look.python_arena_bytes, look.python_bytes)
     rest = look.anonymous_bytes - own - stacks
-    # What was asked for and is not there: pages given back or never touched. First free memory, then large blocks and mappings.
+    # What was asked for and is not there, pages given back or never touched: of free memory first, then of mappings.
     wanted = native + free + arenas + look.mapped_bytes
     missing = max(0, wanted - rest)
     doubt = missing + (0 if told else error["native"])
@@ -402,11 +406,14 @@ def _recorded(look: LedgerEntry, live: Optional[_Live], pins: Optional[Pins]) ->
         figures.put("unexplained", over, None, REMAINDER)
     else:
         figures.put("allocator_free", over, error["native"], REMAINDER)
-        figures.notes.append("the allocator does not say what it holds free: that is what remains, unexplained memory with it")
+        figures.notes.append(_OTHERS)
     if not told and look.heap_state == layout.HEAP_NOT_ASKED:
-        figures.notes.append("the C library was never asked what its heaps hold: a program without threads offers no moment")
+        figures.notes.append(
+            "the C library was never asked what its heaps hold: a program without threads has no moment"
+        )
     elif look.heap_state == layout.HEAP_TOO_LONG:
-        figures.notes.append(f"the C library was last asked what its heaps hold {(look.cs - look.heap_cs) // 100} s earlier: it took long")
+        earlier = (look.cs - look.heap_cs) // 100
+        figures.notes.append(f"the C library was last asked what its heaps hold {earlier} s earlier: it took long")
     figures.untouched = absent_native + absent_mapped
     if told:
         _predict_trim(figures, pins, look.heap_bytes - absent_free)
@@ -469,7 +476,9 @@ def _judge(ledger: Ledger) -> Verdict:
         what = "pages of mapped files, which the kernel can take back" if most == "files" else "shared memory"
         return Verdict(FILES if most == "files" else SHARED, f"growth is {what}: {gained}", (), None)
     if free.how == REMAINDER and held >= max(_RETENTION_LEAST, _RETENTION_SHARE * rss):
-        words = f"{size(held)} of {size(rss)} is not live as far as samples tell: its allocator holds it, or nobody that is seen"
+        words = (
+            f"{size(held)} of {size(rss)} is not live as far as samples tell: its allocator holds it, or nobody seen"
+        )
         return Verdict(UNCLEAR, words, ("ask that allocator for its own statistics",), None)
     files, shared = ledger.part("files").bytes, ledger.part("shared").bytes
     alive = sum(ledger.part(name).bytes for name in ("python_objects", "native_live", "mappings"))
@@ -477,7 +486,8 @@ def _judge(ledger: Ledger) -> Verdict:
         kind, what = (FILES, "pages of mapped files") if files >= shared else (SHARED, "shared memory")
         return Verdict(kind, f"{size(max(files, shared))} of {size(rss)} is {what}", (), None)
     where = f"; {gained}: {most}" if is_growing else ""
-    return Verdict(LIVE, f"{size(alive)} of {size(rss)} is in use{where}", ("memleak top shows the stacks that hold it",), None)
+    words = f"{size(alive)} of {size(rss)} is in use{where}"
+    return Verdict(LIVE, words, ("memleak top shows the stacks that hold it",), None)
 
 
 def _outside(ledger: Ledger, value: int, gained: str) -> Verdict:
@@ -489,7 +499,8 @@ def _outside(ledger: Ledger, value: int, gained: str) -> Verdict:
         words += f"; out of reach: {', '.join(found.brief for found in ledger.outside[:3])}"
     else:
         words += "; no object is known that it belongs to"
-    return Verdict(OUTSIDE, words, ("ask that library for its own statistics; memleak doctor PID says what is out of reach",), None)
+    remedy = "ask that library for its own statistics; memleak doctor PID says what is out of reach"
+    return Verdict(OUTSIDE, words, (remedy,), None)
 
 
 def _retention(ledger: Ledger, free: int, idle: int) -> Verdict:
@@ -505,11 +516,16 @@ def _retention(ledger: Ledger, free: int, idle: int) -> Verdict:
             remedies.append(f"MALLOC_ARENA_MAX=2 keeps it from coming back: there are {ledger.heaps} heaps")
         if ledger.trim_gain is not None and gain < free / 2:
             remedies.append(
-                f"{size(free - gain)} lies between live blocks and cannot be given back: see who pins the heaps, or try another allocator"
+                f"{size(free - gain)} lies between live blocks and cannot be given back: see who pins the heaps,"
+                " or try another allocator"
             )
     else:
-        words += f"Python's allocator keeps ({size(idle)}" + (f", the C library {size(free)})" if free > idle // 10 else ")")
-        remedies.append("an arena goes back only when nothing in it is live: keep long-lived objects out of the peak, or do the peak's work in a child process")
+        words += f"Python's allocator keeps ({size(idle)}"
+        words += f", the C library {size(free)})" if free > idle // 10 else ")"
+        remedies.append(
+            "an arena goes back only when nothing in it is live: keep long-lived objects out of the peak,"
+            " or do the peak's work in a child process"
+        )
         if ledger.trim_gain is not None and gain >= _RETENTION_LEAST:
             remedies.append(f"malloc_trim(0) gives back about {size(gain)}")
     return Verdict(RETENTION, words, tuple(remedies), gain if ledger.trim_gain is not None else None)

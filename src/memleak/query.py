@@ -336,10 +336,10 @@ class Snapshot:
         """Return what the resident memory of the process is, part by part, and what that means; see `memleak.ledger`.
 
         Args:
-            pid: the process, where its number here is not that of the recording; 0: do not look at it, only at the recording.
+            pid: the process, where its number here is not that in the recording; 0: look only at the recording.
 
         Raises:
-            QueryError: there are several recordings, or this one does not tell what was resident and its process is gone.
+            QueryError: there are several recordings, or this one does not say what was resident and its process is gone.
         """
         if len(self._sources) > 1:
             raise QueryError(f"{len(self._sources)} recordings have no ledger in common: ask one of them")
@@ -347,15 +347,15 @@ class Snapshot:
         found = ledger.of(source.recording, pid or None, alive=source.alive and pid != 0)
         if found is None:
             raise QueryError(
-                f"{source.recording.origin}: it was never noted what was resident: the program had no threads, or ended at"
-                " once, or an older memleak recorded it; a running process is looked at itself"
+                f"{source.recording.origin}: it was never noted what was resident: the program had no threads, or"
+                " ended at once, or an older memleak recorded it; a running process is looked at itself"
             )
         return found
 
     def pinners(self) -> list[tuple[Row, int, int]]:
-        """Return the stacks whose live blocks lie where little else is live: row, live bytes there, bytes of the pages held.
+        """Return the stacks whose live blocks lie where little else is live: row, live bytes there, pages' bytes held.
 
-        Estimates of the last look that the process took; the one that holds most first. A recording without them gives none.
+        Estimates of the last look that the process took, the one that holds most first; none of older recordings.
         """
         found: list[tuple[Group, Source, int, int]] = []
         for number, source in enumerate(self._sources):

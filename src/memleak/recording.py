@@ -84,8 +84,8 @@ class Recording:
     """
 
     __slots__ = (
-        "_by_ref", "calls", "gauges", "header", "incomplete", "live", "marks", "mismatches", "modules", "origin",
-        "pins", "pool_regions", "pool_samples", "pools", "raw", "rows", "threads", "torn", "unknown_frames",
+        "_by_ref", "calls", "gauges", "header", "incomplete", "ledger", "live", "marks", "mismatches", "modules",
+        "origin", "pins", "pool_regions", "pool_samples", "pools", "raw", "rows", "threads", "torn", "unknown_frames",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:

@@ -441,7 +441,7 @@ class Pins(NamedTuple):
     sparse_bytes: int  # live in sparse regions
     occupied_bytes: int  # pages with something live, as if blocks lay at random in their region
     sparse_occupied_bytes: int
-    rows: tuple[tuple[int, int, int], ...]  # (ref of a row, live in sparse regions, of the pages held there), most first
+    rows: tuple[tuple[int, int, int], ...]  # (ref of a row, live in sparse regions, its part of their pages)
 
 
 class LiveSums(NamedTuple):

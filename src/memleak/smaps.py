@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
 
@@ -84,7 +85,11 @@ def classify(mappings: list[Mapping], stacks: Iterable[int] = ()) -> list[Mappin
         before = found[-1] if found and found[-1].end == one.start else None
         after = mappings[index + 1] if index + 1 < len(mappings) and mappings[index + 1].start == one.end else None
         kind, owner = _kind(one, before, after)
-        if kind == MAPPED and one.access.startswith("rw") and any(one.start <= at < one.end for at in pointers):
+        if (
+            kind == MAPPED
+            and one.access.startswith("rw")
+            and bisect_left(pointers, one.start) < bisect_left(pointers, one.end)
+        ):
             kind = STACK
         found.append(one._replace(kind=kind, owner=owner))
     return found
@@ -122,8 +127,7 @@ def stack_pointers(pid: int) -> list[int]:
     """Return the stack pointers of the threads that are not running just now, as far as that is permitted."""
     found = []
     with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"/proc/{pid}/task/{task}/syscall", "rb") as stream:
-                    found.append(int(stream.read().split()[-2], 16))
+        for task in os.listdir(tasks := f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"{tasks}/{task}/syscall") as stream:
+                found.append(int(stream.read().split()[-2], 16))
     return found

@@ -58,7 +58,16 @@ class Workload:
         """Compile the native one."""
         self.programs, self.recordings = programs, recordings
         flags = ["-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-        own = ["gcc", *flags, "-shared", "-fPIC", "-Wl,-soname,libown.so", "-o", programs / "libown.so", SOURCES / "own.c"]
+        own = [
+            "gcc",
+            *flags,
+            "-shared",
+            "-fPIC",
+            "-Wl,-soname,libown.so",
+            "-o",
+            programs / "libown.so",
+            SOURCES / "own.c",
+        ]
         subprocess.run(own, check=True)
         native = ["gcc", *flags, "-pthread", "-o", programs / "native", SOURCES / "native.c", f"-L{programs}", "-lown"]
         subprocess.run([*native, f"-Wl,-rpath,{programs}"], check=True)
@@ -89,7 +98,10 @@ class Workload:
                 path = self._settled(process.pid)
                 measured = query.open(process.pid).ledger(pid=process.pid)
                 words = subprocess.run(
-                    [sys.executable, "-m", "memleak", "ledger", str(process.pid)], capture_output=True, text=True, check=True
+                    [sys.executable, "-m", "memleak", "ledger", str(process.pid)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
                 ).stdout
                 live = query.open(process.pid)
                 recorded, pinners = live.ledger(pid=0), live.pinners()
@@ -140,7 +152,9 @@ def test_parts_add_up(each, record_property):
     name, seen = each
     found = seen.measured
     assert found.measured and not seen.recorded.measured and not seen.dead.measured
-    record_property("unexplained", f"{name}: {found.unexplained_share:.4f}, recorded {seen.recorded.unexplained_share:.4f}")
+    record_property(
+        "unexplained", f"{name}: {found.unexplained_share:.4f}, recorded {seen.recorded.unexplained_share:.4f}"
+    )
     for one in (found, seen.recorded):
         assert abs(one.rss_bytes - seen.resident) < seen.resident / 50
         total = sum(part.bytes for part in one.parts)
@@ -165,7 +179,10 @@ def test_trim_gives_back_what_was_predicted(workloads, name, record_property):
     """Within a fifth where the heaps were walked; within the error that is stated where they were not."""
     seen = workloads.see(name)
     measured, recorded = seen.measured, seen.recorded
-    record_property("trim", f"{name}: {seen.trimmed}, walked {measured.trim_gain}, recorded {recorded.trim_gain} ± {recorded.trim_error}")
+    record_property(
+        "trim",
+        f"{name}: {seen.trimmed}, walked {measured.trim_gain}, recorded {recorded.trim_gain} ± {recorded.trim_error}",
+    )
     assert seen.trimmed > TRIMMED[name] * MIB
     assert abs(measured.trim_gain - seen.trimmed) < seen.trimmed / 5
     assert abs(recorded.trim_gain - seen.trimmed) <= recorded.trim_error

@@ -53,13 +53,21 @@ def test_looks_are_read_in_order():
     found = read(writer)
     assert [look.cs for look in found.ledger] == [1000, 3000]
     last = found.ledger[-1]
-    assert (last.anonymous_bytes, last.threads, last.heap_mapped_bytes, last.heap_us, last.rss_bytes) == (30, 9, 7, 5, 30)
+    assert (last.anonymous_bytes, last.threads, last.heap_mapped_bytes, last.heap_us, last.rss_bytes) == (
+        30,
+        9,
+        7,
+        5,
+        30,
+    )
 
 
 def test_pins_are_read():
     """With their rows; a count of rows beyond the list is the list's; torn ones are none."""
     writer = written()
-    writer.pins([(writer.first, 100, 4096)], regions=4, sparse=3, live=500, sparse_live=100, occupied=9000, sparse_occupied=4096)
+    writer.pins(
+        [(writer.first, 100, 4096)], regions=4, sparse=3, live=500, sparse_live=100, occupied=9000, sparse_occupied=4096
+    )
     found = read(writer)
     assert found.pins.rows == ((writer.first, 100, 4096),)
     assert (found.pins.regions, found.pins.sparse_regions, found.pins.occupied_bytes) == (4, 3, 9000)
@@ -153,7 +161,7 @@ def test_another_allocator_is_said_so():
     writer.look(cs=500, **told(heap_state=3, heap_cs=0))
     found = of(writer)
     assert found.part("allocator_free").how == "remainder" and found.trim_gain is None
-    assert any("does not say what it holds free" in note for note in found.notes)
+    assert any("holds free it does not say" in note for note in found.notes)
 
 
 def test_trim_is_predicted_from_pins():
@@ -223,7 +231,14 @@ def test_verb(capsys, tmp_path):
     writer = written()
     for cs in (1000, 2000):
         writer.look(cs=cs, **told())
-    writer.pins([(writer.first, 19 * MIB, 60 * MIB)], regions=50, sparse=49, live=19 * MIB, sparse_live=18 * MIB, occupied=60 * MIB)
+    writer.pins(
+        [(writer.first, 19 * MIB, 60 * MIB)],
+        regions=50,
+        sparse=49,
+        live=19 * MIB,
+        sparse_live=18 * MIB,
+        occupied=60 * MIB,
+    )
     path = tmp_path / "one.mlrec"
     path.write_bytes(writer.bytes())
     status, out, _ = shown(capsys, "ledger", str(path), "--no-symbols", "--history")
@@ -245,3 +260,29 @@ def test_verb_without_looks(capsys, tmp_path):
     status, out, err = shown(capsys, "ledger", str(path))
     assert (status, out) == (1, "") and err.count("\n") == 1 and "never noted what was resident" in err
     assert shown(capsys, "ledger", str(path), "-n", "-1")[0] == 2
+
+
+def test_postmortem_says_it(capsys, tmp_path):
+    """Whether what it held was a leak or kept by an allocator."""
+    writer = written()
+    writer.look(cs=1000, **told())
+    path = tmp_path / "one.mlrec"
+    path.write_bytes(writer.bytes())
+    assert (
+        "memory    retention, not leak: 180.0 MiB of 220.0 MiB"
+        in shown(capsys, "postmortem", str(path), "--no-symbols")[1]
+    )
+    assert json.loads(shown(capsys, "postmortem", str(path), "--json")[1])["verdict"]["kind"] == "retention"
+
+
+def test_directory(capsys, tmp_path):
+    """Each recording by itself; those that do not tell are named below."""
+    for number in range(3):
+        writer = written(recording_id=number + 1, pid=4_000_000 + number)
+        if number:
+            writer.look(cs=1000, **told(anonymous_bytes=(211 + number) * MIB))
+        (tmp_path / f"{4_000_000 + number}-100-000000000000000{number}.mlrec").write_bytes(writer.bytes())
+    status, out, _ = shown(capsys, "ledger", str(tmp_path), "--no-symbols")
+    assert status == 0 and out.count("verdict: retention") == 2
+    assert out.count("note: ") == 1 and "never noted what was resident" in out
+    assert len(json.loads(shown(capsys, "ledger", str(tmp_path), "--json", "--no-symbols")[1])) == 2

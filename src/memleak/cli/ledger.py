@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import ledger, locate, query
+from ..errors import QueryError
 from . import render
 from .common import Parser, UsageError, add_symbol_options, add_target
 from .top import named, opened, title
@@ -35,7 +36,9 @@ _WORDS = {
 
 def main(argv: Sequence[str]) -> int:
     """Print the ledger of each recording of a target."""
-    parser = Parser("ledger", "Say what the resident memory of a process is, part by part, and what would give it back.")
+    parser = Parser(
+        "ledger", "Say what the resident memory of a process is, part by part, and what would give it back."
+    )
     add_target(parser)
     parser.add_argument("--recorded", action="store_true", help="do not look at the process, only at its recording")
     parser.add_argument("--history", action="store_true", help="also print the looks that the recording keeps")
@@ -55,7 +58,14 @@ def main(argv: Sequence[str]) -> int:
             query.Snapshot(held, symbolizer=symbolizer, alive=[alive])
             for held, alive in zip(whole.recordings, whole.alive)
         ]
-        found = [(one, one.ledger(pid=pid if len(each) == 1 or pid == 0 else None)) for one in each]
+        found, silent = [], []
+        for one in each:
+            try:
+                found.append((one, one.ledger(pid=pid if len(each) == 1 or pid == 0 else None)))
+            except QueryError as error:
+                if len(each) == 1:
+                    raise
+                silent.append(f"note: {error}")
         if options.json:
             print(json.dumps([_as_json(snapshot, one) for snapshot, one in found], indent=2))
             return 0
@@ -63,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         for snapshot, one in found:
             lines += [*([""] if lines else []), *_lines(snapshot, one, options.n)]
             lines += _history(snapshot) if options.history else []
-        render.write([*lines, "", *render.footer(whole)], sys.stdout)
+        render.write([*lines, "", *map(render.printable, silent), *render.footer(whole)], sys.stdout)
     return 0
 
 
@@ -72,7 +82,9 @@ def _lines(snapshot: Snapshot, found: Ledger, stacks: int) -> list[str]:
     lines = [title(snapshot), f"resident: {render.size(found.rss_bytes)}, {source}", ""]
     grown = f"gained in {render.age(found.growth_s)}" if found.growth_s else "gained"
     header = ["part", "bytes", "±", "share", "how", "live by samples", grown]
-    rows = [_row(part, found.rss_bytes) for part in found.parts if part.bytes or part.name == "unexplained" or part.live]
+    rows = [
+        _row(part, found.rss_bytes) for part in found.parts if part.bytes or part.name == "unexplained" or part.live
+    ]
     lines += render.table(header, rows, left=(0, 4))
     beside = [
         ("live and never touched, so not resident", found.untouched_bytes),
@@ -114,8 +126,9 @@ def _pinners(snapshot: Snapshot, most: int) -> list[str]:
         return []
     lines = [
         "",
-        f"who pins the heaps: {pins.sparse_regions} of {pins.regions} regions of {render.size(pins.region_bytes)} are less than a quarter live;"
-        f" {render.size(pins.sparse_bytes)} live in them {'hold' if pins.sparse_bytes else 'holds'} pages of about {render.size(pins.sparse_occupied_bytes)}",
+        f"who pins the heaps: {pins.sparse_regions} of {pins.regions} regions of {render.size(pins.region_bytes)} are"
+        f" less than a quarter live; {render.size(pins.sparse_bytes)} live in them, on pages of about"
+        f" {render.size(pins.sparse_occupied_bytes)}",
     ]
     for row, live, pinned in rows:
         lines += [f"  {render.size(live)} live, {render.size(pinned)} pinned:", *render.trace(row, most=SHOWN_FRAMES)]
@@ -124,7 +137,10 @@ def _pinners(snapshot: Snapshot, most: int) -> list[str]:
 
 def _history(snapshot: Snapshot) -> list[str]:
     (held,) = snapshot.recordings
-    header = ["before the end", "resident", "anonymous", "files", "shared", "native live", "Python live", "heap used", "heap free"]
+    header = [
+        "before the end", "resident", "anonymous", "files", "shared", "native live", "Python live", "heap used",
+        "heap free",
+    ]  # fmt: skip
     end = held.header.end_cs
     rows = [
         [
@@ -142,7 +158,8 @@ def _history(snapshot: Snapshot) -> list[str]:
 
 def _as_json(snapshot: Snapshot, found: Ledger) -> dict[str, Any]:
     told = found._asdict()
-    told["parts"] = {part.name: {**part._asdict(), "share": part.bytes / found.rss_bytes if found.rss_bytes else None} for part in found.parts}
+    rss = found.rss_bytes or 1
+    told["parts"] = {part.name: {**part._asdict(), "share": part.bytes / rss} for part in found.parts}
     told["outside"] = [one._asdict() for one in found.outside]
     told["holders"] = [one._asdict() for one in found.holders]
     told["owners"] = [one._asdict() for one in found.owners]

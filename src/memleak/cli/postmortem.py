@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import bundle, layout, query, recording, remains
+from .. import bundle, layout, ledger, query, recording, remains
 from ..evidence import Evidence
 from ..locate import Found
 from ..recording import Recording
@@ -94,6 +94,7 @@ def _show(options: Any, left: Sequence[Found], held: Recording, symbolizer: Any)
 def _facts(found: Found, held: Recording) -> dict[str, Any]:
     """Return what is known of the process, by name; times in seconds since the epoch."""
     header = found.header
+    known = ledger.of(held, alive=False)
     return {
         "recording": str(found.path),
         "pid": header.pid,
@@ -106,6 +107,7 @@ def _facts(found: Found, held: Recording) -> dict[str, Any]:
         "last_sampled_call": header.started_at + header.heartbeat_cs / 100,
         "est_bytes": round(held.est_bytes),
         "limit": limit_facts(header),
+        "verdict": known.verdict._asdict() if known else None,
         "marks": [
             {
                 **{name: value for name, value in mark._asdict().items() if name not in ("cs", "rows", "limit_kind")},
@@ -139,6 +141,8 @@ def _fate(found: Found, held: Recording) -> list[str]:
     else:
         lines.append("end       it left through exit()")
     lines += _limit(found, held, state)
+    known = ledger.of(held, alive=False)
+    lines += [f"memory    {known.verdict.words}"] if known else []
     return [render.printable(line) for line in lines]
 
 

@@ -132,10 +132,13 @@ def ledger_parts(content: Content) -> Values:
     """Yield the parts of what is resident of each process; none where that is not known."""
     for source in content.sources:
         found = ledger.of(source.recording, alive=source.alive)
-        for part in found.parts if found else ():
+        if found is None:
+            continue
+        for part in found.parts:
             yield (
                 *_recording(source), found.at, found.measured, part.name, part.bytes, part.error,
-                part.bytes / found.rss_bytes if found.rss_bytes else None, part.how, part.live, part.live_error, part.growth,
+                part.bytes / found.rss_bytes if found.rss_bytes else None, part.how, part.live, part.live_error,
+                part.growth,
             )  # fmt: skip
 
 
