@@ -97,6 +97,14 @@ def test_what_falls_is_shrinking():
     assert verdict_of(steady(40, 0, 10), freed).verdict == SHRINKING
 
 
+@pytest.mark.parametrize("now", [3050.0, 3100.0, 3250.0])
+def test_what_falls_and_rises_is_churn_wherever_it_is_looked_at(now):
+    """Batches of 500 s, each freed as a whole; at the beginning of one it holds less than it mostly did."""
+    samples = [(float(at), 100.0, 1000) for at in range(3000, int(now))]
+    freed = [(float(at), at // 500 * 500 + 499.5, 100_000.0) for at in range(3000)]
+    assert verdict_of(samples, freed, now=now).verdict == CHURN
+
+
 def test_what_holds_its_blocks_is_steady():
     freed = [(10.0 * i, 1600.0 + 10 * i, 100_000.0) for i in range(30)]
     assert verdict_of(steady(100, 0, 1500) + steady(28, 1600, 1900), freed).verdict == STEADY
@@ -121,6 +129,22 @@ def test_a_minute_is_enough_where_all_is_recorded():
     found = judge([Series(samples, history_of(samples, (), 60, 4.0), 0, 60)], shortest_s=20)[0]
     assert found.verdict == LEAK
     assert found.rate.low == found.rate.value == found.rate.high
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5, 1.0])
+def test_a_pace_that_varies_a_little_is_steady_however_many_samples_tell(late):
+    """A program that was not scheduled for a moment at the end has not begun to level."""
+    samples = steady(30_000, 0, 60 - late, weight=1.0)
+    (found,) = judge([Series(samples, history_of(samples, (), 60, 4.0), 0, 60)], shortest_s=20)
+    assert found.verdict == LEAK
+    assert found.rate.value == pytest.approx(500_000, rel=0.05)
+
+
+def test_a_cache_that_has_begun_to_level_is_told_by_many_samples():
+    samples = [(-200 * math.log1p(-(i + 0.5) / 100_000), 1.0, 1000) for i in range(28_000)]
+    (found,) = judge([Series(samples, history_of(samples, (), 65, 4.0), 0, 65)], shortest_s=20)
+    assert found.verdict == SATURATING
+    assert found.level.low < 1e8 < found.level.high
 
 
 def test_nothing_and_nonsense_do_not_raise():

@@ -32,6 +32,7 @@ EVENTS_BEHIND_A_START = 80.0  # where most was there early, growth must be shown
 FALSE_DISCOVERIES = 0.01  # of all stacks said to grow, at most so many did not
 GREW_Z = 3.0  # of a single window
 SLOWER_Z = 1.645  # a rate falls beyond it: 1 leak in 20 is taken for a cache by it, at one look
+SLIGHTEST = -0.2  # by less, e^-0.2 in a window, the pace of any program varies, and with many samples all of it is beyond chance
 FASTER_Z = 2.33
 REPLACED_Z = 2.0  # so far the ages must be from those of blocks that are all freed in the end
 LOAD_Z = 2.0
@@ -165,7 +166,7 @@ class _Case:
     def _of_flat(self) -> Verdict:
         series = self.series
         for window in self.windows[:2]:
-            if window.z <= -GREW_Z - 1 and series.bytes < 0.7 * window.held:
+            if window.z <= -GREW_Z - 1 and series.bytes < 0.7 * window.held and not self._rose_again(window):
                 lost = 100 * (1 - series.bytes / window.held)
                 return self._said(SHRINKING, f"holds {lost:.0f} % less than {_time(series.now - window.start)} ago")
         low, high = series.shortest_with(0.8)
@@ -180,6 +181,15 @@ class _Case:
                 return self._said(CHURN, f"{100 * (1 - share):.0f} % of what was live {ago} ago has been freed")
             return self._said(STEADY, f"holds as much as {ago} ago, {100 * share:.0f} % of it the same blocks")
         return self._said(STEADY, "does not grow")
+
+    def _rose_again(self, window: Window) -> bool:
+        """Whether within the window it rose by half of what it has lost: then it goes up and down."""
+        lowest, most = math.inf, 0.0
+        for at, value in self.series.points:
+            if at >= window.start:
+                lowest = min(lowest, value)
+                most = max(most, value - lowest)
+        return most > (window.held - self.series.bytes) / 2
 
     def _of_growing(self, candidates: list[Window]) -> Verdict:
         before = self._fell_before(candidates[0])
@@ -203,7 +213,7 @@ class _Case:
                 continue
             if self.series.kept(window.start) > 0.4 * self.series.bytes and part.events < EVENTS_BEHIND_A_START:
                 return bent or self._saturating(window, part, bend, end)
-            if -SLOWER_Z <= bend.z <= FASTER_Z and bend.k >= SLOWER:
+            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z and bend.k >= SLOWER:
                 if bent is not None and not self._outgrows(candidates[0], window):
                     return bent
                 return self._leak(window, part, end)
