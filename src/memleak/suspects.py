@@ -67,7 +67,7 @@ def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged
         (number, index) for number in sorted(chosen) for index, row in enumerate(sources[number].recording.rows) if counts(row)
     ]
     rows = [sources[number].recording.rows[index] for number, index in everything]
-    (whole,) = judge([_series(sources, chosen, everything, rows)], shortest_s=shortest_s)
+    whole = judge([_series(sources, chosen, everything, rows)] if rows else [Series((), (), 0.0, 0.0)], shortest_s=shortest_s)[0]
     found.sort(
         key=lambda pair: (_ORDER.get(pair[1].verdict, 2), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
     )

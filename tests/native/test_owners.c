@@ -34,7 +34,7 @@ static void give(unsigned pool, void *p, size_t bytes, uint32_t weight)
 	uint32_t *inside = tracer_enter();
 	if (!inside)
 		return;
-	owners_pool_allocated(pool, p, bytes, weight, &caller);
+	owners_pool_allocated(pool, p, bytes, &(struct owners_drawn){weight, SAMPLES_OF_BUDGET}, &caller);
 	tracer_leave(inside);
 }
 
