@@ -229,7 +229,7 @@ class _Survey:
             hooked=len(self._hooked),
             out_of_reach=tuple(sorted(out, key=_order)),
             not_looked_at=tuple(dict.fromkeys([*self._waiting.values(), *self._fresh])),
-            estimated_live_bytes=round(sum(row.live.est_bytes for row in self._recording.rows)),
+            estimated_live_bytes=round(sum(self._recording.est_bytes) / 1024),
             anonymous_bytes=anonymous_bytes,
         )
 

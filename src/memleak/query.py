@@ -5,7 +5,8 @@ that stand for the same stack in the same builds are merged into one.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
@@ -14,11 +15,12 @@ from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
 from .grouping import Group, Source, merge_stacks
+from .merging import Groups, stacks
 from .once import once
 from .recording import Recording
 from .records import Governor
 from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
-from .selection import CHEAP, Rows, Where
+from .selection import Rows, Where
 from .stacks import Tracer
 
 if TYPE_CHECKING:
@@ -219,7 +221,7 @@ class Snapshot:
 
     @once
     def _all(self) -> Rows:
-        return Rows(self._sources, self._tracer, lambda: (merge_stacks(self._sources), None)).sort()
+        return Rows(self._sources, self._tracer, lambda: (stacks(self._sources), None)).sort()
 
     def evidence(
         self, n: Optional[int] = 10, *, by: str = "held", moments_s: Sequence[float] = MOMENTS_S
@@ -238,16 +240,22 @@ class Snapshot:
             raise QueryError(f"the past of {len(self._sources)} recordings is not one: ask one of them")
         (source,) = self._sources
         marks = Marks(source)
-        keys: dict[str, Callable[[Group], float]] = {
-            "held": CHEAP["est_bytes"], "grown": lambda group: marks.grown(group) or 0,
-        }  # fmt: skip
-        if by not in keys:
-            raise QueryError(f"there is no evidence by {by!r}: it is by {' or '.join(keys)}")
-        weighed = [(keys[by](group), group) for group in self._all.groups]
-        weighed.sort(key=lambda pair: (-pair[0], pair[1].order))
-        groups = [group for weight, group in weighed if weight > 0][:n]
+        if by not in ("held", "grown"):
+            raise QueryError(f"there is no evidence by {by!r}: it is by held or grown")
+        groups = self._grown(marks)[:n] if by == "grown" else self._held(n)
         rows = Rows(self._sources, self._tracer, lambda: (groups, None))
         return [gather(row, group, source, self._tracer, marks, moments_s) for row, group in zip(rows, groups)]
+
+    def _held(self, n: Optional[int]) -> list[Group]:
+        """Return the first *n* groups that hold something."""
+        groups = (self._all.groups[index] for index in range(len(self._all)))  # the most bytes first
+        return list(islice(takewhile(lambda group: group.sums.est_bytes > 0, groups), n))
+
+    def _grown(self, marks: Marks) -> list[Group]:
+        """Return the groups that gained something since the first mark, the most first."""
+        weighed = [(marks.grown(group) or 0, group) for group in self._all.groups]
+        weighed.sort(key=lambda pair: (-pair[0], pair[1].order))
+        return [group for weight, group in weighed if weight > 0]
 
     def threads(self, *, side: str = "mixed") -> list["ThreadSample"]:
         """Return what each thread was last seen at, the one sampled last first; *side* as in `top`.
@@ -378,7 +386,7 @@ class Snapshot:
                 for pair, sample_bytes, requested, mode, python_pair, python_requested, native in [law]
             ],
             "samples": sum(found.header.counters["samples"] for found in self.recordings),
-            "live_samples": sum(len(found.live) for found in self.recordings),
+            "live_samples": sum(found.live_samples for found in self.recordings),
             "rows": len(self),
             "dropped": dropped,
             "counters": others,
@@ -399,16 +407,15 @@ class Snapshot:
     def _backtraces(self) -> str:
         """Say which share of the samples has a complete backtrace in a known place."""
         samples = cut = unknown = unplaced = python_cut = 0
-        for group in self._all.groups:
-            count = group.sums.samples
+        for count, is_placeless, is_cut, is_unknown, is_python_cut in self._traced():
             samples += count
-            if group.placeless:
+            if is_placeless:
                 unplaced += count
-            elif group.truncated:
+            elif is_cut:
                 cut += count
-            elif group.has_unknown_frames(self._sources):
+            elif is_unknown:
                 unknown += count
-            python_cut += count if group.python_truncated else 0
+            python_cut += count if is_python_cut else 0
         if not samples:
             return "no live samples"
         notes = []
@@ -421,6 +428,19 @@ class Snapshot:
             if count:
                 notes.append(f"{count} {what}")
         return f"{samples} live samples" + (f", {', '.join(notes)}" if notes else ", all with complete backtraces")
+
+    def _traced(self) -> Iterable[tuple[int, bool, bool, bool, bool]]:
+        """Yield of each group its samples, and whether it is placeless, cut, through an unknown place, cut in Python."""
+        groups = self._all.groups
+        if isinstance(groups, Groups):
+            return groups.stacks.backtraces()
+        return (
+            (
+                group.sums.samples, group.placeless, group.truncated, group.has_unknown_frames(self._sources),
+                group.python_truncated,
+            )
+            for group in groups
+        )  # fmt: skip
 
     def _cost(self) -> dict[str, Any]:
         samples = cpu_ns = 0

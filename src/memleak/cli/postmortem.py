@@ -104,7 +104,7 @@ def _facts(found: Found, held: Recording) -> dict[str, Any]:
         "ended": header.started_at + header.duration_s,
         "recorded_s": header.duration_s,
         "last_sampled_call": header.started_at + header.heartbeat_cs / 100,
-        "est_bytes": round(sum(row.live.est_bytes for row in held.rows)),
+        "est_bytes": round(sum(held.est_bytes) / 1024),
         "limit": limit_facts(header),
         "marks": [
             {
@@ -150,7 +150,7 @@ def _heartbeat(held: Recording) -> str:
 
 def _limit(found: Found, held: Recording, state: str) -> list[str]:
     header = held.header
-    live = f"held      {render.size(sum(row.live.est_bytes for row in held.rows))} estimated live"
+    live = f"held      {render.size(sum(held.est_bytes) / 1024)} estimated live"
     if not header.limit_seen_cs:
         return [f"{live}; how near to a limit it was is not recorded"]
     before_s = max(0, header.end_cs - header.limit_seen_cs) / 100

@@ -49,7 +49,7 @@ def entry(found: locate.Found) -> dict[str, Any]:
     header = found.header
     held: int | None
     try:
-        held = round(sum(row.live.est_bytes for row in recording.load(found.path).rows))
+        held = round(sum(recording.load(found.path).est_bytes) / 1024)
         size = os.stat(found.path).st_blocks * 512
     except (MemleakError, OSError):
         held, size = None, 0  # it ended and was removed meanwhile
