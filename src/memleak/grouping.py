@@ -249,7 +249,7 @@ class Group:
     ) -> tuple[Optional[str], Optional[str], Optional[str]]:
         """Return the stack as the columns have it: Python, native, mixed; *mixed* if that is known already."""
         row = self.recorded[0]
-        python = joined(tracer.frames(row, [], PYTHON)) or None
+        python = tracer.python_trace(row)
         native = tracer.native_trace(places) if places else None
         if python is None or not tracer.can_name:
             return python, native, native

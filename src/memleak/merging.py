@@ -6,14 +6,16 @@ they have one native stack and their Python frames differ in nothing but instruc
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Union, overload
+from typing import Any, Optional, Union, overload
 
 from . import layout
 from .grouping import Group, Source, merge_stacks
 from .once import once
+from .pystacks import PythonStacks
+from .recording import Recording
+from .records import frame_of
+from .stacks import Tracer, joined_tokens, shown_python, token
 
-_FLAGS_SHIFT = 40
-_DOMAIN_SHIFT = 32
 _BYTE = 0xFF
 _LABELS_MASK = 0xFFFFFFFF
 # Sums over live samples: they can be sorted by without making a group first.
@@ -51,10 +53,14 @@ class Stacks:
         every = range(len(self._table))
         return [index for index in every if index not in absorbed] if absorbed else list(every)
 
+    def rows(self, number: int) -> Sequence[int]:
+        """Return the indices of the rows that a stack has."""
+        return self.merged.get(number) or (number,)
+
     def group(self, number: int) -> Group:
         """Return a stack."""
         group = Group(number, number)
-        for index in self.merged.get(number, (number,)):
+        for index in self.rows(number):
             group.add((0, index), self._recording.row(index))
         return group
 
@@ -112,7 +118,7 @@ class Stacks:
             ref: (not native.words(ref), native.is_truncated(ref), table.is_unknown(ref)) for ref in set(table.natives)
         }
         of_python = {ref: table.python_stacks.table.is_truncated(ref) for ref in set(table.pythons)}
-        counts, kinds, lost = self.sums("samples"), table.kinds, layout.ROW_PYTHON_LOST << _FLAGS_SHIFT
+        counts, kinds, lost = self.sums("samples"), table.kinds, layout.ROW_PYTHON_LOST << layout.KIND_FLAGS_SHIFT
         return [
             (
                 counts[number],
@@ -121,6 +127,47 @@ class Stacks:
             )
             for number in self.numbers
         ]
+
+    def back_trace(self, number: int) -> str:
+        """Return the column of that name of a stack."""
+        native = self._table.natives[number]
+        found = self._back_traces.get(native)
+        if found is None:
+            tokens = list(map(self._tokens.__getitem__, self._table.native_stacks.words(native)))
+            found = self._back_traces[native] = joined_tokens(tokens)
+        return found
+
+    def python_trace(self, number: int, tracer: Tracer) -> Optional[str]:
+        """Return the column of that name of a stack."""
+        table = self._table
+        ref, kind = table.pythons[number], table.kinds[number]
+        if (
+            kind < 0
+            or kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
+            or not table.python_stacks.has_frames(ref)
+        ):
+            return tracer.python_trace(self._recording.row(number))
+        found = self._python_traces.get(ref)
+        if found is None:
+            words = map(self._python_words.__getitem__, table.python_stacks.table.words(ref))
+            found = self._python_traces[ref] = " < ".join([word for word in words if word])
+        return found
+
+    @once
+    def _tokens(self) -> "_Tokens":
+        return _Tokens(self._recording)
+
+    @once
+    def _back_traces(self) -> dict[int, str]:
+        return {}
+
+    @once
+    def _python_traces(self) -> dict[int, str]:
+        return {}
+
+    @once
+    def _python_words(self) -> "_PythonWords":
+        return _PythonWords(self._table.python_stacks)
 
     # -- which rows have one stack -------------------------------------------------------------------
 
@@ -150,7 +197,9 @@ class Stacks:
                 for index in [rows[position] for position in positions]:
                     ref, kind = table.pythons[index], table.kinds[index]
                     if stacks.has_frames(ref) or self._labels(kind):
-                        is_cut = stacks.table.is_truncated(ref) or bool(kind >> _FLAGS_SHIFT & layout.ROW_PYTHON_LOST)
+                        is_cut = stacks.table.is_truncated(ref) or bool(
+                            kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
+                        )
                         of_end.setdefault(is_cut, []).append(index)
                 yield from of_end.values()
 
@@ -175,10 +224,36 @@ class Stacks:
         same = {-1: -1}
         for kind in dict.fromkeys(self._table.kinds):
             if kind >= 0:
-                overflow = kind >> _FLAGS_SHIFT & layout.ROW_OVERFLOW
-                key = self._labels(kind), kind >> _DOMAIN_SHIFT & _BYTE, overflow
+                overflow = kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_OVERFLOW
+                key = self._labels(kind), kind >> layout.KIND_DOMAIN_SHIFT & _BYTE, overflow
                 same[kind] = numbers.setdefault(key, len(numbers))
         return [same[kind] for kind in self._table.kinds]
+
+
+class _Tokens(dict[int, str]):
+    """The tokens of `back_trace` that words of native stacks are."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self._recording = recording
+
+    def __missing__(self, word: int) -> str:
+        frame = frame_of(word)
+        found = self[word] = token(self._recording.module(frame.module_id), frame)
+        return found
+
+
+class _PythonWords(dict[int, str]):
+    """What `python_trace` says of words of Python stacks; nothing of those that are no frames."""
+
+    def __init__(self, stacks: PythonStacks) -> None:
+        super().__init__()
+        self._stacks = stacks
+
+    def __missing__(self, word: int) -> str:
+        frame = self._stacks.frame(word)
+        found = self[word] = "" if frame is None else shown_python(frame).brief
+        return found
 
 
 class Groups(Sequence[Group]):

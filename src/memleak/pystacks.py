@@ -125,7 +125,7 @@ class PythonStacks:
             return False
         pairs = zip_longest(words, others, fillvalue=layout.PYTHON_NO_FRAME)
         for word, that in [pair for pair in pairs if pair[0] != pair[1]]:
-            if self._places[word] != self._places[that] or self._known_frame(word) != self._known_frame(that):
+            if self._places[word] != self._places[that] or self.frame(word) != self.frame(that):
                 return False
         return True
 
@@ -137,10 +137,11 @@ class PythonStacks:
             return [positions]
         found: dict[Any, list[int]] = {}
         for position, words in zip(positions, zip(*differing)):
-            found.setdefault(tuple(map(self._known_frame, words)), []).append(position)
+            found.setdefault(tuple(map(self.frame, words)), []).append(position)
         return list(found.values())
 
-    def _known_frame(self, word: int) -> Optional[PythonFrame]:
+    def frame(self, word: int) -> Optional[PythonFrame]:
+        """Return the frame that a word is; None where the word stands for none."""
         return None if word == layout.PYTHON_NO_FRAME else self._frames.get(word) or self._frame(word)
 
     def has_frames(self, ref: int) -> bool:

@@ -239,6 +239,12 @@ class Frame(NamedTuple):
     exact: bool
 
 
+def frame_of(word: int) -> Frame:
+    """Return the frame that a word of a stack is."""
+    exact = bool(word & layout.FRAME_EXACT)
+    return Frame(word >> layout.FRAME_MODULE_SHIFT, word & layout.FRAME_VADDR_MASK, exact)
+
+
 class PythonFrame(NamedTuple):
     """One frame of a Python stack. File and name are empty when its code could not be stored.
 
@@ -493,9 +499,11 @@ def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int
     modulus = layout.HISTORY_TAG_MASK
     value_mask = (1 << layout.HISTORY_VALUE_BITS) - 1
     found: list[tuple[int, int, int]] = []  # level, period, value
-    for index, word in enumerate(words[: header.history_levels * slots]):
-        tag = word >> layout.HISTORY_VALUE_BITS
-        if not 0 < tag <= modulus:  # most slots are empty
+    bits = layout.HISTORY_VALUE_BITS
+    written = [(index, word) for index, word in enumerate(words[: header.history_levels * slots]) if word >> bits]
+    for index, word in written:  # most slots are empty
+        tag = word >> bits
+        if tag > modulus:
             continue
         level, slot = divmod(index, slots)
         # The latest period, up to now, that has this tag.

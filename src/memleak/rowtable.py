@@ -13,8 +13,8 @@ from .arena import Arena, BeyondEnd, Damage, take
 from .errors import RecordingError
 from .livecolumns import NO_SUMS, LiveColumns
 from .once import once
-from .pystacks import LOST_STACK, PythonStacks
-from .records import Frame, Header, History, Labels, LiveSums, RecordedRow
+from .pystacks import LOST_STACK, PythonStack, PythonStacks
+from .records import Frame, Header, History, Labels, LiveSums, RecordedRow, frame_of
 from .stackwords import StackWords
 
 MISSING_ROW = -1  # `RecordedRow.ref` of the row that stands for rows not in this copy
@@ -22,9 +22,8 @@ MISSING_ROW = -1  # `RecordedRow.ref` of the row that stands for rows not in thi
 # record or two: no writer comes near one frame in two bytes, which is what keeps the work of queries linear.
 _BYTES_PER_FRAME = 2
 _MASK = 0xFFFFFFFF
-_FLAGS_SHIFT = 40
 _KIND_MASK = (1 << 48) - 1
-_PLAIN_KINDS = 1 << _FLAGS_SHIFT  # without flags
+_PLAIN_KINDS = 1 << layout.KIND_FLAGS_SHIFT  # without flags
 _FIELDS = {name: index for index, name in enumerate(layout.ROW.codes)}
 _ALLOC_SAMPLES = _FIELDS["alloc_samples"]
 _KEY_HIGH = layout.ROW.offsets["key"] + 4
@@ -131,7 +130,7 @@ class RowTable:
         self.pythons = pythons if self.python_stacks.known(1) else [0] * len(pythons)
         kinds = take(refs, arena.word(_offset("label_set")))
         if any([kind > _PLAIN_KINDS for kind in kinds]):
-            lost = layout.ROW_PYTHON_LOST << _FLAGS_SHIFT
+            lost = layout.ROW_PYTHON_LOST << layout.KIND_FLAGS_SHIFT
             # Where there is a Python stack it is not lost.
             kinds = [kind & _KIND_MASK & ~(lost if python else 0) for kind, python in zip(kinds, pythons)]
         self.kinds = kinds
@@ -224,9 +223,14 @@ class RowTable:
         """Return the native stack at *ref*."""
         return tuple(map(self._frames.__getitem__, self.native_stacks.words(ref)))
 
+    def python_stack(self, index: int) -> PythonStack:
+        """Return the Python stack of a row."""
+        kind = self.kinds[index]
+        lost = kind > 0 and kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
+        return LOST_STACK if lost else self.python_stacks.stack(self.pythons[index])
+
     def _stacks_at(self, index: int) -> tuple[tuple[Frame, ...], bool, tuple[Any, ...], bool]:
-        native, lost = self.natives[index], self.kinds[index] >> _FLAGS_SHIFT & layout.ROW_PYTHON_LOST
-        python = LOST_STACK if lost else self.python_stacks.stack(self.pythons[index])
+        native, python = self.natives[index], self.python_stack(index)
         return self.frames(native), self.native_stacks.is_truncated(native), python.frames, python.truncated
 
     def _field(self, ref: int, field: int) -> int:
@@ -237,14 +241,25 @@ class RowTable:
         parts = [layout.ROW.format.unpack_from(self._raw, ref * layout.REF_BYTES) for ref in refs]
         whole = parts[0] if len(parts) == 1 else _added_up(parts)
         frames, truncated, python, python_truncated = self._stacks_at(index)
-        histories = [self._history(part) for part in parts]
         row = (
             refs[0], whole[1], whole[5], bool(whole[6] & layout.ROW_OVERFLOW), False, frames, truncated,
             python, python_truncated, whole[4], whole[8], whole[9], whole[12], whole[13], whole[14] / 1024,
             whole[15] / 1024, whole[16], whole[17], whole[18], whole[19], whole[20],
-            histories[0] if len(histories) == 1 else _merged(histories), self.live(index), self.labels(whole[4]),
+            self._joined(parts), self.live(index), self.labels(whole[4]),
         )  # fmt: skip
         return RecordedRow._make(row)  # there may be 20,000 of them: by name it takes twice as long
+
+    def history(self, index: int) -> Sequence[tuple[int, int]]:
+        """Return what a row held at earlier moments, as `RecordedRow` has it."""
+        if self.refs[index] == MISSING_ROW:
+            return self.row(index).history
+        return self._joined(
+            [layout.ROW.format.unpack_from(self._raw, ref * layout.REF_BYTES) for ref in self.refs_of(index)]
+        )
+
+    def _joined(self, parts: list[tuple[int, ...]]) -> Sequence[tuple[int, int]]:
+        histories = [self._history(part) for part in parts]
+        return histories[0] if len(histories) == 1 else _merged(histories)
 
     def _history(self, fields: tuple[int, ...]) -> Sequence[tuple[int, int]]:
         """Return a row's history; a row too young to have one gives its present value."""
@@ -303,6 +318,10 @@ class RowTable:
             found[-1] = 0
         return found
 
+    def label_sets(self) -> list[Labels]:
+        """Return the sets of labels that rows have, in order."""
+        return sorted({self.labels(kind & _MASK) if kind >= 0 else () for kind in set(self.kinds)})
+
     def unknown_frames(self) -> frozenset[Frame]:
         """Return the frames of all stacks that lie in no known module."""
         return frozenset(
@@ -333,8 +352,7 @@ class _Frames(dict[int, Frame]):
     """The frames of words, each made when it is first met: stacks share most of theirs."""
 
     def __missing__(self, word: int) -> Frame:
-        exact = bool(word & layout.FRAME_EXACT)
-        frame = self[word] = Frame(word >> layout.FRAME_MODULE_SHIFT, word & layout.FRAME_VADDR_MASK, exact)
+        frame = self[word] = frame_of(word)
         return frame
 
 

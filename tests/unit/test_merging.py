@@ -148,3 +148,20 @@ def test_many_rows_of_one_native_stack(several):
         writer.live(writer.row(stack_ref=native, python=writer.python_stack([(code, number % 10), NO_FRAME])), size=1)
     (row,) = Snapshot(recording.parse(writer.bytes())).rows()
     assert row.alloc_count == several
+
+
+@settings(max_examples=100, deadline=None)
+@given(recordings())
+def test_tables_of_sql_are_what_the_rows_say(writer):
+    """Columns that SQL makes without a row, and histories, are those of the rows."""
+    snapshot = Snapshot(recording.parse(writer.bytes()))
+    found = snapshot.sql("SELECT * FROM malloc_sample_info")
+    rows = [dict(zip(found.columns, row)) for row in found.rows]
+    for row, known in zip(rows, snapshot.to_dicts()):
+        row.pop("stack_id")
+        assert row == known
+    assert len(rows) == len(snapshot)
+    points = [point for group in merge_stacks(snapshot.sources) for row in group.recorded for point in row.history]
+    began = snapshot.recordings[0].header.started_at
+    told = snapshot.sql("SELECT at, est_bytes FROM history").rows
+    assert sorted(told) == sorted((began + cs / 100, held) for cs, held in points)
