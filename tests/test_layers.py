@@ -43,7 +43,7 @@ NATIVE_LAYERS = [
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi"},
     {"arena", "config", "mixing", "pylines", "records", "rows", "symbolize", "_native"},
-    {"estimate", "labels", "livecolumns", "loaded", "stackwords"},
+    {"aside", "estimate", "labels", "livecolumns", "loaded", "stackwords"},
     {"comparison", "integrations", "pystacks"},
     {"rowtable"},
     {"decode"},

@@ -173,7 +173,6 @@ class Stacks:
 
     def _merge_same(self) -> dict[int, list[int]]:
         """Return what `merge_stacks` brings together: rows with a Python stack or labels that mean the same."""
-        table = self._table
         natives, kinds = self._same_natives(), self._same_kinds()
         keys = list(zip(natives, kinds))
         several = {key for key, number in Counter(keys).items() if number > 1}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from . import bundle, coverage, layout, locate, recording
+from .aside import aside
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
@@ -32,6 +33,7 @@ __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot"
 MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
 
 
+@aside
 def open(
     target: Union[int, str, "os.PathLike[str]"],
     *,
@@ -142,6 +144,7 @@ class Snapshot:
         """Return every row, ungrouped, the most estimated live bytes first."""
         return self.top(None)
 
+    @aside
     def top(
         self,
         n: Optional[int] = 10,
@@ -193,6 +196,7 @@ class Snapshot:
         """Return the rows in the order of a column; see `memleak.selection.Rows.sort`."""
         return self._all.sort(by, ascending=ascending)
 
+    @aside
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return every row, ungrouped, as a dict of its columns, the most estimated live bytes first."""
         return self._all.to_dicts()
@@ -211,6 +215,7 @@ class Snapshot:
         """Yield every row, ungrouped, the most estimated live bytes first."""
         return iter(self._all)
 
+    @aside
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._all)
@@ -223,6 +228,7 @@ class Snapshot:
     def _all(self) -> Rows:
         return Rows(self._sources, self._tracer, lambda: (stacks(self._sources), None)).sort()
 
+    @aside
     def evidence(
         self, n: Optional[int] = 10, *, by: str = "held", moments_s: Sequence[float] = MOMENTS_S
     ) -> list[Evidence]:
@@ -257,6 +263,7 @@ class Snapshot:
         weighed.sort(key=lambda pair: (-pair[0], pair[1].order))
         return [group for weight, group in weighed if weight > 0]
 
+    @aside
     def threads(self, *, side: str = "mixed") -> list["ThreadSample"]:
         """Return what each thread was last seen at, the one sampled last first; *side* as in `top`.
 
@@ -271,6 +278,7 @@ class Snapshot:
 
     # -- comparison --------------------------------------------------------------------------------
 
+    @aside
     def diff(self, older: "Snapshot") -> list[DiffRow]:
         """Return how each stack changed since *older*, the greatest growth of live bytes first.
 
@@ -289,6 +297,7 @@ class Snapshot:
 
     # -- SQL, saving -------------------------------------------------------------------------------
 
+    @aside
     def sql(self, query: str, params: Union[Sequence[Any], Mapping[str, Any]] = ()) -> "Result":
         """Answer one SELECT over the tables of docs/reference/sql.md; see `memleak.sql.run`.
 
@@ -299,6 +308,7 @@ class Snapshot:
 
         return run(self, query, params)
 
+    @aside
     def save(self, path: Union[str, "os.PathLike[str]"], *, force: bool = False) -> list[Path]:
         """Write the recordings to *path*: one to a file, several into a directory of that name.
 
@@ -320,6 +330,7 @@ class Snapshot:
 
     # -- what stands below every printout ------------------------------------------------------------
 
+    @aside
     def exact_reasons(self) -> list[str]:
         """Return why the numbers are not exact; empty when they are."""
         several = len(self._sources) > 1
@@ -329,6 +340,7 @@ class Snapshot:
             reasons += [prefix + reason for reason in source.exact_reasons]
         return reasons + list(self.problems)
 
+    @aside
     def footer(self) -> dict[str, Any]:
         """Return what an answer must not go without: sampling, losses, coverage, own cost.
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Optional, Union
 
 from . import layout
+from .aside import aside
 from .decode import Decoder, parse_header, unpack_directory
 from .errors import RecordingError
 from .once import once
@@ -75,41 +76,49 @@ class Recording:
         self._decoder = decoder
 
     @once
+    @aside
     def rows(self) -> tuple[RecordedRow, ...]:
         """Every row. One of them is had sooner by `row`."""
         return tuple(map(self.table.row, range(len(self.table))))
 
     @once
+    @aside
     def live(self) -> tuple[LiveSample, ...]:
         """The verified live samples."""
         return self._live.samples()
 
     @once
+    @aside
     def incomplete(self) -> tuple[str, ...]:
         """Why something is missing from this copy."""
         return self._decoder.incomplete()
 
     @once
+    @aside
     def unknown_frames(self) -> frozenset[Frame]:
         """Frames of its stacks that lie in no known module."""
         return self.table.unknown_frames()
 
     @once
+    @aside
     def est_bytes(self) -> list[int]:
         """For each row its estimated live bytes, in 1/1024."""
         return self.table.sums(self._live.sizes, weighted=True)
 
     @once
+    @aside
     def est_counts(self) -> list[int]:
         """For each row its estimated live allocations, in 1/1024."""
         return self.table.sums(weighted=True)
 
     @once
+    @aside
     def live_bytes(self) -> list[int]:
         """For each row the bytes of its live samples."""
         return self.table.sums(self._live.sizes)
 
     @once
+    @aside
     def live_counts(self) -> list[int]:
         """For each row the number of its live samples."""
         return self.table.sums()
@@ -119,6 +128,7 @@ class Recording:
         """The number of verified live samples."""
         return len(self._live)
 
+    @aside
     def row(self, index: int) -> RecordedRow:
         """Return a row by its index in `rows`."""
         return self.table.row(index)
@@ -135,6 +145,7 @@ class Recording:
             return self.threads[thread_id - 1]
         return None
 
+    @aside
     def row_of(self, sample: LiveSample) -> RecordedRow:
         """Return the row a live sample belongs to."""
         return self.table.row(self.table.index_of(sample[0]))

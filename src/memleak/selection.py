@@ -7,6 +7,7 @@ or indexed, and a row's text and names are made for those rows alone that are as
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Union, overload
 
+from .aside import aside
 from .errors import QueryError
 from .grouping import Group, Source, group_rows, label_of
 from .merging import Groups
@@ -172,6 +173,10 @@ class Rows(Sequence[Row]):
         if isinstance(index, slice):
             part = index
             return self._next(lambda: (self._found[0][part], None if self._found[1] is None else self._found[1][part]))
+        return self._one(index)
+
+    @aside
+    def _one(self, index: int) -> Row:
         groups, made = self._found
         return made[index] if made is not None else self._rows([groups[index]])[0]
 
@@ -180,11 +185,13 @@ class Rows(Sequence[Row]):
         if made is not None:
             return iter(made)
         self._prefetch(groups)
-        return map(self._row, groups)
+        # Each group is made with its row, and not between rows: there the program is at work.
+        return map(self._row_at, range(len(groups)))
 
     def __repr__(self) -> str:
         return f"<memleak rows: {len(self)}>"
 
+    @aside
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each row as a dict of its columns, in order; behind a grouping with `group`, too."""
         grouped = any(group.kind != "stack" for group in self._found[0])
@@ -200,20 +207,28 @@ class Rows(Sequence[Row]):
         return self._found[0]
 
     @once
+    @aside
     def _found(self) -> tuple[Sequence[Group], Made]:
         return self._find()
 
     def _next(self, find: Callable[[], tuple[Sequence[Group], Made]]) -> "Rows":
         return Rows(self._sources, self._tracer, find, self._side)
 
+    @aside
     def _rows(self, groups: Sequence[Group]) -> list[Row]:
         self._prefetch(groups)
         return [self._row(group) for group in groups]
 
+    @aside
     def _prefetch(self, groups: Sequence[Group]) -> None:
         stacks = (group for group in groups if group.kind == "stack")
         self._tracer.prefetch(place for group in stacks for place in group.places(self._sources))
 
+    @aside
+    def _row_at(self, index: int) -> Row:
+        return self._row(self._found[0][index])
+
+    @aside
     def _row(self, group: Group) -> Row:
         return group.row(self._sources, self._tracer, self._side)
 
