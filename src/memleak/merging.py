@@ -111,22 +111,29 @@ class Stacks:
             found[number] = getattr(self.group(number).facts(self._sources), column)
         return found
 
-    def backtraces(self) -> list[tuple[int, bool, bool, bool, bool]]:
-        """Return, for each, its samples, and whether it has no stack, was cut, leads to an unknown place, lost Python frames."""
-        table, native = self._table, self._table.native_stacks
-        of_native = {
-            ref: (not native.words(ref), native.is_truncated(ref), table.is_unknown(ref)) for ref in set(table.natives)
-        }
-        of_python = {ref: table.python_stacks.table.is_truncated(ref) for ref in set(table.pythons)}
-        counts, kinds, lost = self.sums("samples"), table.kinds, layout.ROW_PYTHON_LOST << layout.KIND_FLAGS_SHIFT
-        return [
-            (
-                counts[number],
-                *of_native[table.natives[number]],
-                of_python[table.pythons[number]] or (kinds[number] > 0 and bool(kinds[number] & lost)),
-            )
-            for number in self.numbers
-        ]
+    def backtraces(self) -> Iterator[tuple[int, bool, bool, bool, bool]]:
+        """Yield numbers of samples, and of their stacks whether they are none, were cut, are in an unknown place, lost frames.
+
+        Those of which nothing of that is true are one number.
+        """
+        table = self._table
+        counts, stacks = self.sums("samples"), table.native_stacks
+        amiss = {}
+        for ref in set(table.natives):
+            if not stacks.shape(ref) & 0xFFFF or stacks.is_truncated(ref) or table.is_unknown(ref):
+                amiss[ref] = not stacks.shape(ref) & 0xFFFF, stacks.is_truncated(ref), table.is_unknown(ref)
+        cut = {ref for ref in set(table.pythons) if table.python_stacks.table.is_truncated(ref)}
+        lost = layout.ROW_PYTHON_LOST << layout.KIND_FLAGS_SHIFT
+        cut_kinds = {kind for kind in set(table.kinds) if kind > 0 and kind & lost}
+        whole = 0
+        for number in self.numbers:
+            native, python, kind = table.natives[number], table.pythons[number], table.kinds[number]
+            is_cut = python in cut or kind in cut_kinds
+            if is_cut or native in amiss:
+                yield (counts[number], *amiss.get(native, (False, False, False)), is_cut)
+            else:
+                whole += counts[number]
+        yield whole, False, False, False, False
 
     def back_trace(self, number: int) -> str:
         """Return the column of that name of a stack."""

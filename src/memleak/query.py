@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
-from . import bundle, coverage, layout, locate, recording
+from . import coverage, layout, locate, recording
 from .aside import aside
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
+_ARCHIVE = b"PK\x03\x04"  # what a bundle begins with
 MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
 
 
@@ -54,7 +55,9 @@ def open(
             and listed in `Snapshot.problems`, unless none is left.
     """
     paths = locate.find(target, environ=environ)
-    if len(paths) == 1 and bundle.is_bundle(paths[0]):
+    if len(paths) == 1 and recording.begins_with(paths[0], _ARCHIVE):
+        from . import bundle
+
         bundled = bundle.load(paths[0])
         return Snapshot(bundled.recordings, symbolizer=bundled.names(symbolizer))
     is_pid = isinstance(target, int) or (isinstance(target, str) and target.isdigit())

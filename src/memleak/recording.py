@@ -184,6 +184,20 @@ def open_regular(path: PathLike, flags: int = os.O_RDONLY) -> int:
     return fd
 
 
+def begins_with(path: PathLike, magic: bytes) -> bool:
+    """Tell whether a regular file begins with *magic*; False when it cannot be read."""
+    try:
+        fd = open_regular(path)
+    except (OSError, ValueError, RecordingError):
+        return False
+    try:
+        return os.read(fd, len(magic)) == magic
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def load(path: PathLike, *, origin: Optional[str] = None) -> Recording:
     """Read the recording at *path*, which may be in use by a live process.
 
