@@ -76,6 +76,19 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
+    from sys import modules
+
+    native = modules.get(f"{__name__}._native")
+    if native is None:
+        return _load(name)
+    before = native.set_aside(True)  # what is loaded here while the program is traced is ours
+    try:
+        return _load(name)
+    finally:
+        native.set_aside(before)
+
+
+def _load(name: str) -> Any:
     from importlib import import_module
 
     if name == "__version__":

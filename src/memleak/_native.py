@@ -179,10 +179,12 @@ def poll() -> None:
     _core().memleak_poll()
 
 
-def set_aside(aside: bool) -> None:
-    """Leave what this thread allocates out of the recording, or take it in again; nothing if the core is not loaded."""
-    if _loaded is not None:
-        _loaded.lib.memleak_set_aside(aside)
+def set_aside(aside: bool) -> bool:
+    """Leave what this thread allocates out of the recording, or take it in again; return whether it was left out.
+
+    Nothing if the core is not loaded.
+    """
+    return bool(_loaded.lib.memleak_set_aside(aside)) if _loaded is not None else False
 
 
 def is_loaded() -> bool:

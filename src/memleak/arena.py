@@ -1,16 +1,28 @@
 """The records of a recording: reached by reference, checked before they are used, paid for once.
 
 Records do not overlap, so together they are not larger than the file. Decoding more than that means
-that references lead into the middle of others; the file is then refused, which keeps the work linear.
+that references lead into the middle of others; the file is then refused, which keeps the work linear. After `seal`,
+when the file has been accepted, what goes beyond that is left out instead.
 """
 
-from typing import Union
+from collections import Counter
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, Optional, Union
 
 from . import layout
 from .errors import RecordingError
 
 FRAMES_MOST = 4096  # of one stack
 STRING_BYTES_MOST = 8192
+
+
+def take(indices: Sequence[int], values: Any) -> Sequence[int]:
+    """Return what stands at some indices; an order faster than one by one."""
+    if len(indices) < 2:
+        return [values[index] for index in indices]
+    found: tuple[int, ...] = itemgetter(*indices)(values)
+    return found
 
 
 class Damage(Exception):
@@ -28,6 +40,7 @@ class Arena:
         raw: the bytes.
         origin: how messages name the recording.
         losses: what is not in this copy, in words -> how many.
+        lost: the same of what is read when it is asked for, perhaps by two threads at a time: in words -> the references.
     """
 
     def __init__(self, raw: Union[bytes, memoryview], origin: str) -> None:
@@ -35,13 +48,21 @@ class Arena:
         self.raw = raw
         self.origin = origin
         self.losses: dict[str, int] = {}
+        self.lost: dict[str, set[int]] = {}
         self._budget = len(raw)
         self._strings: dict[int, bytes] = {}
+        self._sealed = False
+        whole = memoryview(raw)[: len(raw) & ~7]
+        self._words, self._halves = whole.cast("Q"), whole.cast("I")
 
     def lose(self, what: str, count: int = 1) -> None:
         """Note that *count* things are missing."""
         if count:
             self.losses[what] = self.losses.get(what, 0) + count
+
+    def seal(self) -> None:
+        """Refuse nothing any more: records that overlap others that were read are not there."""
+        self._sealed = True
 
     def record(self, ref: int, kind: int, least_bytes: int) -> tuple[int, int]:
         """Return offset and length of a record, which is of *kind*, long enough, and inside this copy.
@@ -61,10 +82,75 @@ class Arena:
             raise Damage
         if at + length > len(self.raw):
             raise BeyondEnd
-        self._budget -= length
-        if self._budget < 0:
+        if self._budget < length:
+            if self._sealed:
+                raise Damage
             raise RecordingError(f"{self.origin}: damaged: records overlap")
+        self._budget -= length
         return at, length
+
+    def word(self, offset: int) -> memoryview:
+        """Return the 8 bytes *offset* bytes behind each possible reference, by reference."""
+        return self._words[offset // 8 :: layout.REF_BYTES // 8]
+
+    def half(self, offset: int) -> memoryview:
+        """Return the 4 bytes *offset* bytes behind each possible reference, by reference."""
+        return self._halves[offset // 4 :: layout.REF_BYTES // 4]
+
+    def stands(self, ref: int, kind: int, least_bytes: int) -> bool:
+        """Whether `record` would find one; costs nothing of the budget, for what is short in any case."""
+        at = ref * layout.REF_BYTES
+        if not layout.ROOM_OFFSET <= at <= len(self.raw) - layout.RECORD.bytes:
+            return False
+        length, found_kind, _ = layout.RECORD.format.unpack_from(self.raw, at)
+        return bool(found_kind == kind and least_bytes <= length <= len(self.raw) - at)
+
+    def all_stand(self, refs: Sequence[int], kind: int, least_bytes: int) -> bool:
+        """Whether each of many records is there, all at once; costs nothing of the budget.
+
+        True is certain. After False, `stands` tells which are.
+        """
+        return not refs or self._heads(refs, kind, least_bytes) is not None
+
+    def records(self, refs: Sequence[int], kind: int, least_bytes: int, fits: Callable[[Sequence[int]], bool]) -> bool:
+        """Whether `record` finds each of many records, all at once; pays for them then.
+
+        True is certain. After False, which costs nothing, `record` tells which are there.
+
+        Args:
+            refs: of the records.
+            kind: of all of them.
+            least_bytes: of each.
+            fits: takes the words that the records begin with, whose lower halves are their lengths; whether they are what
+                is wanted. All *least_bytes* of each can be read by then.
+        """
+        if not refs:
+            return True
+        heads = self._heads(refs, kind, least_bytes)
+        if heads is None:
+            return False
+        total = sum([(head & 0xFFFFFFFF) * number for head, number in Counter(heads).items()])
+        if total > self._budget or not fits(heads):
+            return False
+        self._budget -= total
+        return True
+
+    def _heads(self, refs: Sequence[int], kind: int, least_bytes: int) -> Optional[Sequence[int]]:
+        """Return the words that records begin with; None if one is perhaps not there."""
+        if min(refs) * layout.REF_BYTES < layout.ROOM_OFFSET:
+            return None
+        try:
+            heads = take(refs, self.word(0))
+        except IndexError:
+            return None
+        longest = 0
+        for head in set(heads):
+            length = head & 0xFFFFFFFF
+            if head >> 32 & 0xFFFF != kind or length < least_bytes:
+                return None
+            longest = max(longest, length)
+        # Perhaps not the last one is the longest; then one by one they are all there.
+        return heads if max(refs) * layout.REF_BYTES + longest <= len(self.raw) else None
 
     def string(self, ref: int, what: str) -> bytes:
         """Return a string's bytes up to the first NUL, cut at `STRING_BYTES_MOST`.
@@ -78,7 +164,7 @@ class Arena:
             try:
                 at, length = self.record(ref, layout.RECORD_STRING, layout.RECORD.bytes)
             except (Damage, BeyondEnd):
-                self.lose(what)
+                self.lost.setdefault(what, set()).add(ref)
                 found = b""
             else:
                 end = at + min(length, STRING_BYTES_MOST)

@@ -156,16 +156,7 @@ class BundledNames:
 
 def is_bundle(path: PathLike) -> bool:
     """Tell whether a file is a bundle, by what it begins with; False when it cannot be read."""
-    try:
-        fd = recording.open_regular(path)
-    except (OSError, ValueError, RecordingError):
-        return False
-    try:
-        return os.read(fd, len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
+    return recording.begins_with(path, _MAGIC)
 
 
 def load(path: PathLike) -> Bundle:

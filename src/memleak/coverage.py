@@ -229,7 +229,7 @@ class _Survey:
             hooked=len(self._hooked),
             out_of_reach=tuple(sorted(out, key=_order)),
             not_looked_at=tuple(dict.fromkeys([*self._waiting.values(), *self._fresh])),
-            estimated_live_bytes=round(self._recording.est_bytes),
+            estimated_live_bytes=round(self._recording.total_est_bytes),
             anonymous_bytes=anonymous_bytes,
         )
 

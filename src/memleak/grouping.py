@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Optional
 
@@ -84,6 +84,15 @@ class Source:
     @once
     def exact_reasons(self) -> list[str]:
         """Why the numbers of this recording are not exact; empty when they are."""
+        return [*self._doubts, *self.recording.incomplete]
+
+    @once
+    def is_exact(self) -> bool:
+        """Whether the numbers of this recording are exact."""
+        return not self._doubts and not self.recording.incomplete  # in this order: the second takes longer to find out
+
+    @once
+    def _doubts(self) -> list[str]:
         found = self.recording
         header = found.header
         reasons = []
@@ -101,25 +110,7 @@ class Source:
             reasons.append("the recording was still being opened")
         if found.torn:
             reasons.append(f"{found.torn} live samples were being changed while they were copied")
-        return reasons + list(found.incomplete)
-
-    @once
-    def samples_of_row(self) -> dict[int, list[tuple[int, float]]]:
-        """(born_cs, weight) of the live samples of each row, by its index."""
-        found: dict[int, list[tuple[int, float]]] = {}
-        index_of = self.recording.row_index_of
-        for ref, _, weight, born, *_ in self.recording.live:
-            found.setdefault(index_of(ref), []).append((born, weight / 1024))
-        return found
-
-    @once
-    def sized_samples_of_row(self) -> dict[int, list[tuple[int, float, int]]]:
-        """(born_cs, weight, size in bytes) of the live samples of each row, by its index."""
-        found: dict[int, list[tuple[int, float, int]]] = {}
-        index_of = self.recording.row_index_of
-        for ref, size, weight, born, *_ in self.recording.live:
-            found.setdefault(index_of(ref), []).append((born, weight / 1024, size))
-        return found
+        return reasons
 
 
 class Group:
@@ -195,7 +186,7 @@ class Group:
             _ctx_name(row), sums.samples, sums.bytes, round(sums.est_count), round(sums.est_bytes),
             round(row.alloc_count), row.alloc_bytes, row.peak_bytes, began + row.first_cs / 100,
             began + row.last_cs / 100, header.pid, self._process(header.command), header.host_name, sums.samples,
-            not source.exact_reasons, labels_as_json(row.labels),
+            source.is_exact, labels_as_json(row.labels),
         )  # fmt: skip
 
     def _merged_facts(self, sources: tuple[Source, ...]) -> Facts:
@@ -224,7 +215,7 @@ class Group:
             process=self._process(", ".join(dict.fromkeys(header.command for header in headers))),
             host=_same(header.host_name for header in headers),
             samples=sums.samples,
-            exact=not any(source.exact_reasons for source in mine),
+            exact=all(source.is_exact for source in mine),
             labels=labels_as_json(_same(row.labels for row in self.recorded)),
         )
 
@@ -259,7 +250,7 @@ class Group:
     ) -> tuple[Optional[str], Optional[str], Optional[str]]:
         """Return the stack as the columns have it: Python, native, mixed; *mixed* if that is known already."""
         row = self.recorded[0]
-        python = joined(tracer.frames(row, [], PYTHON)) or None
+        python = tracer.python_trace(row)
         native = tracer.native_trace(places) if places else None
         if python is None or not tracer.can_name:
             return python, native, native
@@ -278,7 +269,7 @@ class Group:
         return [
             (max(0, sources[number].now_cs - born) / 100, weight)
             for number, index in self.members
-            for born, weight in sources[number].samples_of_row.get(index, ())
+            for born, weight in sources[number].recording.table.samples(index)
         ]
 
 
@@ -311,7 +302,9 @@ def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list
     return list(groups.values())
 
 
-def group_rows(sources: tuple[Source, ...], stacks: list[Group], group_by: str, tracer: Tracer) -> list[Group]:
+def group_rows(
+    sources: tuple[Source, ...], stacks: Sequence[Group], group_by: str, tracer: Tracer
+) -> Sequence[Group]:
     """Return *stacks* put together by what their innermost frames, domains or threads have in common."""
     if group_by == "stack":
         return stacks
@@ -405,7 +398,7 @@ def _identify_python(row: RecordedRow, group_by: str) -> tuple[Any, str]:
     return (file, name), f"{name or UNKNOWN} ({file or UNKNOWN})"
 
 
-def _group_threads(sources: tuple[Source, ...], stacks: list[Group]) -> list[Group]:
+def _group_threads(sources: tuple[Source, ...], stacks: Sequence[Group]) -> list[Group]:
     members: dict[int, dict[int, RecordedRow]] = {}
     for stack in stacks:
         for (number, index), row in zip(stack.members, stack.recorded):

@@ -8,6 +8,7 @@ import elftools.elf.elffile
 import elftools.elf.hash  # noqa: F401
 
 from . import _native, config, coverage, layout, loaded, own
+from .aside import aside
 from .config import Knobs
 from .coverage import Coverage
 from .errors import CoreError, TargetError
@@ -114,6 +115,7 @@ class Status(NamedTuple):
         return "\n".join(lines)
 
 
+@aside
 def snapshot() -> Snapshot:
     """Return what this process's own recording holds now; after `stop()`, what it held then.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import query
+from .aside import aside
 from .errors import TargetError
 from .recording import Recording
 from .tokens import GivenPlaces, Place, RecordedPlaces, is_padding, words
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Path = Union[str, "os.PathLike[str]"]
 
 
+@aside
 def symbolize(
     tokens: Union[str, Iterable[Union[str, int]]],
     *,
@@ -90,6 +92,7 @@ def _root_of(target: Union[int, Path, Recording, query.Snapshot]) -> Optional[st
     return None if isinstance(target, (Recording, query.Snapshot)) else locate.root_of(target)
 
 
+@aside
 def addr2line(
     binary: Path,
     addresses: Iterable[int],

@@ -27,17 +27,20 @@ class _Lock:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        self._depth = 0  # written by the holder
+        self._depth = 0  # written by the holder, and so is the next
+        self._before = False  # whether the holder's allocations were left out before
 
     def __enter__(self) -> None:
         self._lock.acquire()
         self._depth += 1
-        _native.set_aside(True)
+        before = _native.set_aside(True)
+        if self._depth == 1:
+            self._before = before
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
-            _native.set_aside(False)
+            _native.set_aside(self._before)
         self._lock.release()
 
     def after_fork(self) -> None:

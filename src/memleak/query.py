@@ -5,21 +5,24 @@ that stand for the same stack in the same builds are merged into one.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
-from . import bundle, coverage, layout, ledger, locate, recording
+from . import coverage, layout, ledger, locate, recording
+from .aside import aside
 from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
 from .grouping import Group, Source, merge_stacks
 from .ledger import Ledger
+from .merging import Groups, stacks
 from .once import once
 from .recording import Recording
 from .records import Governor, Labels
 from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
-from .selection import CHEAP, Rows, Where
+from .selection import Rows, Where
 from .stacks import Tracer
 
 if TYPE_CHECKING:
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
 GROWING = ("leak", "growing (saturating)")
+_ARCHIVE = b"PK\x03\x04"  # what a bundle begins with
 MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
 
 
+@aside
 def open(
     target: Union[int, str, "os.PathLike[str]"],
     *,
@@ -57,7 +62,9 @@ def open(
             and listed in `Snapshot.problems`, unless none is left.
     """
     paths = locate.find(target, environ=environ)
-    if len(paths) == 1 and bundle.is_bundle(paths[0]):
+    if len(paths) == 1 and recording.begins_with(paths[0], _ARCHIVE):
+        from . import bundle
+
         bundled = bundle.load(paths[0])
         return Snapshot(bundled.recordings, symbolizer=bundled.names(symbolizer))
     is_pid = isinstance(target, int) or (isinstance(target, str) and target.isdigit())
@@ -159,6 +166,7 @@ class Snapshot:
         """Return every row, ungrouped, the most estimated live bytes first."""
         return self.top(None)
 
+    @aside
     def top(
         self,
         n: Optional[int] = 10,
@@ -210,6 +218,7 @@ class Snapshot:
         """Return the rows in the order of a column; see `memleak.selection.Rows.sort`."""
         return self._all.sort(by, ascending=ascending)
 
+    @aside
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return every row, ungrouped, as a dict of its columns, the most estimated live bytes first."""
         return self._all.to_dicts()
@@ -228,6 +237,7 @@ class Snapshot:
         """Yield every row, ungrouped, the most estimated live bytes first."""
         return iter(self._all)
 
+    @aside
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._all)
@@ -238,8 +248,9 @@ class Snapshot:
 
     @once
     def _all(self) -> Rows:
-        return Rows(self._sources, self._tracer, lambda: (merge_stacks(self._sources), None)).sort()
+        return Rows(self._sources, self._tracer, lambda: (stacks(self._sources), None)).sort()
 
+    @aside
     def evidence(
         self, n: Optional[int] = 10, *, by: str = "held", moments_s: Sequence[float] = MOMENTS_S
     ) -> list[Evidence]:
@@ -257,17 +268,24 @@ class Snapshot:
             raise QueryError(f"the past of {len(self._sources)} recordings is not one: ask one of them")
         (source,) = self._sources
         marks = Marks(source)
-        keys: dict[str, Callable[[Group], float]] = {
-            "held": CHEAP["est_bytes"], "grown": lambda group: marks.grown(group) or 0,
-        }  # fmt: skip
-        if by not in keys:
-            raise QueryError(f"there is no evidence by {by!r}: it is by {' or '.join(keys)}")
-        weighed = [(keys[by](group), group) for group in self._all.groups]
-        weighed.sort(key=lambda pair: (-pair[0], pair[1].order))
-        groups = [group for weight, group in weighed if weight > 0][:n]
+        if by not in ("held", "grown"):
+            raise QueryError(f"there is no evidence by {by!r}: it is by held or grown")
+        groups = self._grown(marks)[:n] if by == "grown" else self._held(n)
         rows = Rows(self._sources, self._tracer, lambda: (groups, None))
         return [gather(row, group, source, self._tracer, marks, moments_s) for row, group in zip(rows, groups)]
 
+    def _held(self, n: Optional[int]) -> list[Group]:
+        """Return the first *n* groups that hold something."""
+        groups = (self._all.groups[index] for index in range(len(self._all)))  # the most bytes first
+        return list(islice(takewhile(lambda group: group.sums.est_bytes > 0, groups), n))
+
+    def _grown(self, marks: Marks) -> list[Group]:
+        """Return the groups that gained something since the first mark, the most first."""
+        weighed = [(marks.grown(group) or 0, group) for group in self._all.groups]
+        weighed.sort(key=lambda pair: (-pair[0], pair[1].order))
+        return [group for weight, group in weighed if weight > 0]
+
+    @aside
     def threads(self, *, side: str = "mixed") -> list["ThreadSample"]:
         """Return what each thread was last seen at, the one sampled last first; *side* as in `top`.
 
@@ -404,6 +422,7 @@ class Snapshot:
 
     # -- comparison --------------------------------------------------------------------------------
 
+    @aside
     def diff(self, older: "Snapshot") -> list[DiffRow]:
         """Return how each stack changed since *older*, the greatest growth of live bytes first.
 
@@ -422,6 +441,7 @@ class Snapshot:
 
     # -- SQL, saving -------------------------------------------------------------------------------
 
+    @aside
     def sql(self, query: str, params: Union[Sequence[Any], Mapping[str, Any]] = ()) -> "Result":
         """Answer one SELECT over the tables of docs/reference/sql.md; see `memleak.sql.run`.
 
@@ -432,6 +452,7 @@ class Snapshot:
 
         return run(self, query, params)
 
+    @aside
     def save(self, path: Union[str, "os.PathLike[str]"], *, force: bool = False) -> list[Path]:
         """Write the recordings to *path*: one to a file, several into a directory of that name.
 
@@ -453,6 +474,7 @@ class Snapshot:
 
     # -- what stands below every printout ------------------------------------------------------------
 
+    @aside
     def exact_reasons(self) -> list[str]:
         """Return why the numbers are not exact; empty when they are."""
         several = len(self._sources) > 1
@@ -462,6 +484,7 @@ class Snapshot:
             reasons += [prefix + reason for reason in source.exact_reasons]
         return reasons + list(self.problems)
 
+    @aside
     def footer(self) -> dict[str, Any]:
         """Return what an answer must not go without: sampling, losses, coverage, own cost.
 
@@ -523,7 +546,7 @@ class Snapshot:
                 for pair, sample_bytes, requested, mode, python_pair, python_requested, native in [law]
             ],
             "samples": sum(found.header.counters["samples"] for found in self.recordings),
-            "live_samples": sum(len(found.live) for found in self.recordings),
+            "live_samples": sum(found.live_samples for found in self.recordings),
             "rows": len(self),
             "dropped": dropped,
             "counters": others,
@@ -557,16 +580,15 @@ class Snapshot:
     def _backtraces(self) -> str:
         """Say which share of the samples has a complete backtrace in a known place."""
         samples = cut = unknown = unplaced = python_cut = 0
-        for group in self._all.groups:
-            count = group.sums.samples
+        for count, is_placeless, is_cut, is_unknown, is_python_cut in self._traced():
             samples += count
-            if group.placeless:
+            if is_placeless:
                 unplaced += count
-            elif group.truncated:
+            elif is_cut:
                 cut += count
-            elif group.has_unknown_frames(self._sources):
+            elif is_unknown:
                 unknown += count
-            python_cut += count if group.python_truncated else 0
+            python_cut += count if is_python_cut else 0
         if not samples:
             return "no live samples"
         notes = []
@@ -579,6 +601,19 @@ class Snapshot:
             if count:
                 notes.append(f"{count} {what}")
         return f"{samples} live samples" + (f", {', '.join(notes)}" if notes else ", all with complete backtraces")
+
+    def _traced(self) -> Iterable[tuple[int, bool, bool, bool, bool]]:
+        """Yield of each group its samples, and whether it is placeless, cut, through an unknown place, cut in Python."""
+        groups = self._all.groups
+        if isinstance(groups, Groups):
+            return groups.stacks.backtraces()
+        return (
+            (
+                group.sums.samples, group.placeless, group.truncated, group.has_unknown_frames(self._sources),
+                group.python_truncated,
+            )
+            for group in groups
+        )  # fmt: skip
 
     def _cost(self) -> dict[str, Any]:
         samples = cpu_ns = 0

@@ -15,8 +15,10 @@ from functools import partial
 from typing import Optional, Union
 
 from . import layout
-from .decode import MISSING_ROW, Decoder, parse_header, unpack_directory
+from .aside import aside
+from .decode import Decoder, parse_header, unpack_directory
 from .errors import RecordingError
+from .once import once
 from .records import (
     UNKNOWN_MODULE,
     Frame,
@@ -35,6 +37,7 @@ from .records import (
     Segment,
     Thread,
 )
+from .rowtable import MISSING_ROW, RowTable
 
 __all__ = [
     "MISSING_ROW",
@@ -60,7 +63,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 
 class Recording:
-    """One decoded recording. Nothing in it changes after `load` or `parse` returned it.
+    """One decoded recording. Nothing in it changes after `load` or `parse` returned it; much is worked out when asked for.
 
     Attributes:
         origin: the name for messages, usually the path.
@@ -79,17 +82,12 @@ class Recording:
         gauges: counts of the program's business, by name.
         ledger: looks at what was resident and what the allocators held, the oldest first.
         pins: who held pages of heaps in which little else was live; None when it was never looked at.
+        table: the same rows, by column.
         torn: live entries left out because they were being changed while copied, or are damaged.
         unknown_frames: those of its stacks that lie in no known module.
         incomplete: why something is missing from this copy; empty when nothing is.
         read_at_ns: CLOCK_MONOTONIC when `load` began to copy it; None for `parse`.
     """
-
-    __slots__ = (
-        "_by_ref", "calls", "gauges", "header", "incomplete", "ledger", "live", "marks", "mismatches", "modules",
-        "origin", "pins", "pool_regions", "pool_samples", "pools", "raw", "read_at_ns", "rows", "threads", "torn",
-        "unknown_frames",
-    )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:
         """Take over what *decoder* found."""
@@ -99,21 +97,77 @@ class Recording:
         self.header: Header = decoder.header
         self.modules: tuple[Module, ...] = tuple(decoder.modules)
         self.threads: tuple[Thread, ...] = tuple(decoder.threads)
-        self.rows: tuple[RecordedRow, ...] = tuple(decoder.rows)
-        self.live: tuple[LiveSample, ...] = tuple(decoder.live)
         self.marks: tuple[Mark, ...] = tuple(decoder.marks)
         self.calls: dict[Labels, int] = decoder.calls
         self.pools: dict[int, Pool] = decoder.pools
         self.pool_regions: dict[int, PoolRegion] = decoder.pool_regions
-        self.pool_samples: tuple[tuple[int, int, int, int], ...] = tuple(decoder.pool_samples)
-        self.mismatches: tuple[RawMismatch, ...] = tuple(decoder.mismatches)
         self.gauges: tuple[Gauge, ...] = tuple(decoder.gauges)
         self.ledger: tuple[LedgerEntry, ...] = tuple(decoder.ledger)
         self.pins: Optional[Pins] = decoder.pins
-        self.torn: int = decoder.torn
-        self.incomplete: tuple[str, ...] = tuple(decoder.incomplete)
-        self.unknown_frames: frozenset[Frame] = decoder.unknown_frames
-        self._by_ref: dict[int, int] = decoder.row_of_ref
+        self.torn: int = decoder.live.torn
+        self.table: RowTable = decoder.rows
+        self._live = decoder.live
+        self._decoder = decoder
+        self.pool_samples: tuple[tuple[int, int, int, int], ...] = tuple(decoder.live.of_pools)
+        self.mismatches: tuple[RawMismatch, ...] = tuple(decoder.mismatches)
+
+    @once
+    @aside
+    def rows(self) -> tuple[RecordedRow, ...]:
+        """Every row. One of them is had sooner by `row`."""
+        return tuple(map(self.table.row, range(len(self.table))))
+
+    @once
+    @aside
+    def live(self) -> tuple[LiveSample, ...]:
+        """The verified live samples."""
+        return self._live.samples()
+
+    @once
+    @aside
+    def incomplete(self) -> tuple[str, ...]:
+        """Why something is missing from this copy."""
+        return self._decoder.incomplete()
+
+    @once
+    @aside
+    def unknown_frames(self) -> frozenset[Frame]:
+        """Frames of its stacks that lie in no known module."""
+        return self.table.unknown_frames()
+
+    @once
+    @aside
+    def est_bytes(self) -> list[int]:
+        """For each row its estimated live bytes, in 1/1024."""
+        return self.table.sums(self._live.sizes, weighted=True)
+
+    @once
+    @aside
+    def est_counts(self) -> list[int]:
+        """For each row its estimated live allocations, in 1/1024."""
+        return self.table.sums(weighted=True)
+
+    @once
+    @aside
+    def live_bytes(self) -> list[int]:
+        """For each row the bytes of its live samples."""
+        return self.table.sums(self._live.sizes)
+
+    @once
+    @aside
+    def live_counts(self) -> list[int]:
+        """For each row the number of its live samples."""
+        return self.table.sums()
+
+    @property
+    def live_samples(self) -> int:
+        """The number of verified live samples."""
+        return len(self._live)
+
+    @aside
+    def row(self, index: int) -> RecordedRow:
+        """Return a row by its index in `rows`."""
+        return self.table.row(index)
 
     def module(self, module_id: int) -> Module:
         """Return a module by the number a frame has; an unknown number gives a module without path."""
@@ -127,22 +181,23 @@ class Recording:
             return self.threads[thread_id - 1]
         return None
 
+    @aside
     def row_of(self, sample: LiveSample) -> RecordedRow:
         """Return the row a live sample belongs to."""
-        return self.rows[self._by_ref[sample[0]]]
+        return self.table.row(self.table.index_of(sample[0]))
 
     def row_index_of(self, row_ref: int) -> int:
         """Return the index in `rows` of the row that a live sample names."""
-        return self._by_ref[row_ref]
+        return self.table.index_of(row_ref)
 
     def marked_index_of(self, row_ref: int) -> Optional[int]:
         """Return the index in `rows` of a row that a mark names; None when this copy does not hold it."""
-        return self._by_ref.get(row_ref)
+        return self.table.find(row_ref)
 
     @property
-    def est_bytes(self) -> float:
+    def total_est_bytes(self) -> float:
         """The estimated live bytes of all rows; pools hand out memory that is in other rows, and are not added."""
-        return sum(row.live.est_bytes for row in self.rows if row.in_totals)
+        return sum([held for index, held in enumerate(self.est_bytes) if self.table.in_totals(index)]) / 1024
 
     @property
     def samples_lost(self) -> dict[str, int]:
@@ -168,6 +223,20 @@ def open_regular(path: PathLike, flags: int = os.O_RDONLY) -> int:
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise RecordingError(f"{os.fspath(path)}: {kind}, so not a recording")
     return fd
+
+
+def begins_with(path: PathLike, magic: bytes) -> bool:
+    """Tell whether a regular file begins with *magic*; False when it cannot be read."""
+    try:
+        fd = open_regular(path)
+    except (OSError, ValueError, RecordingError):
+        return False
+    try:
+        return os.read(fd, len(magic)) == magic
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def load(path: PathLike, *, origin: Optional[str] = None) -> Recording:
@@ -238,7 +307,7 @@ def parse(buffer: bytes, origin: str = "<bytes>") -> Recording:
         RecordingError: not a recording, or damaged.
         NewerFormatError: a later format.
     """
-    decoder = Decoder(bytes(buffer), origin)
+    decoder = Decoder(buffer if isinstance(buffer, bytes) else bytes(buffer), origin)
     # What is made here is kept: looking for cycles in it meanwhile takes a third of the time.
     collecting = gc.isenabled()
     gc.disable()
@@ -268,27 +337,46 @@ def _copy(read_first: Reader, read: Reader, size: int, origin: str) -> bytes:
             if wanted > size or segment.capacity * (8 + layout.LIVE.bytes) > segment.bytes:
                 break  # they overlap, or hold more than their length: `parse` refuses that
             live += _read_live(read_first, segment)
-    directory = _read_directory(read)
-    copy = bytearray(directory)
+    page = read(0, layout.HEADER_BYTES)
+    parts: list[bytes] = []
+    ends = 0
     # What was copied refers to nothing beyond the room that is in use afterwards. The rest of it is
     # copied too, and may itself refer to newer records: those few steps end it in practice.
     for _ in range(_ROOM_STEPS):
-        page = read(0, layout.HEADER_BYTES)
         used = min(max(parse_header(page, origin).room_used, layout.ROOM_OFFSET), size)
-        if used <= layout.DIRECTORY_OFFSET + len(copy):
+        if used <= ends:
             break
-        copy += read(layout.DIRECTORY_OFFSET + len(copy), used - layout.DIRECTORY_OFFSET - len(copy))
-    # Of a plain `cp` the header is the oldest part: what was added while it went on lies beyond the room that it says.
-    while layout.DIRECTORY_OFFSET + len(copy) < size:
-        part = read(layout.DIRECTORY_OFFSET + len(copy), _BEYOND_BYTES)
+        parts.append(read(ends, used - ends))  # the directory before what it leads to
+        ends += len(parts[-1])
+        page = read(0, layout.HEADER_BYTES)
+    copy = _joined([*parts, *_beyond(read, ends, size)])
+    newer = [(0, page), *live]
+    if all(offset + len(part) > len(copy) or copy[offset : offset + len(part)] == part for offset, part in newer):
+        return copy  # as it is once the process has ended
+    changed = bytearray(copy)
+    for offset, part in newer:
+        if offset + len(part) <= len(changed):
+            changed[offset : offset + len(part)] = part
+    return bytes(changed)
+
+
+def _beyond(read: Reader, begins: int, size: int) -> list[bytes]:
+    """Copy what lies beyond the room that a header says is in use.
+
+    Of a plain `cp` the header is the oldest part: what was added while it went on lies there.
+    """
+    parts = []
+    while begins < size:
+        part = read(begins, _BEYOND_BYTES)
         if part.count(0) == len(part):
             break
-        copy += part
-    copy[:0] = page
-    for offset, part in live:
-        if offset + len(part) <= len(copy):
-            copy[offset : offset + len(part)] = part
-    return bytes(copy)
+        parts.append(part)
+        begins += len(part)
+    return parts
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _read_live(read: Reader, segment: Segment) -> list[tuple[int, bytes]]:
@@ -319,4 +407,4 @@ def _read(fd: int, offset: int, count: int) -> bytes:
         parts.append(part)
         offset += len(part)
         count -= len(part)
-    return b"".join(parts)
+    return _joined(parts)

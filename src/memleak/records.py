@@ -5,11 +5,12 @@
 """
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional, TypeVar, Union
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Optional, TypeVar, Union, overload
 
 from . import layout
 from .layout import IntervalWord
+from .once import once
 
 STATES = ("opening", "recording", "stopped", "exited")
 DOORS = ("unknown", "preload", "import")
@@ -275,6 +276,12 @@ class Frame(NamedTuple):
     exact: bool
 
 
+def frame_of(word: int) -> Frame:
+    """Return the frame that a word of a stack is."""
+    exact = bool(word & layout.FRAME_EXACT)
+    return Frame(word >> layout.FRAME_MODULE_SHIFT, word & layout.FRAME_VADDR_MASK, exact)
+
+
 class PythonFrame(NamedTuple):
     """One frame of a Python stack. File and name are empty when its code could not be stored.
 
@@ -535,7 +542,7 @@ class RecordedRow(NamedTuple):
     peak_bytes: int
     peak_cs: int
     lost_samples: int
-    history: tuple[tuple[int, int], ...]  # (when it was so, cs; estimated live bytes), oldest first
+    history: Sequence[tuple[int, int]]  # (when it was so, cs; estimated live bytes), oldest first
     live: LiveSums
     labels: Labels = ()
     pool: str = ""  # name of the pool that gives these out, within memory of other rows; empty: none
@@ -584,6 +591,51 @@ def version_name(version: int) -> str:
     return f"{version >> 24}.{version >> 16 & 255}.{version >> 8 & 255}{suffix}"
 
 
+class History(Sequence[tuple[int, int]]):
+    """What a row held at earlier moments, (cs, estimated live bytes), the oldest first; decoded when it is looked at.
+
+    Equal to any sequence of the same points.
+    """
+
+    def __init__(self, raw: Union[bytes, memoryview], at: int, header: Header, present: tuple[int, int]) -> None:
+        """Take the bytes of a recording, in which its slots begin at *at*, and what to say if they are empty."""
+        self._raw = raw
+        self._at = at
+        self._header = header
+        self._present = present
+
+    @once
+    def _points(self) -> tuple[tuple[int, int], ...]:
+        header = self._header
+        words = struct.unpack_from(f"<{header.history_levels * header.history_slots}Q", self._raw, self._at)
+        return decode_history(words, header) or (self._present,)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[tuple[int, int], ...]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Any:
+        """Return a point, of a slice several."""
+        return self._points[index]
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self._points)
+
+    def __eq__(self, other: object) -> bool:
+        return self._points == tuple(other) if isinstance(other, (History, tuple)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._points)
+
+    def __repr__(self) -> str:
+        return repr(self._points)
+
+
 def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int], ...]:
     """Merge the levels of one row's history into (cs, live bytes) points in order of time.
 
@@ -597,11 +649,13 @@ def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int
     modulus = layout.HISTORY_TAG_MASK
     value_mask = (1 << layout.HISTORY_VALUE_BITS) - 1
     found: list[tuple[int, int, int]] = []  # level, period, value
-    for index, word in enumerate(words[: header.history_levels * slots]):
-        level, slot = divmod(index, slots)
-        tag = word >> layout.HISTORY_VALUE_BITS
-        if not 0 < tag <= modulus:
+    bits = layout.HISTORY_VALUE_BITS
+    written = [(index, word) for index, word in enumerate(words[: header.history_levels * slots]) if word >> bits]
+    for index, word in written:  # most slots are empty
+        tag = word >> bits
+        if tag > modulus:
             continue
+        level, slot = divmod(index, slots)
         # The latest period, up to now, that has this tag.
         now_period = now_tick >> level * shift
         period = now_period - (now_period - (tag - 1)) % modulus

@@ -7,8 +7,10 @@ or indexed, and a row's text and names are made for those rows alone that are as
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Union, overload
 
+from .aside import aside
 from .errors import QueryError
 from .grouping import Group, Source, group_rows, label_of
+from .merging import Groups
 from .once import once
 from .rows import COLUMNS, GROUPS, LABEL, SIDES, Row
 from .stacks import Tracer
@@ -37,7 +39,7 @@ class Rows(Sequence[Row]):
         self,
         sources: tuple[Source, ...],
         tracer: Tracer,
-        find: Callable[[], tuple[list[Group], Made]],
+        find: Callable[[], tuple[Sequence[Group], Made]],
         side: str = "mixed",
     ) -> None:
         """Take what finds the groups; it is called at first use."""
@@ -72,13 +74,16 @@ class Rows(Sequence[Row]):
         if callable(where):
             then.append(where)
 
+        if not first and not then:
+            return self
+
         def passes(group: Group, made: Optional[Row]) -> bool:
             if not all(test(group) for test in first):
                 return False
             row = self._row(group) if made is None and then else made
             return row is None or all(test(row) for test in then)
 
-        def find() -> tuple[list[Group], Made]:
+        def find() -> tuple[Sequence[Group], Made]:
             groups, made = self._found
             kept = [i for i, group in enumerate(groups) if passes(group, made[i] if made else None)]
             return [groups[i] for i in kept], [made[i] for i in kept] if made is not None else None
@@ -103,7 +108,7 @@ class Rows(Sequence[Row]):
         if by in ("function", "file") and not self._tracer.can_name:
             raise QueryError(f"grouping by {by} needs a symbolizer")
 
-        def find() -> tuple[list[Group], Made]:
+        def find() -> tuple[Sequence[Group], Made]:
             groups, _ = self._found
             if any(group.kind != "stack" for group in groups):
                 raise QueryError(f"cannot group by {by}: the rows are grouped already")
@@ -122,8 +127,10 @@ class Rows(Sequence[Row]):
         cheap = CHEAP.get(by)
         position = Row._fields.index(by)
 
-        def find() -> tuple[list[Group], Made]:
+        def find() -> tuple[Sequence[Group], Made]:
             groups, made = self._found
+            if cheap is not None and made is None and isinstance(groups, Groups):
+                return groups.sorted_by(by, ascending=ascending), None
             keys: list[Any]
             if cheap is not None:
                 keys = [cheap(group) for group in groups]
@@ -166,6 +173,10 @@ class Rows(Sequence[Row]):
         if isinstance(index, slice):
             part = index
             return self._next(lambda: (self._found[0][part], None if self._found[1] is None else self._found[1][part]))
+        return self._one(index)
+
+    @aside
+    def _one(self, index: int) -> Row:
         groups, made = self._found
         return made[index] if made is not None else self._rows([groups[index]])[0]
 
@@ -174,11 +185,13 @@ class Rows(Sequence[Row]):
         if made is not None:
             return iter(made)
         self._prefetch(groups)
-        return map(self._row, groups)
+        # Each group is made with its row, and not between rows: there the program is at work.
+        return map(self._row_at, range(len(groups)))
 
     def __repr__(self) -> str:
         return f"<memleak rows: {len(self)}>"
 
+    @aside
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each row as a dict of its columns, in order; behind a grouping with `group`, too."""
         grouped = any(group.kind != "stack" for group in self._found[0])
@@ -189,25 +202,33 @@ class Rows(Sequence[Row]):
     # -- groups --------------------------------------------------------------------------------------
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> Sequence[Group]:
         """What the rows are made of."""
         return self._found[0]
 
     @once
-    def _found(self) -> tuple[list[Group], Made]:
+    @aside
+    def _found(self) -> tuple[Sequence[Group], Made]:
         return self._find()
 
-    def _next(self, find: Callable[[], tuple[list[Group], Made]]) -> "Rows":
+    def _next(self, find: Callable[[], tuple[Sequence[Group], Made]]) -> "Rows":
         return Rows(self._sources, self._tracer, find, self._side)
 
-    def _rows(self, groups: list[Group]) -> list[Row]:
+    @aside
+    def _rows(self, groups: Sequence[Group]) -> list[Row]:
         self._prefetch(groups)
         return [self._row(group) for group in groups]
 
-    def _prefetch(self, groups: list[Group]) -> None:
+    @aside
+    def _prefetch(self, groups: Sequence[Group]) -> None:
         stacks = (group for group in groups if group.kind == "stack")
         self._tracer.prefetch(place for group in stacks for place in group.places(self._sources))
 
+    @aside
+    def _row_at(self, index: int) -> Row:
+        return self._row(self._found[0][index])
+
+    @aside
     def _row(self, group: Group) -> Row:
         return group.row(self._sources, self._tracer, self._side)
 

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from .mixing import Runs, mix
 from .records import Frame, Module, PythonFrame, RecordedRow
-from .shown import LOST_FRAME, NATIVE, PYTHON, ShownFrame, file_name
+from .shown import LOST_FRAME, NATIVE, PYTHON, ShownFrame, file_name, joined
 from .symbolize.frames import begins_stack, is_plumbing
 
 TOKENS = 16
@@ -87,6 +87,10 @@ class Tracer:
             for frame in self._shown(module, recorded)
         )
 
+    def python_trace(self, row: RecordedRow) -> Optional[str]:
+        """Return the Python stack, innermost first, joined by ` < `; None without one."""
+        return joined(self.frames(row, [], PYTHON)) or None
+
     def frames(self, row: RecordedRow, places: list[tuple[Module, Frame]], side: str = MIXED) -> list[ShownFrame]:
         """Return a row's stack as it is shown.
 
@@ -99,7 +103,7 @@ class Tracer:
         if side != NATIVE and row.python_lost:
             return [*(frame for place in native for frame in place), LOST_FRAME]
         recorded = () if side == NATIVE else row.python_stack
-        python = [_shown_python(frame) for frame in recorded]
+        python = [shown_python(frame) for frame in recorded]
         whole = not (row.truncated or row.python_truncated)
         runs = [Runs(frame.entry, frame.empty_runs) for frame in recorded]
         return mix(native, python, runs, whole=whole)
@@ -118,7 +122,8 @@ class Tracer:
 
 
 @lru_cache(maxsize=1 << 16)
-def _shown_python(frame: PythonFrame) -> ShownFrame:
+def shown_python(frame: PythonFrame) -> ShownFrame:
+    """Return what is shown for a Python frame."""
     return ShownFrame(PYTHON, frame.name or None, frame.file or None, frame.line, None, None, False, True)
 
 
@@ -135,7 +140,9 @@ def token(module: Module, frame: Frame) -> str:
 
 def back_trace(places: list[tuple[Module, Frame]]) -> str:
     """Return the stack as `back_trace` has it: tokens separated by blanks, at least 16; empty without a stack."""
-    if not places:
-        return ""
-    tokens = [token(module, frame) for module, frame in places]
-    return " ".join(tokens + ["0x0"] * (TOKENS - len(tokens)))
+    return joined_tokens([token(module, frame) for module, frame in places])
+
+
+def joined_tokens(tokens: list[str]) -> str:
+    """Return the tokens of a stack as `back_trace` has them."""
+    return " ".join(tokens + ["0x0"] * (TOKENS - len(tokens))) if tokens else ""

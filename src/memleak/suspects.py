@@ -108,7 +108,7 @@ def _series(
     samples = [
         ((born - source.now_cs) / 100, weight, size)
         for source, index, _ in parts
-        for born, weight, size in source.sized_samples_of_row.get(index, ())
+        for born, weight, size in source.recording.table.sized_samples(index)
     ]
     first = min(((row.first_cs - source.now_cs) / 100 for source, _, row in parts), default=0.0)
     histories = [[((at - source.now_cs) / 100, value) for at, value in row.history] for source, _, row in parts]

@@ -67,11 +67,11 @@ def main(argv: Sequence[str]) -> int:
                     raise
                 silent.append(f"note: {error}")
         if options.json:
-            print(json.dumps([_as_json(snapshot, one) for snapshot, one in found], indent=2))
+            print(json.dumps([_as_json(snapshot, told) for snapshot, told in found], indent=2))
             return 0
         lines: list[str] = []
-        for snapshot, one in found:
-            lines += [*([""] if lines else []), *_lines(snapshot, one, options.n)]
+        for snapshot, told in found:
+            lines += [*([""] if lines else []), *_lines(snapshot, told, options.n)]
             lines += _history(snapshot) if options.history else []
         render.write([*lines, "", *map(render.printable, silent), *render.footer(whole)], sys.stdout)
     return 0

@@ -105,7 +105,7 @@ def _facts(found: Found, held: Recording) -> dict[str, Any]:
         "ended": header.started_at + header.duration_s,
         "recorded_s": header.duration_s,
         "last_sampled_call": header.started_at + header.heartbeat_cs / 100,
-        "est_bytes": round(held.est_bytes),
+        "est_bytes": round(held.total_est_bytes),
         "limit": limit_facts(header),
         "verdict": known.verdict._asdict() if known else None,
         "marks": [
@@ -154,7 +154,7 @@ def _heartbeat(held: Recording) -> str:
 
 def _limit(found: Found, held: Recording, state: str) -> list[str]:
     header = held.header
-    live = f"held      {render.size(held.est_bytes)} estimated live"
+    live = f"held      {render.size(held.total_est_bytes)} estimated live"
     if not header.limit_seen_cs:
         return [f"{live}; how near to a limit it was is not recorded"]
     before_s = max(0, header.end_cs - header.limit_seen_cs) / 100

@@ -49,7 +49,7 @@ def entry(found: locate.Found) -> dict[str, Any]:
     header = found.header
     held: int | None
     try:
-        held = round(recording.load(found.path).est_bytes)
+        held = round(recording.load(found.path).total_est_bytes)
         size = os.stat(found.path).st_blocks * 512
     except (MemleakError, OSError):
         held, size = None, 0  # it ended and was removed meanwhile

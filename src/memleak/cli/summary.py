@@ -61,7 +61,7 @@ def _others(others: Sequence[Found]) -> list[str]:
     weighed = []
     for found in others:
         try:
-            held = round(recording.load(found.path).est_bytes)
+            held = round(recording.load(found.path).total_est_bytes)
         except MemleakError:
             held = 0
         weighed.append((held, found))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import locate, query
 from . import render
-from .binaries import confined, sources
 from .common import Parser, add_symbol_options, add_target, conditions, positive
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ def named(options: Any, target: str) -> Any:
     """Return a symbolizer that looks where the options say, else where the target's files are; None for no names."""
     if getattr(options, "no_symbols", False):
         return nullcontext()
+    from .binaries import confined, sources
+
     root = options.sysroot or locate.root_of(target)
     return confined(root, sources(options))
 

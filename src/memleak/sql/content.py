@@ -1,16 +1,19 @@
 """What SQL is asked about: the stacks of each recording of a snapshot, taken apart when somebody asks."""
 
-from collections.abc import Iterator
-from functools import lru_cache
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional
 
-from ..grouping import Group, Source, merge_stacks
+from .. import layout
+from ..grouping import Group, Source
+from ..merging import Groups, Stacks
 from ..once import once
-from ..records import Frame, Module, PythonFrame, RecordedRow
+from ..pystacks import PythonStacks
+from ..records import Module
 from ..rows import Row
 from ..shown import ShownFrame
-from ..stacks import Tracer, back_trace
+from ..stacks import Tracer
 
 _FIRST_BATCH, _LAST_BATCH = 16, 1024
 
@@ -39,27 +42,56 @@ class Content:
         self.sources = sources
         self.tracer = tracer
         self._rows: dict[int, Row] = {}
+        self._columns: dict[str, list[Any]] = {}
         self._named_to = 0
         self._batch = _FIRST_BATCH
 
     @once
-    def samples(self) -> list[Sample]:
-        """Every stack of every recording."""
-        found = []
+    def _parts(self) -> list["_Part"]:
+        """For each recording its stacks, in order."""
+        found, first = [], 1
         for source in self.sources:
-            groups = merge_stacks((source,))
-            groups.sort(key=lambda group: (-group.sums.est_bytes, group.order))
-            found += [Sample((source,), group) for group in groups]
+            stacks = Stacks(source)
+            found.append(_Part(first, source, Groups(stacks, stacks.numbers).sorted_by("est_bytes")))
+            first += len(found[-1].groups)
         return found
 
-    @once
-    def stack_ids(self) -> list[int]:
-        """For each of `samples` the number of its stack, the same in every process and on every host.
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+        return sum([len(part.groups) for part in self._parts])
+
+    def sample(self, number: int) -> Sample:
+        """Return a sample."""
+        part, at = self._place(number)
+        return Sample((part.source,), part.groups.stacks.group(at))
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield every sample of every recording."""
+        return map(self.sample, range(1, len(self) + 1))
+
+    def column(self, name: str) -> Sequence[Any]:
+        """Return one of the columns of `Facts` for all samples."""
+        found = self._columns.get(name)
+        if found is None:
+            found = []
+            for part in self._parts:
+                values = part.groups.stacks.facts(name)
+                found += [values[at] for at in part.groups.numbers]
+            self._columns[name] = found
+        return found
+
+    def stack_id(self, number: int) -> int:
+        """Return the number of a sample's stack, the same in every process and on every host.
 
         63 bits of a digest of its places: builds and addresses; files, names and lines.
         """
-        words = {id(source): _Words(source.recording.modules) for source in self.sources}
-        return [_stack_id(sample.group.recorded[0], words[id(sample.source)]) for sample in self.samples]
+        part, at = self._place(number)
+        return part.stack_id(at)
+
+    @once
+    def stack_ids(self) -> list[int]:
+        """For each sample the number of its stack."""
+        return [part.stack_id(at) for part in self._parts for at in part.groups.numbers]
 
     @once
     def stacks(self) -> dict[int, int]:
@@ -71,26 +103,46 @@ class Content:
 
     def back_trace(self, number: int) -> str:
         """Return that column of a sample alone."""
-        found = self._rows.get(number)
-        if found is not None:
-            return found.back_trace
-        sample = self.samples[number - 1]
-        return back_trace(sample.group.places(sample.sources))
+        part, at = self._place(number)
+        return part.groups.stacks.back_trace(at)
+
+    def python_trace(self, number: int) -> Optional[str]:
+        """Return that column of a sample alone."""
+        part, at = self._place(number)
+        return part.groups.stacks.python_trace(at, self.tracer)
+
+    def history(self, number: int) -> Iterator[tuple[float, int]]:
+        """Yield what a sample held at earlier moments: (Unix time, estimated live bytes)."""
+        part, at = self._place(number)
+        for index in part.groups.stacks.rows(at):
+            for cs, held in part.source.recording.table.history(index):
+                yield part.source.began + cs / 100, held
+
+    def _place(self, number: int) -> tuple["_Part", int]:
+        parts = self._parts
+        part = parts[bisect_right(self._firsts, number) - 1] if len(parts) > 1 else parts[0]
+        return part, part.groups.numbers[number - part.first]
+
+    @once
+    def _firsts(self) -> list[int]:
+        return [part.first for part in self._parts]
 
     def row(self, number: int) -> Row:
         """Return a sample with all of its columns."""
         found = self._rows.get(number)
         if found is None:
             self._name_up_to(number)
-            sample = self.samples[number - 1]
+            sample = self.sample(number)
             found = self._rows[number] = sample.group.row(sample.sources, self.tracer)
         return found
 
     def frames(self, number: int) -> Iterator[tuple[ShownFrame, str]]:
         """Yield the frames of a sample's stack, innermost first, with the build id of a native one's module."""
-        sample = self.samples[number - 1]
-        builds = {(module.path, frame.vaddr): module.build_id for module, frame in sample.group.places(sample.sources)}
-        for frame in self.row(number).frames:
+        self._name_up_to(number)
+        sample = self.sample(number)
+        places = sample.group.places(sample.sources)
+        builds = {(module.path, frame.vaddr): module.build_id for module, frame in places}
+        for frame in self.tracer.frames(sample.group.recorded[0], places):
             yield frame, "" if frame.vaddr is None else builds.get((frame.module or "", frame.vaddr), "")
 
     def modules(self) -> Iterator[Module]:
@@ -104,13 +156,14 @@ class Content:
 
     @once
     def _exact(self) -> set[tuple[str, int]]:
-        return {
-            (source.recording.module(frame.module_id).build_id, frame.vaddr)
-            for source in self.sources
-            for row in source.recording.rows
-            for frame in row.stack[:1]
-            if frame.exact
-        }
+        found = set()
+        for source in self.sources:
+            table = source.recording.table
+            for ref in dict.fromkeys(table.natives):
+                for frame in table.frames(ref)[:1]:
+                    if frame.exact:
+                        found.add((source.recording.module(frame.module_id).build_id, frame.vaddr))
+        return found
 
     def _name_up_to(self, number: int) -> None:
         """Look up names in batches that grow: a statement may want those of ten rows, or of all."""
@@ -119,32 +172,63 @@ class Content:
         batch = {number, *range(self._named_to + 1, self._named_to + self._batch + 1)}
         self._named_to += self._batch
         self._batch = min(4 * self._batch, _LAST_BATCH)
-        samples = [self.samples[one - 1] for one in batch if one <= len(self.samples)]
+        samples = [self.sample(one) for one in batch if one <= len(self)]
         self.tracer.prefetch(place for sample in samples for place in sample.group.places(sample.sources))
 
 
-class _Words(dict[Frame, bytes]):
-    """What identifies a frame of one recording anywhere."""
+class _Part:
+    """The samples of one recording, the first of which has the number *first*."""
+
+    def __init__(self, first: int, source: Source, groups: Groups) -> None:
+        self.first = first
+        self.source = source
+        self.groups = groups
+        self._table = source.recording.table
+        self._words = _Words(source.recording.modules)
+        self._python_words = _PythonWords(self._table.python_stacks)
+        self._natives: dict[int, bytes] = {}
+
+    def stack_id(self, at: int) -> int:
+        table = self._table
+        native, kind = table.natives[at], table.kinds[at]
+        places = self._natives.get(native)
+        if places is None:
+            words = table.native_stacks.words(native)
+            places = self._natives[native] = b"".join(map(self._words.__getitem__, words))
+        lost = kind > 0 and kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
+        python, is_cut = table.pythons[at], bool(lost)
+        if python and not lost:
+            stacks = table.python_stacks
+            places += b"".join(map(self._python_words.__getitem__, stacks.table.words(python)))
+            is_cut = stacks.table.is_truncated(python)
+        missing = kind < 0
+        overflow = not missing and bool(kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_OVERFLOW)
+        flags = bytes((table.native_stacks.is_truncated(native), is_cut, overflow, missing))
+        return int.from_bytes(blake2b(places, digest_size=8, person=flags).digest(), "little") >> 1
+
+
+class _Words(dict[int, bytes]):
+    """What identifies a frame of one recording anywhere, by its word."""
 
     def __init__(self, modules: tuple[Module, ...]) -> None:
         names = ["", *(module.build_id or module.path for module in modules)]
         self._names = [blake2b(name.encode("utf-8", "surrogateescape"), digest_size=10).digest() for name in names]
 
-    def __missing__(self, frame: Frame) -> bytes:
-        module = frame.module_id if frame.module_id < len(self._names) else 0
-        word = self[frame] = self._names[module] + frame.vaddr.to_bytes(6, "little")
+    def __missing__(self, frame: int) -> bytes:
+        module, vaddr = frame >> layout.FRAME_MODULE_SHIFT, frame & layout.FRAME_VADDR_MASK
+        word = self[frame] = self._names[module if module < len(self._names) else 0] + vaddr.to_bytes(6, "little")
         return word
 
 
-def _stack_id(row: RecordedRow, words: _Words) -> int:
-    places = b"".join(map(words.__getitem__, row.stack))
-    if row.python_stack:
-        places += b"".join(map(_python_word, row.python_stack))
-    flags = bytes((row.truncated, row.python_truncated, row.overflow, row.missing))
-    return int.from_bytes(blake2b(places, digest_size=8, person=flags).digest(), "little") >> 1
+class _PythonWords(dict[int, bytes]):
+    """What identifies a Python frame anywhere, by its word."""
 
+    def __init__(self, stacks: PythonStacks) -> None:
+        self._stacks = stacks
 
-@lru_cache(maxsize=1 << 16)
-def _python_word(frame: PythonFrame) -> bytes:
-    text = "\0".join((frame.file, frame.name, str(frame.line)))
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    def __missing__(self, word: int) -> bytes:
+        frame = self._stacks.frame(word)
+        text = "" if frame is None else "\0".join((frame.file, frame.name, str(frame.line)))
+        digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest() if frame else b""
+        self[word] = digest
+        return digest

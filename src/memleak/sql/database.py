@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Optional
 
-from ..rows import COLUMNS
+from ..rows import COLUMNS, Facts
 from . import functions
 from .content import Content
 from .schema import ALIAS, SAMPLES, TABLES, Table
@@ -18,8 +18,8 @@ _COMPUTE = "_compute"
 _ROWS_PER_CHECK = 64
 _INTEGER_MOST = (1 << 63) - 1
 _DENIED_FUNCTIONS = {"load_extension", "randomblob", "zeroblob"}
-_POSITIONS = {name: position for position, name in enumerate(COLUMNS)}
-_BACK_TRACE = _POSITIONS["back_trace"]
+_COLUMNS = (*COLUMNS, "stack_id")
+_POSITIONS = {name: position for position, name in enumerate(_COLUMNS)}
 
 _heap_bytes = 0  # bound of sqlite's memory in this process; 0 = none
 
@@ -41,18 +41,28 @@ class Database:
         self._content = content
         self._check = check
         self._is_filling = False
+        self._named: set[str] = set()  # columns of samples
         self.connection = sqlite3.connect(":memory:")
         if _heap_bytes:
             self._run("PRAGMA temp_store = MEMORY")  # and not in files, which nothing bounds
         functions.add(self.connection, content)
         self.connection.create_function(_COMPUTE, 2, self._compute)
         for name, table in TABLES.items():
-            self._run(f"CREATE TABLE {_stored_name(name)} ({_definitions(table)})")
-            if table.computed:
-                columns = ", ".join(_computed(c) if c in table.computed else f'"{c}"' for c in table.columns)
-                self._run(f"CREATE VIEW {name} AS SELECT {columns} FROM {_stored_name(name)}")
-        self._run(f"CREATE VIEW {ALIAS} AS SELECT * FROM {SAMPLES}")
+            self._define(name, table, [] if table.column else table.stored)
         self.connection.set_authorizer(self._authorize)
+
+    def _define(self, name: str, table: Table, stored: list[str]) -> None:
+        """Create a table with what is stored, and a view of all where that is not everything."""
+        definitions = [f'"{column}" {_TYPES[table.columns[column]]}' for column in stored]
+        if not table.computed:
+            self._run(f"CREATE TABLE {name} ({', '.join(definitions)})")
+            return
+        self._run(f"CREATE TABLE _{name} ({', '.join(['number INTEGER PRIMARY KEY', *definitions])})")
+        columns = [
+            f'"{column}"' if column in stored else _computed(column, kind) for column, kind in table.columns.items()
+        ]
+        for view in (name, ALIAS) if name == SAMPLES else (name,):
+            self._run(f"CREATE VIEW {view} AS SELECT {', '.join(columns)} FROM _{name}")
 
     def fill(self, statement: str, params: Any) -> None:
         """Insert the rows of the tables that *statement* reads, by what sqlite makes of it.
@@ -64,24 +74,33 @@ class Database:
         opened = {step[3] for step in self.connection.execute(f"EXPLAIN {statement}", params) if step[1] == "OpenRead"}
         self._is_filling = True  # before Python 3.11 an authorizer cannot be taken away
         pages = dict(self._run("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"))
-        for name in TABLES:
+        for name, table in TABLES.items():
             if pages[_stored_name(name)] in opened:
-                self._insert(name)
+                self._insert(name, table)
         self.connection.commit()
         self._run("PRAGMA query_only = ON")
         self._is_filling = False
         self.connection.set_authorizer(self._authorize)  # again: statements that were allowed until now are forgotten
 
-    def _insert(self, name: str) -> None:
-        table = TABLES[name]
-        rows = list(self._checked(table.rows(self._content)))
-        marks = ", ".join("?" * (len(table.columns) - len(table.computed) + bool(table.computed)))
+    def _insert(self, name: str, table: Table) -> None:
+        content = self._content
+        stored = table.stored
+        rows: Iterable[tuple[Any, ...]] = table.rows(content)
+        if table.column is not None:
+            stored = [column for column in stored if column in self._named]  # a column not told of is computed
+            for view in (name, ALIAS):
+                self._run(f"DROP VIEW {view}")
+            self._run(f"DROP TABLE _{name}")
+            self._define(name, table, stored)
+            rows = zip(range(1, len(content) + 1), *[table.column(content, column) for column in stored])
+        found = list(self._checked(rows))
+        marks = ", ".join("?" * (len(stored) + bool(table.computed)))
         insert = f"INSERT INTO {_stored_name(name)} VALUES ({marks})"
         try:
-            self.connection.executemany(insert, rows)
+            self.connection.executemany(insert, found)
         except (OverflowError, UnicodeEncodeError):
             self._run(f"DELETE FROM {_stored_name(name)}")
-            self.connection.executemany(insert, [tuple(map(_storable, row)) for row in rows])
+            self.connection.executemany(insert, [tuple(map(_storable, row)) for row in found])
 
     def _checked(self, rows: Iterable[Any]) -> Iterator[Any]:
         for number, row in enumerate(rows):
@@ -90,21 +109,32 @@ class Database:
             yield row
 
     def _compute(self, number: int, position: int) -> Any:
-        if position == _BACK_TRACE:
-            return _storable(self._content.back_trace(number))
-        return _storable(self._content.row(number)[position])
+        content, column = self._content, _COLUMNS[position]
+        if column in Facts._fields:
+            return _storable(content.column(column)[number - 1])
+        if column == "stack_id":
+            return content.stack_id(number)
+        if column == "back_trace":
+            return _storable(content.back_trace(number))
+        if column == "python_trace":
+            return _storable(content.python_trace(number))
+        if column in ("native_trace", "mixed_trace") and not content.tracer.can_name:
+            return None
+        return _storable(content.row(number)[position])
 
     def _run(self, statement: str) -> sqlite3.Cursor:
         return self.connection.execute(statement)
 
     def _authorize(
-        self, action: int, _first: Optional[str], second: Optional[str], _database: Optional[str], source: Optional[str]
+        self, action: int, first: Optional[str], second: Optional[str], _database: Optional[str], source: Optional[str]
     ) -> int:
         if self._is_filling or action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
+            if action == sqlite3.SQLITE_READ and second and first in (SAMPLES, ALIAS):
+                self._named.add(second)
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION:
             name = (second or "").lower()
-            allowed = source in TABLES if name == _COMPUTE else name not in _DENIED_FUNCTIONS
+            allowed = source in (*TABLES, ALIAS) if name == _COMPUTE else name not in _DENIED_FUNCTIONS
             return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_DENY
 
@@ -113,13 +143,9 @@ def _stored_name(name: str) -> str:
     return f"_{name}" if TABLES[name].computed else name
 
 
-def _definitions(table: Table) -> str:
-    stored = [f'"{name}" {_TYPES[kind]}' for name, kind in table.columns.items() if name not in table.computed]
-    return ", ".join([*(["number INTEGER PRIMARY KEY"] if table.computed else []), *stored])
-
-
-def _computed(column: str) -> str:
-    return f'{_COMPUTE}(number, {_POSITIONS[column]}) AS "{column}"'
+def _computed(column: str, kind: type) -> str:
+    # With the affinity that a column of a table has.
+    return f'CAST({_COMPUTE}(number, {_POSITIONS[column]}) AS {_TYPES[kind]}) AS "{column}"'
 
 
 def _storable(value: Any) -> Any:

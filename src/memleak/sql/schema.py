@@ -1,7 +1,7 @@
 """The tables that SQL sees: their columns and where their rows come from."""
 
-from collections.abc import Iterable
-from typing import Any, Callable, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, NamedTuple, Optional
 
 from ..rows import COLUMNS, Facts
 from . import tables
@@ -20,12 +20,20 @@ class Table(NamedTuple):
             goes first.
         about: one line of help.
         computed: columns that cost much, and are made when a statement reads them: those of that sample's `Row`.
+        column: returns the values of one of the other columns for all samples, in place of `rows`, which then yields
+            numbers alone: only what a statement names is made.
     """
 
     columns: dict[str, type]
     rows: Callable[[Content], Iterable[tuple[Any, ...]]]
     about: str
     computed: frozenset[str] = frozenset()
+    column: Optional[Callable[[Content, str], Sequence[Any]]] = None
+
+    @property
+    def stored(self) -> list[str]:
+        """The columns that are not computed, in order."""
+        return [name for name in self.columns if name not in self.computed]
 
 
 # A recording is told from others by the first two columns, as a server is in OceanBase's tables.
@@ -36,7 +44,8 @@ TABLES = {
         {**COLUMNS, "stack_id": int},
         tables.samples,
         "what each process holds, by stack and mod_name: the columns of top --json, each process with rows of its own",
-        frozenset(COLUMNS) - frozenset(Facts._fields),
+        frozenset([*COLUMNS, "stack_id"]) - frozenset(Facts._fields),
+        Content.column,
     ),
     "stacks": Table(
         {

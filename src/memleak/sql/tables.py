@@ -18,15 +18,14 @@ _KNOB_NAMES = {knob: alias for alias, knob in config.ALIASES.items()}
 
 
 def samples(content: Content) -> Values:
-    """Yield each stack of each recording."""
-    for number, (sample, stack_id) in enumerate(zip(content.samples, content.stack_ids), 1):
-        yield (number, *sample.group.facts(sample.sources), stack_id)
+    """Yield the number of each stack of each recording."""
+    return zip(range(1, len(content) + 1))
 
 
 def stacks(content: Content) -> Values:
     """Yield each stack once."""
     for stack_id, number in content.stacks.items():
-        row = content.samples[number - 1].group.recorded[0]
+        row = content.sample(number).group.recorded[0]
         cut = row.truncated or row.python_truncated
         yield number, stack_id, len(row.stack), len(row.python_stack), cut
 
@@ -41,19 +40,18 @@ def frames(content: Content) -> Values:
 
 def history(content: Content) -> Values:
     """Yield the points of each row's history, the oldest first."""
-    for sample, stack_id in zip(content.samples, content.stack_ids):
-        facts = sample.group.facts(sample.sources)
-        began = sample.source.recording.header.started_at
-        for row in sample.group.recorded:
-            for cs, held in row.history:
-                yield facts.svr_ip, facts.svr_port, stack_id, facts.mod_name, facts.labels, began + cs / 100, held
+    columns = [content.column(name) for name in ("svr_ip", "svr_port", "mod_name", "labels")]
+    for number, (svr_ip, svr_port, mod_name, set_of_labels) in enumerate(zip(*columns), 1):
+        stack_id = content.stack_id(number)
+        for at, held in content.history(number):
+            yield svr_ip, svr_port, stack_id, mod_name, set_of_labels, at, held
 
 
 def labels(content: Content) -> Values:
     """Yield the labels of each set that a row of a recording was allocated under, or an entry ended under."""
     for source in content.sources:
         calls = source.recording.calls
-        for found in sorted({*calls, *(row.labels for row in source.recording.rows)}):
+        for found in sorted({*calls, *source.recording.table.label_sets()}):
             for name, value in found:
                 yield *_recording(source), labels_as_json(found), name, value, calls.get(found)
 
