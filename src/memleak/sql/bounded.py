@@ -9,7 +9,7 @@ import sqlite3
 from typing import Any, Optional
 
 WIDTH_MOST = 1000
-_DIRECTIVE = re.compile(r"%(?P<flags>[-+ 0#,!]*)(?P<width>\*|\d*)(?:\.(?P<precision>\*|\d*))?(?:l|ll)?(?P<kind>.)", re.DOTALL)
+_DIRECTIVE = re.compile(r"%(?P<flags>[-+ 0#,!]*)(?P<width>\*|\d*)(?:\.(?P<precision>\*|\d*))?(?:ll?)?(?P<kind>.)", re.DOTALL)
 
 
 def add(connection: sqlite3.Connection, bytes_most: int) -> None:
