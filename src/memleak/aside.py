@@ -7,9 +7,9 @@ its own reading. Costs nothing where the core is not loaded.
 from __future__ import annotations
 
 from functools import wraps
+from sys import modules
 
-from . import _native
-
+_NATIVE = f"{__package__}._native"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +23,13 @@ def aside(function: Function) -> Function:
 
     @wraps(function)
     def set_aside(*args: Any, **kwargs: Any) -> Any:
-        before = _native.set_aside(True)
+        native = modules.get(_NATIVE)  # reading needs no core: not loaded, it traces nothing
+        if native is None:
+            return function(*args, **kwargs)
+        before = native.set_aside(True)
         try:
             return function(*args, **kwargs)
         finally:
-            _native.set_aside(before)
+            native.set_aside(before)
 
     return set_aside  # type: ignore[return-value]

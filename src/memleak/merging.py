@@ -148,11 +148,10 @@ class Stacks:
         """Return the column of that name of a stack."""
         table = self._table
         ref, kind = table.pythons[number], table.kinds[number]
-        if (
-            kind < 0
-            or kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
-            or not table.python_stacks.has_frames(ref)
-        ):
+        stacks, lost = table.python_stacks, kind < 0 or kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
+        if not lost and not stacks.table.shape(ref):
+            return None
+        if lost or not stacks.has_frames(ref):
             return tracer.python_trace(self._recording.row(number))
         found = self._python_traces.get(ref)
         if found is None:

@@ -1,7 +1,9 @@
 """SQL over a snapshot: right answers, sqlite's words, and nothing but reading."""
 
+import contextlib
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import time
@@ -128,8 +130,8 @@ def test_rows_are_bounded(snapshot):
 @pytest.mark.parametrize("columns", [1, 30])
 def test_bytes_are_bounded(snapshot, columns):
     """So is one with few rows of long values: asked for 20 times what is allowed, with room for four times as much."""
-    value = "printf('%.*c', 4000000, 'x')"
-    rows = 20 * sql.ANSWER_BYTES_MOST // 4_000_000 // columns
+    value = "replace(hex(replace(printf('%.*c', 1000, 'x'), 'x', printf('%1000s', 'x'))), '8', '08')"
+    rows = 20 * sql.ANSWER_BYTES_MOST // 2_000_000 // columns
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {rows})"
     with open("/proc/self/statm") as file:
         taken = int(file.read().split()[0]) * resource.getpagesize()
@@ -140,6 +142,44 @@ def test_bytes_are_bounded(snapshot, columns):
             sql.run(snapshot, f"{numbers} SELECT {', '.join([value] * columns)} FROM n", timeout_s=60)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "printf('%.2000000000c', 'x')",
+        "format('%*d', 2000000000, 1)",
+        "instr({a}, substr({a}, 1, 1000000) || 'b')",
+        "replace({a}, substr({a}, 1, 1000000) || 'b', 'c')",
+        "trim({a}, substr(replace({a}, 'a', 'b'), 1, 1000000) || 'a')",
+        "'a' LIKE substr({a}, 1, 40000)",
+        "replace({a}, 'a', {a})",
+    ],
+)
+def test_one_call_of_a_function_is_bounded(snapshot, expression):
+    """Time is looked at between calls: instr of two long texts took 80 s of CPU, printf with a wide place 7 s."""
+    text = "replace(replace(printf('%1000s', ' '), ' ', printf('%1000s', ' ')), ' ', 'a')"
+    began = time.process_time()
+    with contextlib.suppress(QueryError):
+        sql.run(snapshot, f"SELECT length({expression.format(a=text)})", timeout_s=5)
+    assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "printf('%d of %5.1f%%, %-6s| %06d %+d %x', 7, 12.345, 'ab', -42, 3, 255)", "printf('%,d %lld %lu', 1234567, 5, 6)",
+        "printf('%s %s', NULL, 1.5)", "format('%Q %q %w', 'it''s', 'it''s', 'a\"b')", "printf('%d %f', 'x', '2.5y')",
+        "printf('%c%.3c|%.2s', 'xyz', 'ab', 'hello')", "printf('%*d|%-*d|', 5, 1, 4, 2)", "printf(NULL)", "printf('%e %g', 1234.5, 0.00001)",
+        "instr('hello', 'l')", "instr('hello', '')", "instr(NULL, 'a')", "instr(x'0102', x'02')", "instr(12345, 34)",
+        "replace('aXbX', 'X', '--')", "replace('a', '', 'b')", "replace(121, 1, 3)", "replace('a', NULL, 'b')",
+        "trim('  a ')", "ltrim('xxaxx', 'x')", "rtrim('xyaxy', 'yx')", "trim('a', '')", "trim(NULL)",
+    ],
+)  # fmt: skip
+def test_functions_in_place_of_sqlites_return_what_those_do(snapshot, call):
+    """They differ in what is too long only."""
+    own = sqlite3.connect(":memory:").execute(f"SELECT {call}").fetchall()
+    assert sql.run(snapshot, f"SELECT {call}").rows == own
 
 
 def test_the_command_bounds_what_sqlite_takes(tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Optional
 
 from ..rows import COLUMNS, Facts
-from . import functions
+from . import bounded, functions
 from .content import Content
 from .schema import ALIAS, SAMPLES, TABLES, Table
 
@@ -21,6 +21,7 @@ _DENIED_FUNCTIONS = {"load_extension", "randomblob", "zeroblob"}
 _COLUMNS = (*COLUMNS, "stack_id")
 _POSITIONS = {name: position for position, name in enumerate(_COLUMNS)}
 
+VALUE_BYTES_MOST = 4 << 20
 _heap_bytes = 0  # bound of sqlite's memory in this process; 0 = none
 
 
@@ -46,6 +47,7 @@ class Database:
         if _heap_bytes:
             self._run("PRAGMA temp_store = MEMORY")  # and not in files, which nothing bounds
         functions.add(self.connection, content)
+        bounded.add(self.connection, VALUE_BYTES_MOST)
         self.connection.create_function(_COMPUTE, 2, self._compute)
         for name, table in TABLES.items():
             self._define(name, table, [] if table.column else table.stored)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union
 from ..errors import QueryError
 from . import database
 from .content import Content
-from .database import Database
+from .database import VALUE_BYTES_MOST, Database
 from .schema import ALIAS, TABLES
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 ROWS_MOST = 1_000_000
-VALUE_BYTES_MOST = 4 << 20
+PATTERN_BYTES_MOST = 1000
 COLUMNS_MOST = 100
 ANSWER_BYTES_MOST = 256 << 20
 HEAP_BYTES_MOST = 512 << 20
 _INSTRUCTIONS_PER_CHECK = 10_000
-_LIMIT_LENGTH, _LIMIT_COLUMN = 0, 2  # SQLITE_LIMIT_…, which the module names since Python 3.11 only
+_LIMIT_LENGTH, _LIMIT_COLUMN, _LIMIT_PATTERN = 0, 2, 8  # SQLITE_LIMIT_…, which the module names since Python 3.11 only
 
 Parameters = Union[Sequence[Any], Mapping[str, Any]]
 
@@ -86,6 +86,7 @@ def answer(
         if hasattr(connection, "setlimit"):  # Python 3.11
             connection.setlimit(_LIMIT_LENGTH, VALUE_BYTES_MOST)
             connection.setlimit(_LIMIT_COLUMN, COLUMNS_MOST)
+            connection.setlimit(_LIMIT_PATTERN, PATTERN_BYTES_MOST)
         filled.fill(query, params)
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_CHECK)
         cursor = connection.execute(query, params)
