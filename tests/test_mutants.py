@@ -214,7 +214,21 @@ MUTANTS = {
         "mappings", "mappings_cut(start, bytes, true, &unseen);", "unseen.count = 0;", "test_regions"
     ),
     "the tail is forgotten": Mutant("mappings", "keep_piece(cut_end, region.end, sample);", ";", "test_regions"),
-    "freed late": Mutant("samples", "samples_forget(address, layer, true);", ";", "test_tracer"),
+    "freed late": Mutant("samples", "samples_close(&before, true);", ";", "test_tracer"),
+    "pools add to totals": Mutant("rows", "return likely(row->domain < MLF_POOL_DOMAIN);", "return true;", "test_owners"),
+    "given out again and still free": Mutant(
+        "owners", "while (unmark(p, MLF_LAYER_POOL_FREED, 0))", "while (0)", "test_owners"
+    ),
+    "the owner is not noted": Mutant("owners", "if (sampled || !is_sampled_elsewhere(p) ||", "if (1 ||", "test_owners"),
+    "the memory of a pool is malloc's": Mutant("owners", "&sample) && !is_cut_up(p)", "&sample)", "test_owners"),
+    "regions are not asked": Mutant("owners", "!pools_disowns(pool, (uintptr_t)p))", "0)", "test_owners"),
+    "another pool's entry": Mutant("liveset", "return pool == 0 ||", "return true ||", "test_owners"),
+    "what a region held stays": Mutant("owners", "if (layers[i] == MLF_LAYER_POOL)", "if (0)", "test_owners"),
+    "marks without end": Mutant("owners", "if (oldest)", "if (0)", "test_owners"),
+    "any jump is a call": Mutant("callsite", "if (!slot || !holds(image, slot, function))", "if (!slot)", "test_callsite"),
+    "a region within a region": Mutant(
+        "pools", "if (!found || region.high - region.low < out->high - out->low)", "if (!found)", "test_pools"
+    ),
     "a failed realloc forgets": Mutant(
         "tracer",
         "if (is_of_now(moving) && !liveset_insert(address, layer, sample)) // counted",

@@ -211,8 +211,9 @@ static void fill_slot(struct object *object, const struct slots_name *name, cons
 	uintptr_t value = load_relaxed(slot->place);
 	if (!slot->weak || elf_is_own(value) || (value && !is_unbound(object, slot, value)) || !slot->writable)
 		return;
-	enum patch_result result = patch_word(slot->place, value, name->hook, relocs_in_relro(&object->relocs, (uintptr_t)slot->place));
-	object->unfinished |= result == PATCH_LATER;
+	bool relro = relocs_in_relro(&object->relocs, (uintptr_t)slot->place);
+	if (patch_word(slot->place, value, name->hook, relro) == PATCH_LATER)
+		object->unfinished = true;
 }
 
 // False: its value has changed meanwhile.

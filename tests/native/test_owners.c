@@ -150,6 +150,16 @@ static void test_innocent(void)
 	take_back(b, memory_a + 256, 64);
 	end_region(b, memory_a + 256);
 	take_back(a, memory_a + 256, 512);
+	// What a region held is gone with it, from the rows as well.
+	struct totals totals = totals_of();
+	region(b, memory_a + 1024, 512);
+	give(b, memory_a + 1024, 64, ONE);
+	give(b, memory_a + 1088, 64, ONE);
+	give(a, memory_a + 1152, 64, ONE); // another pool's
+	end_region(b, memory_a + 1024);
+	CHECK_EQUAL(totals_of().row_samples, totals.row_samples + 1);
+	CHECK_EQUAL(totals_of().live, totals.live + 1);
+	take_back(a, memory_a + 1152, 64);
 	// A pool that passes on to malloc: sampled there alone, and in both.
 	for (uint32_t weight = 0; weight <= ONE; weight += ONE) {
 		hooked_malloc(block, 40);
