@@ -79,7 +79,7 @@ def fit(x: Sequence[float], series: Series, wanted: Sequence[float] = ()) -> Fit
         if sampled and scaled < SCALED_FROM:
             quantile = _Z
         else:
-            quantile = student(_DRIFT_FREEDOM if 4 * drifting > jumping else max(1, number - 2))
+            quantile = student(_DRIFT_FREEDOM if not sampled or 4 * drifting > jumping else max(1, number - 2))
         halves.append(quantile * math.sqrt(drifting + jumping) + _ROUNDING * abs(slope if not index else base))
     half = halves[0]
     p = math.erfc(abs(slope) * _Z / half / math.sqrt(2)) if half > 0 else 0.0 if slope else 1.0
