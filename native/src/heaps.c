@@ -17,7 +17,7 @@
 #include "objects.h"
 
 #define HEAPS_MOST_US 20000U // never again in this recording
-#define HEAPS_SHARE 10000U  // of the time it may take
+#define HEAPS_SHARE 2000U   // one part of the time in so many it may take
 
 // As <malloc.h> of glibc 2.33 declares it; found by name, so that older ones load us.
 struct in_use {

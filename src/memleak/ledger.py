@@ -26,6 +26,7 @@ _RETENTION_SHARE, _RETENTION_LEAST = 0.2, 8 << 20
 _GROWTH_SHARE, _GROWTH_LEAST = 0.1, 8 << 20
 _MANY_HEAPS = 8
 _OUTSIDE_LEAST = 1 << 20
+_STALE_CS, _STALE_SHARE = 200, 0.05
 _STACK_BYTES = 16 << 10  # of a thread, mostly
 _Z = 1.96
 _KINDS = {"files": smaps.FILE, "stacks": smaps.STACK, "shared": smaps.SHARED, "tracer": smaps.TRACER}
@@ -401,13 +402,20 @@ def _recorded(look: LedgerEntry, live: Optional[_Live], pins: Optional[Pins]) ->
     figures.put("python_objects", min(look.python_bytes, arenas), error["python"], ESTIMATED)
     figures.put("pymalloc_idle", arenas - look.python_bytes, error["python"], ESTIMATED)
     figures.put("mappings", look.mapped_bytes - absent_mapped, missing, ESTIMATED)
-    if told or look.heap_state == layout.HEAP_NOT_ASKED:
+    age_cs = look.cs - look.heap_cs
+    if told and age_cs > _STALE_CS and over > look.rss_bytes * _STALE_SHARE:
+        figures.put("allocator_free", free - absent_free + over, over, REMAINDER)
+        figures.notes.append(
+            f"the C library was asked what its heaps hold {age_cs // 100} s before: {size(over)} that came since is"
+            " counted as free memory that it keeps, which it need not be"
+        )
+    elif told:
         figures.put("allocator_free", free - absent_free, doubt, how)
         figures.put("unexplained", over, None, REMAINDER)
     else:
         figures.put("allocator_free", over, error["native"], REMAINDER)
         figures.notes.append(_OTHERS)
-    if not told and look.heap_state == layout.HEAP_NOT_ASKED:
+    if look.heap_state == layout.HEAP_NOT_ASKED:
         figures.notes.append(
             "the C library was never asked what its heaps hold: a program without threads has no moment"
         )

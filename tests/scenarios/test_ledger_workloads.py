@@ -123,7 +123,9 @@ class Workload:
         while time.monotonic() < deadline:
             found = query.open(pid)
             (held,) = found.recordings
-            if held.ledger and held.header.started_at + held.ledger[-1].cs / 100 > begun + 0.1:
+            last = held.ledger[-1] if held.ledger else None
+            asked_cs = min(last.cs, last.heap_cs or last.cs) if last else 0
+            if last and held.header.started_at + asked_cs / 100 > begun + 0.1:
                 return next(path for path in self.recordings.iterdir() if path.name.startswith(f"{pid}-"))
             time.sleep(0.2)
         raise AssertionError("no look was taken")
