@@ -97,7 +97,7 @@ def _series(
         for source, index, _ in parts
         for born, weight, size in source.sized_samples_of_row.get(index, ())
     ]
-    first = min((row.first_cs - source.now_cs) / 100 for source, _, row in parts)
+    first = min(((row.first_cs - source.now_cs) / 100 for source, _, row in parts), default=0.0)
     histories = [[((at - source.now_cs) / 100, value) for at, value in row.history] for source, _, row in parts]
     firsts = [(row.first_cs - source.now_cs) / 100 for source, _, row in parts]
     peak = None

@@ -11,27 +11,24 @@ pool headers (4 % of these rows), and pages that were there before.
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import compatenv
+import mariadbserver
 import pytest
+from mariadbserver import TEXT_BYTES
 
 import memleak
 
 PROGRAMS = Path(__file__).resolve().parent / "database"
 ROWS = 100_000
-TEXT_BYTES = 400
 PART = 0.1  # of the growth: the greatest difference
 NONE = 0.02  # of what a buffer would hold: less than this is none of it
 DEADLINE_S = 60
@@ -142,53 +139,11 @@ COPIED = 10_000
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Start a MariaDB server that only this module reaches, with a table of ROWS; return its socket."""
-    binary = shutil.which("mariadbd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-    if binary is None:
-        pytest.skip("mariadbd is not installed")
-    if importlib.util.find_spec("MySQLdb") is None:
-        pytest.skip("mysqlclient is not installed")
-    home = Path(tempfile.mkdtemp(prefix="memleak-test-"))  # 0700; a socket's path must be short
-    socket = home / "socket"
-    (home / "data").mkdir()
-    # An empty data directory will do without accounts and InnoDB, and does not take the ten seconds of an installation.
-    # A reader that waits to be looked at must not be cut off.
-    command = [
-        binary, "--no-defaults", f"--datadir={home / 'data'}", f"--socket={socket}", f"--pid-file={home / 'pid'}",
-        "--skip-networking", "--skip-grant-tables", "--skip-innodb", "--default-storage-engine=Aria",
-        "--net-write-timeout=3600", *(["--user=root"] if os.getuid() == 0 else []),
-    ]  # fmt: skip
-    with open(home / "log", "w+") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
-        try:
-            fill(socket, running, home / "log")
-            yield str(socket)
-        finally:
-            running.terminate()
-            try:
-                running.wait(DEADLINE_S)
-            finally:
-                running.kill()
-                shutil.rmtree(home)
-
-
-def fill(socket: Path, running: subprocess.Popen, log: Path) -> None:
-    """Wait for the server and make the table."""
-    import MySQLdb
-
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            connection = MySQLdb.connect(unix_socket=str(socket))
-            break
-        except MySQLdb.OperationalError:
-            assert running.poll() is None and time.monotonic() < deadline, log.read_text()[-4000:]
-            time.sleep(0.1)
-    cursor = connection.cursor()
-    cursor.execute("CREATE DATABASE scenario")
-    connection.select_db("scenario")
-    cursor.execute("CREATE TABLE source (id INT PRIMARY KEY, text VARCHAR(500)) CHARACTER SET utf8mb4")
-    texts = f"repeat(char(97 + seq % 26), {TEXT_BYTES} - seq % 10)"
-    cursor.execute(f"INSERT INTO source SELECT seq, {texts} FROM seq_1_to_{ROWS}")
-    connection.close()
+    missing = mariadbserver.missing()
+    if missing is not None:
+        pytest.skip(missing)
+    with mariadbserver.serving(ROWS) as socket:
+        yield socket
 
 
 @every_door

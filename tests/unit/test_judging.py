@@ -97,6 +97,14 @@ def test_what_falls_is_shrinking():
     assert verdict_of(steady(40, 0, 10), freed).verdict == SHRINKING
 
 
+@pytest.mark.parametrize("now", [3050.0, 3100.0, 3250.0])
+def test_what_falls_and_rises_is_churn_wherever_it_is_looked_at(now):
+    """Batches of 500 s, each freed as a whole; at the beginning of one it holds less than it mostly did."""
+    samples = [(float(at), 100.0, 1000) for at in range(3000, int(now))]
+    freed = [(float(at), at // 500 * 500 + 499.5, 100_000.0) for at in range(3000)]
+    assert verdict_of(samples, freed, now=now).verdict == CHURN
+
+
 def test_what_holds_its_blocks_is_steady():
     freed = [(10.0 * i, 1600.0 + 10 * i, 100_000.0) for i in range(30)]
     assert verdict_of(steady(100, 0, 1500) + steady(28, 1600, 1900), freed).verdict == STEADY

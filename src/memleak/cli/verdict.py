@@ -41,20 +41,20 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     with named(options, options.target) as symbolizer:
         snapshot = opened(options.target, symbolizer)
-        found = snapshot.verdicts(None if options.all else options.n, growing=not options.all, side=options.side)
+        found = snapshot.verdicts(options.n, growing=not options.all, side=options.side)
         if options.json:
-            print(json.dumps(_as_json(snapshot, found[: options.n]), indent=2))
+            print(json.dumps(_as_json(snapshot, found), indent=2))
         else:
-            render.write(_lines(snapshot, found, options.n), sys.stdout)
+            render.write(_lines(snapshot, found), sys.stdout)
         return FOUND_LEAK if snapshot.judged.leaks else 0
 
 
-def _lines(snapshot: Snapshot, found: Sequence[Found], most: int) -> list[str]:
+def _lines(snapshot: Snapshot, found: Sequence[Found]) -> list[str]:
     judged = snapshot.judged
     lines = [title(snapshot), "", summary(snapshot)]
     if judged.forecast is not None:
         lines.append(in_words(judged.forecast, snapshot.recordings[0].header.limit_name))
-    for number, one in enumerate(found[:most], 1):
+    for number, one in enumerate(found, 1):
         row, verdict = one.row, one.verdict
         under = f"; {render.printable(render.labels(row))}" if row.labels else ""
         lines += [

@@ -165,7 +165,7 @@ class _Case:
     def _of_flat(self) -> Verdict:
         series = self.series
         for window in self.windows[:2]:
-            if window.z <= -GREW_Z - 1 and series.bytes < 0.7 * window.held:
+            if window.z <= -GREW_Z - 1 and series.bytes < 0.7 * window.held and not self._rose_again(window):
                 lost = 100 * (1 - series.bytes / window.held)
                 return self._said(SHRINKING, f"holds {lost:.0f} % less than {_time(series.now - window.start)} ago")
         low, high = series.shortest_with(0.8)
@@ -180,6 +180,15 @@ class _Case:
                 return self._said(CHURN, f"{100 * (1 - share):.0f} % of what was live {ago} ago has been freed")
             return self._said(STEADY, f"holds as much as {ago} ago, {100 * share:.0f} % of it the same blocks")
         return self._said(STEADY, "does not grow")
+
+    def _rose_again(self, window: Window) -> bool:
+        """Whether within the window it rose by half of what it has lost: then it goes up and down."""
+        lowest, most = math.inf, 0.0
+        for at, value in self.series.points:
+            if at >= window.start:
+                lowest = min(lowest, value)
+                most = max(most, value - lowest)
+        return most > (window.held - self.series.bytes) / 2
 
     def _of_growing(self, candidates: list[Window]) -> Verdict:
         before = self._fell_before(candidates[0])
