@@ -31,15 +31,15 @@ class Source:
     """One recording of a snapshot, with what depends on when and where it is read."""
 
     def __init__(self, recording: Recording, alive: bool) -> None:
-        """Note the time: ages of a live process's allocations are counted up to now."""
+        """Ages of a live process's allocations are counted up to when it was read: to decode it may take seconds."""
         header = recording.header
         self.recording = recording
         self.alive = alive
         self.began = header.started_at
         self.now_cs = header.end_cs
         if alive and not header.ended:
-            monotonic_cs = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - header.start_monotonic_ns) // 10**7
-            self.now_cs = max(header.end_cs, monotonic_cs)
+            now_ns = recording.read_at_ns or time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            self.now_cs = max(header.end_cs, (now_ns - header.start_monotonic_ns) // 10**7)
 
     @once
     def svr_ip(self) -> str:

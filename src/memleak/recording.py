@@ -9,6 +9,7 @@ the work is linear in the size of the file, and a file that cannot be read is re
 import gc
 import os
 import stat
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Optional, Union
@@ -56,16 +57,18 @@ class Recording:
         torn: live entries left out because they were being changed while copied, or are damaged.
         unknown_frames: those of its stacks that lie in no known module.
         incomplete: why something is missing from this copy; empty when nothing is.
+        read_at_ns: CLOCK_MONOTONIC when `load` began to copy it; None for `parse`.
     """
 
     __slots__ = (
-        "_by_ref", "header", "incomplete", "live", "marks", "modules", "origin", "raw", "rows", "threads", "torn",
-        "unknown_frames",
+        "_by_ref", "header", "incomplete", "live", "marks", "modules", "origin", "raw", "read_at_ns", "rows", "threads",
+        "torn", "unknown_frames",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder) -> None:
         """Take over what *decoder* found."""
         self.origin: str = decoder.origin
+        self.read_at_ns: Optional[int] = None
         self.raw: bytes = decoder.raw
         self.header: Header = decoder.header
         self.modules: tuple[Module, ...] = tuple(decoder.modules)
@@ -144,12 +147,15 @@ def load(path: PathLike, *, origin: Optional[str] = None) -> Recording:
         fd = open_regular(path)
         try:
             read = partial(_read, fd)
+            at_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             raw = _copy(read, read, os.fstat(fd).st_size, name)
         finally:
             os.close(fd)
     except OSError as error:
         raise RecordingError(f"{name}: cannot be read: {error.strerror or error}") from error
-    return parse(raw, name)
+    found = parse(raw, name)
+    found.read_at_ns = at_ns
+    return found
 
 
 def load_copies(earlier: int, later: int, origin: str) -> Recording:

@@ -53,7 +53,9 @@ def test_programs_are_judged_by_their_recordings_alone(tmp_path):
 
 @pytest.mark.skipif(not LONG, reason="long form: set MEMLEAK_TEST_LONG=1")
 def test_the_other_programs_are_judged_by_their_recordings_alone(tmp_path):
-    judge([one.name for one in scenarios() if "full" in one.modes and not one.needs and one.name not in SLICE], tmp_path)
+    judge(
+        [one.name for one in scenarios() if "full" in one.modes and not one.needs and one.name not in SLICE], tmp_path
+    )
 
 
 @pytest.mark.skipif(not LONG, reason="long form: set MEMLEAK_TEST_LONG=1")

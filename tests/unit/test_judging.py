@@ -131,6 +131,22 @@ def test_a_minute_is_enough_where_all_is_recorded():
     assert found.rate.low == found.rate.value == found.rate.high
 
 
+@pytest.mark.parametrize("late", [0.0, 0.5, 1.0])
+def test_a_pace_that_varies_a_little_is_steady_however_many_samples_tell(late):
+    """A program that was not scheduled for a moment at the end has not begun to level."""
+    samples = steady(30_000, 0, 60 - late, weight=1.0)
+    (found,) = judge([Series(samples, history_of(samples, (), 60, 4.0), 0, 60)], shortest_s=20)
+    assert found.verdict == LEAK
+    assert found.rate.value == pytest.approx(500_000, rel=0.05)
+
+
+def test_a_cache_that_has_begun_to_level_is_told_by_many_samples():
+    samples = [(-200 * math.log1p(-(i + 0.5) / 100_000), 1.0, 1000) for i in range(28_000)]
+    (found,) = judge([Series(samples, history_of(samples, (), 65, 4.0), 0, 65)], shortest_s=20)
+    assert found.verdict == SATURATING
+    assert found.level.low < 1e8 < found.level.high
+
+
 def test_nothing_and_nonsense_do_not_raise():
     assert judge([]) == []
     for odd in (

@@ -1,6 +1,7 @@
 """Snapshots: rows, sorting, filters, groups, merging, differences, saving, the footer."""
 
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -439,3 +440,17 @@ def test_with_symbolizer_and_empty():
     assert snapshot_of(two_stacks()).with_symbolizer(FakeSymbolizer()).rows()[0].native_trace == "0x44"
     with pytest.raises(ValueError):
         Snapshot([])
+
+
+def test_ages_of_a_running_process_are_those_when_it_was_read(tmp_path):
+    """What came while its bytes were decoded is not in them; nor do ages change when a snapshot gets another symbolizer."""
+    began = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - 1000 * 10**9
+    path = tmp_path / "running.mlrec"
+    path.write_bytes(RecordingWriter(start_monotonic_ns=began, heartbeat_cs=100).bytes())
+    found = recording.load(path)
+    read_cs = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - began) // 10**7
+    time.sleep(0.1)
+    snapshot = query.Snapshot(found, alive=[True])
+    assert 100_000 <= snapshot.sources[0].now_cs <= read_cs
+    time.sleep(0.1)
+    assert snapshot.with_symbolizer(None).sources[0].now_cs == snapshot.sources[0].now_cs

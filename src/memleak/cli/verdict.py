@@ -69,7 +69,7 @@ def _lines(snapshot: Snapshot, found: Sequence[Found]) -> list[str]:
     if judged.left_out:
         lines += [
             "",
-            f"note: {render.plural(judged.left_out, 'recording')} of processes that have ended are not judged",
+            f"note: not judged: {render.plural(judged.left_out, 'recording')} of processes that have ended",
         ]
     return [*lines, "", *render.footer(snapshot)]
 

@@ -32,6 +32,7 @@ EVENTS_BEHIND_A_START = 80.0  # where most was there early, growth must be shown
 FALSE_DISCOVERIES = 0.01  # of all stacks said to grow, at most so many did not
 GREW_Z = 3.0  # of a single window
 SLOWER_Z = 1.645  # a rate falls beyond it: 1 leak in 20 is taken for a cache by it, at one look
+SLIGHTEST = -0.2  # by less, e^-0.2 in a window, the pace of any program varies, and with many samples all of it is beyond chance
 FASTER_Z = 2.33
 REPLACED_Z = 2.0  # so far the ages must be from those of blocks that are all freed in the end
 LOAD_Z = 2.0
@@ -212,7 +213,7 @@ class _Case:
                 continue
             if self.series.kept(window.start) > 0.4 * self.series.bytes and part.events < EVENTS_BEHIND_A_START:
                 return bent or self._saturating(window, part, bend, end)
-            if -SLOWER_Z <= bend.z <= FASTER_Z and bend.k >= SLOWER:
+            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z and bend.k >= SLOWER:
                 if bent is not None and not self._outgrows(candidates[0], window):
                     return bent
                 return self._leak(window, part, end)

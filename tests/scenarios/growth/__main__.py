@@ -56,7 +56,9 @@ def main() -> int:
         commands = [build(one, directory) for one in chosen]
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
         runs = [
-            pool.submit(run, one, mode, 60 * options.minutes if options.normal else one.seconds, command, words, options.seed)
+            pool.submit(
+                run, one, mode, 60 * options.minutes if options.normal else one.seconds, command, words, options.seed
+            )
             for one, command in zip(chosen, commands)
         ]
         outcomes = [one.result() for one in runs]
@@ -66,7 +68,9 @@ def main() -> int:
         for wrong in outcome.wrong:
             print(f"{outcome.scenario.name}: {wrong}", file=sys.stderr)
     if options.json:
-        options.json.write_text(json.dumps({"mode": mode, "outcomes": as_json(outcomes), "table": table}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"mode": mode, "outcomes": as_json(outcomes), "table": table}, indent=1) + "\n"
+        )
     return 1 if any(outcome.wrong for outcome in outcomes) else 0
 
 

@@ -52,7 +52,9 @@ def build(scenario: Scenario, directory: Path) -> list[str]:
     return [str(binary)]
 
 
-def run(scenario: Scenario, mode: str, seconds: float, command: list[str], words: dict[str, str], seed: int = 1) -> Outcome:
+def run(
+    scenario: Scenario, mode: str, seconds: float, command: list[str], words: dict[str, str], seed: int = 1
+) -> Outcome:
     """Let a program run for so long, kill it, and judge it.
 
     Args:
@@ -170,7 +172,10 @@ def _added(rates: list[dict]) -> dict | None:
     """Return the sum of rates; its limits are the sums of theirs."""
     if not rates:
         return None
-    return {key: sum(one[key] if one[key] is not None else one["value"] for one in rates) for key in ("value", "low", "high")}
+    return {
+        key: sum(one[key] if one[key] is not None else one["value"] for one in rates)
+        for key in ("value", "low", "high")
+    }
 
 
 def _holds(truth: float, said: dict | None, mode: str) -> bool:
