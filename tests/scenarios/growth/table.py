@@ -62,7 +62,8 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return [
         {
             "scenario": one.scenario.name, "mode": one.mode, "expected": one.scenario.verdicts, "found": one.found,
-            "line": one.scenario.place, "blamed_lines": one.blamed, "true_rate": one.scenario.rate or one.scenario.least, "rate": one.rate,
+            "line": one.scenario.place, "blamed_lines": one.blamed, "true_rate": one.scenario.rate or one.scenario.least,
+            "rate": one.rate,
             "true_level": one.scenario.level, "level": one.level, "true_above": one.scenario.above, "above": one.above,
             "samples": one.samples, "lost": one.lost, "wrong": one.wrong,
         }

@@ -18,8 +18,8 @@ verdict: growing (saturating)
 level: 20000 * 2033
 mode: normal
 
-Arguments: pages that have room, pages that there are, requests a second. The first cache is full after two seconds; then
-each page pushes one out. The second has room for all there are, and half of these are in it after 14 seconds.
+Arguments: pages that have room, pages that there are, requests a second. The first cache is full after two seconds;
+then each page pushes one out. The second has room for all there are, and half of these are in it after 14 seconds.
 """
 
 import functools
