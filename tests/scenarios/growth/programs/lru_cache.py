@@ -10,7 +10,7 @@ scenario: LRU cache, filling
 arguments: 50000 20000 1000
 verdict: growing (saturating)
 level: 20000 * 2033
-seconds: 36
+seconds: 28
 
 scenario: LRU cache, filling for half an hour
 arguments: 50000 20000 20
