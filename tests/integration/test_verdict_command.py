@@ -1,4 +1,4 @@
-"""`memleak verdict` as a user has it: of a running process, a killed one, two workers, and where there is nothing to say."""
+"""`memleak verdict`, the command: of a running process, a killed one, two workers, and of nothing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def told(*words: object) -> tuple[int, dict]:
 
 @pytest.fixture(scope="module")
 def services(compiled, core_path: str) -> Iterator[Services]:
-    """Two workers that leak, in one directory with a third that was killed, and a service that does not leak in another."""
+    """Two workers that leak and a third that was killed, in one directory; one that does not leak in another."""
     binary = compiled(SERVICE, "-fno-builtin", "-fno-inline", name="leaking")
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix="memleak-test-", dir=base))

@@ -38,7 +38,8 @@ def serving(rows: int) -> Iterator[str]:
     # An empty data directory will do without accounts and InnoDB, and does not take the ten seconds of an installation.
     # A reader that waits to be looked at must not be cut off.
     command = [
-        str(_binary()), "--no-defaults", f"--datadir={home / 'data'}", f"--socket={socket}", f"--pid-file={home / 'pid'}",
+        str(_binary()), "--no-defaults",
+        f"--datadir={home / 'data'}", f"--socket={socket}", f"--pid-file={home / 'pid'}",
         "--skip-networking", "--skip-grant-tables", "--skip-innodb", "--default-storage-engine=Aria",
         "--net-write-timeout=3600", *(["--user=root"] if os.getuid() == 0 else []),
     ]  # fmt: skip

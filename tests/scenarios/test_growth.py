@@ -1,8 +1,8 @@
-"""Real programs with a known truth before the verdict: a slice of `python tests/scenarios/growth`; the long form runs all.
+"""Real programs with a known truth before the verdict: a slice of `python tests/scenarios/growth`.
 
-Each runs in full mode, at its own pace whatever the machine does, and is killed; then the recording alone is judged. At the
-blamed line the verdict must be the expected one with its rate (within 5 %), its level inside the interval that is printed
-and the forecast that follows, and nothing else may be called a leak.
+Each runs in full mode, at its own pace whatever the machine does, and is killed; then the recording alone is judged. At
+the blamed line the verdict must be the expected one with its rate (within 5 %), its level inside the interval that is
+printed and the forecast that follows, and nothing else may be called a leak. The long form runs all of them.
 """
 
 from __future__ import annotations

@@ -147,6 +147,14 @@ def test_a_cache_that_has_begun_to_level_is_told_by_many_samples():
     assert found.level.low < 1e8 < found.level.high
 
 
+def test_what_grows_as_a_logarithm_has_no_upper_limit():
+    samples = [(2 * math.expm1((i + 0.5) / 6000), 1.0, 120) for i in range(18_000)]
+    now = samples[-1][0]
+    (found,) = judge([Series(samples, history_of(samples, (), now, 4.0), 0, now)], shortest_s=20)
+    assert found.verdict == SATURATING
+    assert found.level.high is None and found.level.low >= 18_000 * 120
+
+
 def test_nothing_and_nonsense_do_not_raise():
     assert judge([]) == []
     for odd in (

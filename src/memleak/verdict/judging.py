@@ -38,6 +38,7 @@ REPLACED_Z = 2.0  # so far the ages must be from those of blocks that are all fr
 LOAD_Z = 2.0
 LONGER_THAN_BEFORE, MUCH_LONGER = 3.0, 12.0
 SLOWER = -0.8  # nor may it fall by more than that in a window, e^-0.8, however few samples there are to tell
+MISFIT = 4.0  # index of dispersion under the fitted law, of eleven degrees of freedom: beyond it the law is another
 LEVEL_Z = 1.9  # 90 % limits, and what choosing the stacks that bend adds to them: measured
 
 
@@ -307,6 +308,8 @@ class _Case:
         why = "new blocks come ever more rarely"
         if math.isinf(more):
             return self._levels(window, None, 0.0, 0.0, why)
+        if self.series.bursts(window.start, end, bend.k) > MISFIT:
+            most = math.inf  # as a logarithm, it need not end
         level = self.series.kept(end) + more
         return self._levels(window, level, more - least, most - more, why, (end - window.start) / -bend.k)
 

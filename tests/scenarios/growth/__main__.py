@@ -2,9 +2,10 @@
 
 Usage: python tests/scenarios/growth [--normal [--minutes N]] [--only WORD] [--seed N] [--jobs N] [--json FILE]
 
-Each program runs under `memleak run`, is killed (SIGKILL), and is judged from its recording alone. In full mode that takes
-two minutes for all; with --normal, at the default knobs, 20 minutes. The table goes to standard output; what was wrong goes to
-standard error, and then the status is 1. It needs the package, gcc, and for two of them mariadbd and mysqlclient.
+Each program runs under `memleak run`, is killed (SIGKILL), and is judged from its recording alone. In full mode that
+takes two minutes for all; with --normal, at the default knobs, 20 minutes. The table goes to standard output; what was
+wrong goes to standard error, and then the status is 1. It needs the package, gcc, and for two of them mariadbd and
+mysqlclient.
 docs/explanation/verdict.md has the table.
 """
 

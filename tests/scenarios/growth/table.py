@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from running import Outcome
+from truth import Scenario
 
 HEAD = ("scenario", "expected", "found", "line: true, blamed", "rate: true, found", "level: true, found")
 
@@ -19,9 +20,7 @@ def lines(outcomes: Sequence[Outcome]) -> list[str]:
 def _row(outcome: Outcome) -> tuple[str, ...]:
     scenario = outcome.scenario
     place = scenario.place if scenario.leaks else "none"
-    blamed = ", ".join(f"{scenario.source.name}:{line}" if line else "elsewhere" for line in outcome.blamed) or "none"
-    if place == blamed:
-        blamed = "the same" if scenario.leaks else "none"
+    blamed = ", ".join(_named(scenario, line) for line in outcome.blamed) or "none"
     rate = level = ""
     if scenario.rate is not None:
         rate = f"{size(scenario.rate)}/s, {interval(outcome.rate, '/s')}"
@@ -38,6 +37,15 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _named(scenario: Scenario, line: int | None) -> str:
+    """Return what a blamed line is called."""
+    if line == scenario.line and scenario.leaks:
+        return "the same"
+    if line in scenario.with_it:
+        return f"{line} with it"
+    return "elsewhere" if line is None else f"{scenario.source.name}:{line}"
+
+
 def interval(said: dict[str, Any] | None, unit: str = "") -> str:
     """Return a value with its limits."""
     if said is None:
@@ -49,7 +57,7 @@ def interval(said: dict[str, Any] | None, unit: str = "") -> str:
 
 def size(value: float | None) -> str:
     """Return bytes with three digits."""
-    if value is None:
+    if value is None or value == float("inf"):
         return "none"
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if abs(value) >= unit:
@@ -62,8 +70,10 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return [
         {
             "scenario": one.scenario.name, "mode": one.mode, "expected": one.scenario.verdicts, "found": one.found,
-            "line": one.scenario.place, "blamed_lines": one.blamed, "true_rate": one.scenario.rate or one.scenario.least, "rate": one.rate,
-            "true_level": one.scenario.level, "level": one.level, "true_above": one.scenario.above, "above": one.above,
+            "line": one.scenario.place, "blamed_lines": one.blamed,
+            "true_rate": one.scenario.rate or one.scenario.least, "rate": one.rate,
+            "true_level": None if one.scenario.level == float("inf") else one.scenario.level, "level": one.level,
+            "true_above": one.scenario.above, "above": one.above,
             "samples": one.samples, "lost": one.lost, "wrong": one.wrong,
         }
         for one in outcomes

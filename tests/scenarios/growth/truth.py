@@ -7,7 +7,7 @@ A block of lines `KEY: VALUE` that begins with `scenario:` is one scenario:
     verdict: what is expected at the blamed line, one or more, with "or" between them
     rate: bytes a second that leak there, a product of numbers
     least: the same, where it is known but for overhead: at least this, and less than half as much again
-    level: bytes at which it will level, likewise
+    level: bytes at which it will level, likewise; "none" if it never will
     above: bytes by which that is above the limit, likewise with minus
     limit: RLIMIT_AS of the program, in bytes
     needs: mariadb
@@ -19,6 +19,7 @@ The blamed line ends with the word `blamed` in a comment; `kept with it` ends li
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -107,6 +108,8 @@ def _number(words: str | None) -> float | None:
     """Return the value of products and quotients of numbers with minus between them."""
     if words is None:
         return None
+    if words == "none":
+        return math.inf
     terms = []
     for term in words.split(" - "):
         value = 1.0

@@ -1,4 +1,4 @@
-"""Sessions of two seconds each, ten times as many by day as by night.
+"""Sessions that last a twelfth of a day; ten times as many begin at noon as at night.
 
 scenario: daily cycle of 24 s
 arguments: 24
@@ -10,9 +10,8 @@ arguments: 480
 verdict: churn
 mode: normal
 
-It starts at night and is looked at in the second afternoon (three quarters of a cycle on), and a little before the next
-night in the longer form: its load has risen twice by then. Sessions that live for a thirtieth of a day or more are what a
-busy day is made of.
+It starts at night. The short form is killed in the second afternoon, when load falls; the long one at the third noon,
+when it has risen three times.
 """
 
 import math

@@ -10,7 +10,7 @@ scenario: LRU cache, filling
 arguments: 50000 20000 1000
 verdict: growing (saturating)
 level: 20000 * 2033
-seconds: 36
+seconds: 28
 
 scenario: LRU cache, filling for half an hour
 arguments: 50000 20000 20
@@ -18,8 +18,8 @@ verdict: growing (saturating)
 level: 20000 * 2033
 mode: normal
 
-Arguments: pages that have room, pages that there are, requests a second. The first cache is full after two seconds; then
-each page pushes one out. The second has room for all there are, and half of these are in it after 14 seconds.
+Arguments: pages that have room, pages that there are, requests a second. The first cache is full after two seconds;
+then each page pushes one out. The second has room for all there are, and half of these are in it after 14 seconds.
 """
 
 import functools

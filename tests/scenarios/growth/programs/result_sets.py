@@ -13,9 +13,9 @@ verdict: leak
 least: 10 * 1000 * 395
 seconds: 30
 
-Ten reports a second, of 1,000 rows of 391 to 400 bytes. The buffered rows are the client library's memory, which Python's own
-tools do not see: the blamed line is the one that executes. What else a row takes is the library's business; it is less than
-half as much again. A cursor has an object, and a row that was read, which are kept with it.
+Ten reports a second, of 1,000 rows of 391 to 400 bytes. The buffered rows are the client library's memory, which
+Python's own tools do not see: the blamed line is the one that executes. What else a row takes is the library's matter;
+it is less than half as much again. A cursor has an object, and a row that was read, which are kept with it.
 """
 
 import sys
