@@ -269,7 +269,7 @@ class Snapshot:
             pid: the process, where its number here is not that in the recording; 0: look only at the recording.
 
         Raises:
-            QueryError: there are several recordings, or this one does not say what was resident and its process is gone.
+            QueryError: there are several recordings, or this one does not say what was resident and nobody runs.
         """
         if len(self._sources) > 1:
             raise QueryError(f"{len(self._sources)} recordings have no ledger in common: ask one of them")

@@ -58,7 +58,8 @@ def main(argv: Sequence[str]) -> int:
             query.Snapshot(held, symbolizer=symbolizer, alive=[alive])
             for held, alive in zip(whole.recordings, whole.alive)
         ]
-        found, silent = [], []
+        found: list[tuple[Snapshot, Ledger]] = []
+        silent: list[str] = []
         for one in each:
             try:
                 found.append((one, one.ledger(pid=pid if len(each) == 1 or pid == 0 else None)))
@@ -67,11 +68,11 @@ def main(argv: Sequence[str]) -> int:
                     raise
                 silent.append(f"note: {error}")
         if options.json:
-            print(json.dumps([_as_json(snapshot, one) for snapshot, one in found], indent=2))
+            print(json.dumps([_as_json(snapshot, told) for snapshot, told in found], indent=2))
             return 0
         lines: list[str] = []
-        for snapshot, one in found:
-            lines += [*([""] if lines else []), *_lines(snapshot, one, options.n)]
+        for snapshot, told in found:
+            lines += [*([""] if lines else []), *_lines(snapshot, told, options.n)]
             lines += _history(snapshot) if options.history else []
         render.write([*lines, "", *map(render.printable, silent), *render.footer(whole)], sys.stdout)
     return 0
