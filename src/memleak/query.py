@@ -357,12 +357,13 @@ class Snapshot:
             pid: the process, where its number here is not that in the recording; 0: look only at the recording.
 
         Raises:
-            QueryError: there are several recordings, or this one does not say what was resident and its process is gone.
+            QueryError: there are several recordings, or this one does not say what was resident and nobody runs.
         """
         if len(self._sources) > 1:
             raise QueryError(f"{len(self._sources)} recordings have no ledger in common: ask one of them")
         (source,) = self._sources
-        found = ledger.of(source.recording, pid or None, alive=source.alive and pid != 0)
+        looked_at = source.alive and pid != 0  # the number of one that has ended may be another's by now
+        found = ledger.of(source.recording, (pid or None) if looked_at else None, alive=looked_at)
         if found is None:
             raise QueryError(
                 f"{source.recording.origin}: it was never noted what was resident: the program had no threads, or"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 
 import pytest
@@ -303,3 +304,11 @@ def test_heaps_that_were_asked_before():
     writer = written()
     writer.look(cs=5000, **told(anonymous_bytes=330 * MIB, heap_cs=4900))
     assert of(writer).part("unexplained").bytes > 100 * MIB
+
+
+def test_number_of_another_process():
+    """That of a process which has ended is not looked up: it may be anybody's now."""
+    writer = written(pid=os.getpid())
+    writer.look(cs=1000, **told())
+    found = query.Snapshot(read(writer), alive=[False]).ledger(pid=os.getpid())
+    assert not found.measured and found.rss_bytes == 220 * MIB

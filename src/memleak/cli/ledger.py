@@ -58,7 +58,8 @@ def main(argv: Sequence[str]) -> int:
             query.Snapshot(held, symbolizer=symbolizer, alive=[alive])
             for held, alive in zip(whole.recordings, whole.alive)
         ]
-        found, silent = [], []
+        found: list[tuple[Snapshot, Ledger]] = []
+        silent: list[str] = []
         for one in each:
             try:
                 found.append((one, one.ledger(pid=pid if len(each) == 1 or pid == 0 else None)))
