@@ -46,7 +46,7 @@ def test_rows_are_named_and_in_no_total():
     found = recording.parse(two_pools().bytes(), "r")
     assert found.torn == 0 and len(found.live) == 8
     assert sorted({row.mod_name for row in found.rows}) == ["arena", "buddy", "glibc_malloc"]
-    assert found.est_bytes == 4096
+    assert found.total_est_bytes == 4096
     assert {thread for _, _, _, _, thread, layer in found.live if layer == 4} == {1}
     shown = Snapshot(found)
     by_module = {row.group: row.est_bytes for row in shown.top(None, group_by="module")}
@@ -111,7 +111,7 @@ def test_rows_of_a_pool_that_is_not_in_this_copy():
     writer.live(writer.row(domain=128 + 9), size=5, layer=4, thread=entry(9, 3))
     shown = snapshot(writer)
     assert [row.mod_name for row in shown.rows()] == ["pool_9"] and shown.pools() == []
-    assert shown.recordings[0].est_bytes == 0
+    assert shown.recordings[0].total_est_bytes == 0
 
 
 def test_footer():
