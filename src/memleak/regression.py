@@ -172,16 +172,3 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 def student(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t, to 1 %."""
     return _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _Z + 2.4 / freedom + 2.7 / freedom**2
-
-
-def discoveries(p_values: Sequence[float], rate: float) -> list[bool]:
-    """Tell which tests found something, so that of those at most a share *rate* is chance (Benjamini, Hochberg)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    passed = 0
-    for rank, index in enumerate(order, 1):
-        if p_values[index] <= rate * rank / len(order):
-            passed = rank
-    found = [False] * len(order)
-    for index in order[:passed]:
-        found[index] = True
-    return found

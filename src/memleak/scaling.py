@@ -14,8 +14,9 @@ from .errors import QueryError
 from .estimate import Estimate, estimate_bytes
 from .grouping import Group, Source
 from .records import Gauge, Header, LiveSums, RecordedRow
-from .regression import SCALED_FROM, Series, discoveries, fit, median_slope
+from .regression import SCALED_FROM, Series, fit, median_slope
 from .rows import Row
+from .verdict import discoveries
 
 LEVELS_LEAST = 3
 RANGE_LEAST = 0.2  # of the greatest value

@@ -9,7 +9,8 @@ import random
 
 import pytest
 
-from memleak.regression import Series, discoveries, fit
+from memleak.regression import Series, fit
+from memleak.verdict import discoveries
 
 RUNS = 400
 SIZE = 1000

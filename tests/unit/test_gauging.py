@@ -11,7 +11,8 @@ from memleak import gauging, layout, query, recording, scaling
 from memleak.cli import gauge as cli
 from memleak.errors import QueryError, TargetError
 from memleak.records import gauge_value, gauge_word
-from memleak.regression import Series, discoveries, fit, median_slope, student
+from memleak.regression import Series, fit, median_slope, student
+from memleak.verdict import discoveries
 from memleak.scaling import moments_of
 
 

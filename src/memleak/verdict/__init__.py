@@ -5,8 +5,9 @@ from .judging import (
     CHURN, LEAK, SATURATING, SHORTEST_FULL_S, SHORTEST_S, SHRINKING, STEADY, STEP, TOO_FEW, VERDICTS, Verdict, judge,
 )  # fmt: skip
 from .series import Series
+from .trend import discoveries
 
 __all__ = [
     "CHURN", "LEAK", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_S", "SHRINKING", "STEADY", "STEP", "TOO_FEW", "VERDICTS",
-    "Forecast", "Series", "Verdict", "forecast", "judge",
+    "Forecast", "Series", "Verdict", "discoveries", "forecast", "judge",
 ]  # fmt: skip
