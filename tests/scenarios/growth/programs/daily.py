@@ -10,9 +10,9 @@ arguments: 480
 verdict: churn
 mode: normal
 
-It starts at night; the short form is killed in the fifth night, the long one at the third noon, when load has risen three
-times. A day of 24 s watched for 42 s was too short: CPython keeps freed tuples, so as many stay as were ever used at
-once, and what the second day needs more than the first cannot be told from a leak behind a start-up.
+It starts at night; the short form is killed in the fifth night, the long one at the third noon, when load has risen
+three times. A day of 24 s watched for 42 s was too short: CPython keeps freed tuples, so as many stay as were ever used
+at once, and what the second day needs more than the first cannot be told from a leak behind a start-up.
 """
 
 import math
