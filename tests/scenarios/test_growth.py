@@ -8,6 +8,7 @@ printed and the forecast that follows, and nothing else may be called a leak. Th
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,8 @@ AT_ONCE = 6  # they mostly sleep
 
 def judge(names, tmp_path, **words):
     """Run scenarios of these names at once; nothing may be wrong of any."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
     chosen = [one for one in scenarios() if one.name in names and "full" in one.modes]
     assert len(chosen) == len(names)
     commands = [build(one, tmp_path) for one in chosen]
