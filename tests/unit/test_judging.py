@@ -105,6 +105,14 @@ def test_what_falls_and_rises_is_churn_wherever_it_is_looked_at(now):
     assert verdict_of(samples, freed, now=now).verdict == CHURN
 
 
+def test_what_held_nothing_in_the_middle_is_churn():
+    """Batches, of which the default knobs sample few blocks; what is known of the middle was just after one was freed."""
+    samples = [(3592.0 + n, 100.0, 1000) for n in range(8)]
+    points = [(at + 1.0, 0.0 if at == 1800 else 8e5) for at in range(100, 3600, 100)]
+    (found,) = judge([Series(samples, points, 0, HOUR, None, 300)])
+    assert found.verdict == CHURN
+
+
 def test_what_holds_its_blocks_is_steady():
     freed = [(10.0 * i, 1600.0 + 10 * i, 100_000.0) for i in range(30)]
     assert verdict_of(steady(100, 0, 1500) + steady(28, 1600, 1900), freed).verdict == STEADY

@@ -142,7 +142,7 @@ class _Case:
     def not_enough(self) -> Verdict:
         series = self.series
         if series.events < LEAST_EVENTS and series.taken >= 4 * LEAST_EVENTS:
-            return self._said(CHURN, f"{series.taken} samples were taken of it, {series.samples} are live")
+            return self._said(CHURN, self._came_and_went())
         if series.events < LEAST_EVENTS:
             return self._said(TOO_FEW, f"{series.samples} live samples; it takes {LEAST_EVENTS:.0f} of equal weight")
         return self._said(TOO_FEW, f"seen for {series.age:.0f} s; it takes {self.shortest_s:.0f} s")
@@ -181,7 +181,12 @@ class _Case:
             if share < 0.5:
                 return self._said(CHURN, f"{100 * (1 - share):.0f} % of what was live {ago} ago has been freed")
             return self._said(STEADY, f"holds as much as {ago} ago, {100 * share:.0f} % of it the same blocks")
+        if series.taken >= 4 * series.samples:
+            return self._said(CHURN, self._came_and_went())
         return self._said(STEADY, "does not grow")
+
+    def _came_and_went(self) -> str:
+        return f"{self.series.taken} samples were taken of it, {self.series.samples} are live"
 
     def _rose_again(self, window: Window) -> bool:
         """Whether within the window it rose by half of what it has lost: then it goes up and down."""
