@@ -41,7 +41,7 @@ NATIVE_LAYERS = [
 ]
 
 PYTHON_LAYERS = [
-    {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_memleak_ffi", "_scopes"},
+    {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_columns", "_memleak_ffi", "_scopes"},
     {"arena", "config", "mixing", "pylines", "records", "regression", "rows", "smaps", "symbolize", "_native"},
     {"aside", "estimate", "gauges", "heapwalk", "labels", "livecolumns", "loaded", "pool", "stackwords"},
     {"comparison", "integrations", "pystacks", "verdict"},

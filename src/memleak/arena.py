@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Optional, Union
 
-from . import layout
+from . import _columns, layout
 from .errors import RecordingError
 
 FRAMES_MOST = 4096  # of one stack
@@ -52,8 +52,6 @@ class Arena:
         self._budget = len(raw)
         self._strings: dict[int, bytes] = {}
         self._sealed = False
-        whole = memoryview(raw)[: len(raw) & ~7]
-        self._words, self._halves = whole.cast("Q"), whole.cast("I")
 
     def lose(self, what: str, count: int = 1) -> None:
         """Note that *count* things are missing."""
@@ -89,13 +87,24 @@ class Arena:
         self._budget -= length
         return at, length
 
-    def word(self, offset: int) -> memoryview:
-        """Return the 8 bytes *offset* bytes behind each possible reference, by reference."""
-        return self._words[offset // 8 :: layout.REF_BYTES // 8]
+    def words(self, refs: Sequence[int], offset: int) -> Sequence[int]:
+        """Return the 8 bytes *offset* bytes behind each reference.
 
-    def half(self, offset: int) -> memoryview:
-        """Return the 4 bytes *offset* bytes behind each possible reference, by reference."""
-        return self._halves[offset // 4 :: layout.REF_BYTES // 4]
+        Raises:
+            IndexError: one leads out of this copy.
+        """
+        return self._gather(refs, offset, 8)
+
+    def halves(self, refs: Sequence[int], offset: int) -> Sequence[int]:
+        """Return the 4 bytes *offset* bytes behind each reference; raises as `words` does."""
+        return self._gather(refs, offset, 4)
+
+    def _gather(self, refs: Sequence[int], offset: int, width: int) -> Sequence[int]:
+        if isinstance(self.raw, bytes):
+            return _columns.gather(self.raw, refs, offset, width)
+        # The recording of this very process, where it stands.
+        values = self.raw[: len(self.raw) & ~7].cast("Q" if width == 8 else "I")
+        return take(refs, values[offset // width :: layout.REF_BYTES // width])
 
     def stands(self, ref: int, kind: int, least_bytes: int) -> bool:
         """Whether `record` would find one; costs nothing of the budget, for what is short in any case."""
@@ -140,7 +149,7 @@ class Arena:
         if min(refs) * layout.REF_BYTES < layout.ROOM_OFFSET:
             return None
         try:
-            heads = take(refs, self.word(0))
+            heads = self.words(refs, 0)
         except IndexError:
             return None
         longest = 0

@@ -1,19 +1,14 @@
 """The live samples of a recording by column, each verified by its check word."""
 
 from collections.abc import Iterator, Sequence
-from itertools import compress, repeat
-from typing import Optional, Union
+from itertools import repeat
+from typing import Optional
 
-from . import layout
-from .arena import Arena, take
+from . import _columns, layout
+from .arena import Arena
 from .records import LiveSample, LiveSums, Segment
 
-_KEYS_PER_STEP = 512
-_ZEROS = bytes(8 * _KEYS_PER_STEP)
 _LOOKED_FOR = 16  # rows whose samples are looked for, one by one, before all are sorted out
-_MASK = 0xFFFFFFFF
-_LAYER = 15 << layout.LIVE_KEY_LAYER_SHIFT
-_NO_SAMPLE = layout.LAYER_NO_SAMPLE << layout.LIVE_KEY_LAYER_SHIFT
 _make_sums = LiveSums._make
 
 
@@ -49,38 +44,12 @@ class LiveColumns:
 
     def read(self, arena: Arena, segment: Segment) -> None:
         """Add the samples of a segment."""
-        raw, entry_bytes = arena.raw, layout.LIVE.bytes
-        entries = segment.offset + 8 * segment.capacity
+        raw = arena.raw if isinstance(arena.raw, bytes) else bytes(arena.raw)
         whole = min(segment.capacity, max(0, len(raw) - segment.offset) // 8)
         arena.lose("places of the live set beyond the end of the file", segment.capacity - whole)
-        readable = max(0, len(raw) - entries) // entry_bytes
-        places, keys = _live_keys(raw, segment.offset, whole)
-        if places and places[-1] >= readable:
-            inside = [place < readable for place in places]
-            arena.lose("live samples beyond the end of the file", inside.count(False))
-            places, keys = list(compress(places, inside)), list(compress(keys, inside))
-        # Two of each entry's words are pairs of halves, which the check word takes the other way round.
-        if keys and max([key & _LAYER for key in keys]) >= _NO_SAMPLE:
-            samples = [key & _LAYER < _NO_SAMPLE for key in keys]
-            places, keys = list(compress(places, samples)), list(compress(keys, samples))
-        entry = memoryview(raw)[entries : entries + readable * entry_bytes]
-        words, halves = entry.cast("Q"), entry.cast("I")
-        per_entry = entry_bytes // 8
-        sizes, row_weights, born_threads = [take(places, words[at::per_entry]) for at in range(3)]
-        checks = take(places, halves[6 :: 2 * per_entry])
-        torn = _torn(keys, sizes, row_weights, born_threads, checks)
-        columns: list[list[int]] = [
-            [word & _MASK for word in row_weights],
-            list(sizes),
-            [word >> 32 for word in row_weights],
-            [word & _MASK for word in born_threads],
-            [word >> 32 for word in born_threads],
-            [key >> layout.LIVE_KEY_LAYER_SHIFT & 15 for key in keys],
-        ]
-        if torn:
-            whole_ones = [place not in torn for place in range(len(keys))]
-            columns = [list(compress(column, whole_ones)) for column in columns]
-            self.torn += len(torn)
+        *columns, torn, beyond = _columns.live(raw, segment.offset, segment.capacity)
+        arena.lose("live samples beyond the end of the file", beyond)
+        self.torn += torn
         if layout.LAYER_POOL in columns[5]:
             self._read_pools(columns)
         for mine, found in zip((self.refs, self.sizes, self.weights, self.borns, self.threads, self.layers), columns):
@@ -152,48 +121,6 @@ class LiveColumns:
 
 
 NO_SUMS = LiveSums()
-
-
-def _live_keys(raw: Union[bytes, memoryview], offset: int, count: int) -> tuple[Sequence[int], Sequence[int]]:
-    """Return places and keys of what is live, of *count* keys at *offset*, a multiple of 8."""
-    words = memoryview(raw)[offset : offset + 8 * count].cast("Q")
-    places: list[int] = []
-    for first in range(0, count, _KEYS_PER_STEP):
-        last = min(first + _KEYS_PER_STEP, count)
-        if raw[offset + 8 * first : offset + 8 * last] != _ZEROS[: 8 * (last - first)]:
-            places += compress(range(first, last), words[first:last])
-    keys = take(places, words)
-    if places and min(keys) < layout.LIVE_KEY_LIVE:
-        live = [key >= layout.LIVE_KEY_LIVE for key in keys]
-        return list(compress(places, live)), list(compress(keys, live))
-    return places, keys
-
-
-def _torn(
-    keys: Sequence[int],
-    sizes: Sequence[int],
-    row_weights: Sequence[int],
-    born_threads: Sequence[int],
-    checks: Sequence[int],
-) -> set[int]:
-    """Return the positions of entries that are not what their check words say, or weigh less than 1."""
-    mask, high = _MASK, _MASK << 32
-    check_1, check_2, check_3 = layout.CHECK_1, layout.CHECK_2, layout.CHECK_3
-    # layout.live_check(), in place: this is the innermost loop of reading.
-    totals = [
-        key
-        + size * check_1
-        + (row_weight << 32 & high | row_weight >> 32) * check_2
-        + (born_thread << 32 & high | born_thread >> 32) * check_3
-        for key, size, row_weight, born_thread in zip(keys, sizes, row_weights, born_threads)
-    ]
-    found = [(total >> 32 ^ total) & mask for total in totals]
-    torn = set()
-    if found != list(checks):
-        torn = {place for place, (mine, its) in enumerate(zip(found, checks)) if mine != its}
-    if row_weights and min(row_weights) >> 32 < 1024:
-        torn |= {place for place, word in enumerate(row_weights) if word >> 32 < 1024}
-    return torn
 
 
 def _positions(refs: list[int], ref: int) -> Iterator[int]:

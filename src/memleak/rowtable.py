@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import Any, Optional
 
 from . import layout
-from .arena import Arena, BeyondEnd, Damage, take
+from .arena import Arena, BeyondEnd, Damage
 from .errors import RecordingError
 from .livecolumns import NO_SUMS, LiveColumns
 from .once import once
@@ -103,9 +103,8 @@ class RowTable:
         refs = [word & _MASK for word in index]
         highs = [word >> 32 for word in index]
         found = dict.fromkeys(refs)
-        key_high = self._arena.half(_KEY_HIGH)
         if len(found) == len(refs) and self._arena.records(
-            refs, layout.RECORD_ROW, layout.ROW.bytes, lambda _: list(take(refs, key_high)) == highs
+            refs, layout.RECORD_ROW, layout.ROW.bytes, lambda _: list(self._arena.halves(refs, _KEY_HIGH)) == highs
         ):
             return found
         found = {}
@@ -125,7 +124,7 @@ class RowTable:
         except Damage:
             self._arena.lose("references that do not lead to a row")
             return False
-        if key_high is not None and self._arena.half(_KEY_HIGH)[ref] != key_high:
+        if key_high is not None and self._arena.halves([ref], _KEY_HIGH)[0] != key_high:
             self._arena.lose("references that do not lead to a row")
             return False
         found[ref] = None
@@ -134,20 +133,20 @@ class RowTable:
     def _take(self, refs: list[int]) -> None:
         arena = self._arena
         self.refs = refs
-        self.natives = take(refs, arena.half(_offset("native_stack")))
-        pythons = take(refs, arena.half(_offset("python_stack")))
+        self.natives = arena.halves(refs, _offset("native_stack"))
+        pythons = arena.halves(refs, _offset("python_stack"))
         self.pythons = pythons if self.python_stacks.known(1) else [0] * len(pythons)
-        kinds = take(refs, arena.word(_offset("label_set")))
+        kinds = arena.words(refs, _offset("label_set"))
         if any([kind > _PLAIN_KINDS for kind in kinds]):
             lost = layout.ROW_PYTHON_LOST << layout.KIND_FLAGS_SHIFT
             # Where there is a Python stack it is not lost.
             kinds = [kind & _KIND_MASK & ~(lost if python else 0) for kind, python in zip(kinds, pythons)]
         self.kinds = kinds
         self._read_stacks()
-        self._histories = take(refs, arena.half(_offset("history")))
-        keys: Sequence[int] = take(refs, arena.half(_KEY_HIGH))
+        self._histories = arena.halves(refs, _offset("history"))
+        keys: Sequence[int] = arena.halves(refs, _KEY_HIGH)
         if len(set(keys)) < len(keys):
-            keys = take(refs, arena.word(_offset("key")))
+            keys = arena.words(refs, _offset("key"))
         if len(set(keys)) < len(keys):
             self._merge_same(keys)
 
@@ -350,7 +349,7 @@ class RowTable:
         """Return a field of each row's record, of merged rows that of the first; 0 of the row of missing ones."""
         refs = [max(ref, 0) for ref in self.refs]  # reference 0 is the header
         at, code = layout.ROW.offsets[field], layout.ROW.codes[field]
-        found = list(take(refs, self._arena.word(at) if code == "Q" else self._arena.half(at)))
+        found = list(self._arena.words(refs, at) if code == "Q" else self._arena.halves(refs, at))
         if field in _MOVED:
             moved = self.column(_MOVED[field])
             if any(moved):

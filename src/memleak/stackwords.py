@@ -39,12 +39,12 @@ class StackWords:
 
         def fit(heads: Sequence[int]) -> bool:
             nonlocal shapes
-            shapes = take(fresh, arena.half(_SHAPE))
+            shapes = arena.halves(fresh, _SHAPE)
             return all([_fits(head, shape) for head, shape in set(zip(heads, shapes))])
 
         if arena.records(fresh, self._kind, layout.STACK.bytes, fit):
             self._shapes.update(zip(fresh, shapes))
-            self.alike = self.alike or len(set(take(fresh, arena.half(_KEY)))) < len(fresh)
+            self.alike = self.alike or len(set(arena.halves(fresh, _KEY))) < len(fresh)
         else:
             self.alike = True
             for ref in fresh:
