@@ -52,6 +52,7 @@ PYTHON_LAYERS = [
     {"bundling", "control", "grouping", "ledger", "remains", "session", "tokens"},
     {"gaugerows", "mismatches", "pools", "suspects"},
     {"evidence", "gauging", "merging", "processplaces", "scaling", "threads"},
+    {"judgement"},
     {"selection", "sql"},
     {"query", "_autostart"},
     {"inprocess", "lookups", "server", "tracemalloc"},

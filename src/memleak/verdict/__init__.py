@@ -2,11 +2,12 @@
 
 from .forecast import Forecast, forecast
 from .judging import (
-    CHURN, LEAK, SATURATING, SHORTEST_FULL_S, SHORTEST_S, SHRINKING, STEADY, STEP, TOO_FEW, VERDICTS, Verdict, judge,
+    CHURN, CHURNED, LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_S, SHRINKING, STEADY, STEP, TOO_FEW,
+    VERDICTS, Verdict, few, judge,
 )  # fmt: skip
 from .series import Series
 
 __all__ = [
-    "CHURN", "LEAK", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_S", "SHRINKING", "STEADY", "STEP", "TOO_FEW", "VERDICTS",
-    "Forecast", "Series", "Verdict", "forecast", "judge",
+    "CHURN", "CHURNED", "LEAK", "LEAST_EVENTS", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_S", "SHRINKING", "STEADY",
+    "STEP", "TOO_FEW", "VERDICTS", "Forecast", "Series", "Verdict", "few", "forecast", "judge",
 ]  # fmt: skip
