@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from . import coverage, layout, ledger, locate, recording
 from .aside import aside
-from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
-from .grouping import Group, Source, merge_stacks
+from .grouping import Group, Source
 from .judgement import Judgement
 from .ledger import Ledger
 from .merging import Groups, stacks
@@ -27,6 +26,7 @@ from .selection import Rows, Where
 from .stacks import Tracer
 
 if TYPE_CHECKING:
+    from .comparison import Changes
     from .gaugerows import GaugeRow
     from .mismatches import Mismatch
     from .pools import PoolUse
@@ -433,21 +433,20 @@ class Snapshot:
     # -- comparison --------------------------------------------------------------------------------
 
     @aside
-    def diff(self, older: "Snapshot") -> list[DiffRow]:
+    def diff(self, older: "Snapshot", *, match: str = "place") -> "Changes":
         """Return how each stack changed since *older*, the greatest growth of live bytes first.
 
-        Stacks are matched by build and place, and by file, name and line of Python frames, so the two
-        snapshots may be of different processes.
+        Args:
+            older: the same process at an earlier time, or another one.
+            match: `place`: by build and place, and by file, name and line of Python frames; `name`: by the names of
+                functions, inlined ones too, which other versions of a program share: docs/reference/diff.md.
+
+        Raises:
+            QueryError: there is no such *match*, or it needs names and a snapshot has no symbolizer.
         """
-        mine = {group.identity: group for group in merge_stacks(self._sources, identify=True)}
-        theirs = {group.identity: group for group in merge_stacks(older._sources, identify=True)}
-        changes = []
-        for identity in {**mine, **theirs}:
-            newer_row = mine[identity].row(self._sources, self._tracer) if identity in mine else None
-            older_row = theirs[identity].row(older._sources, older._tracer) if identity in theirs else None
-            changes.append(change(newer_row, older_row))
-        changes.sort(key=lambda found: -found.diff_est_bytes)
-        return changes
+        from .comparison import Side, compare
+
+        return compare(Side(self._sources, self._tracer), Side(older._sources, older._tracer), match)
 
     # -- SQL, saving -------------------------------------------------------------------------------
 

@@ -198,10 +198,12 @@ NUMERIC = tuple(name for name, kind in COLUMNS.items() if kind in (int, float))
 
 
 class DiffRow(NamedTuple):
-    """What became of one row between two snapshots. Differences are newer minus older.
+    """What became of one stack between two snapshots. Differences are newer minus older.
 
-    The limits are 95 % and treat the two snapshots as independent, which overstates the error of
-    snapshots of the same process.
+    The limits are 95 %. Two recordings of one process share samples, which cancel out; others are independent. They are
+    None where no change was sampled, and where gaps were too narrow to tell. `status` is `new` or `gone` where only one
+    side has live samples. `diff_bytes_per_s` is known of two recordings of one process. `trace` and `frames`, as in
+    `Row`, are no columns.
     """
 
     mod_name: Optional[str]
@@ -227,12 +229,16 @@ class DiffRow(NamedTuple):
     older_samples: int
     exact: bool
     labels: Optional[str] = None
+    status: Optional[str] = None
+    diff_bytes_per_s: Optional[float] = None
+    trace: tuple[str, ...] = ()
+    frames: tuple[ShownFrame, ...] = ()
 
     @staticmethod
     def columns() -> tuple[str, ...]:
         """Return the names of the columns, in order."""
-        return DiffRow._fields
+        return DiffRow._fields[:-2]
 
     def values(self) -> tuple[object, ...]:
         """Return the values of the columns, in order."""
-        return tuple(self)
+        return tuple(self[:-2])

@@ -13,7 +13,7 @@ from ..units import size as size
 
 if TYPE_CHECKING:
     from ..query import Snapshot
-    from ..rows import Row
+    from ..rows import DiffRow, Row
 
 
 def count(number: float | None) -> str:
@@ -105,7 +105,7 @@ def name_of(row: Row) -> str:
     return row.trace[0] if row.trace else row.back_trace or "(no stack)"
 
 
-def labels(row: Row) -> str:
+def labels(row: Row | DiffRow) -> str:
     """Return a row's labels in one line: tenant_id=7, route=/orders."""
     return ", ".join(f"{name}={value}" for name, value in json.loads(row.labels or "{}").items())
 
