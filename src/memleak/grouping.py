@@ -3,8 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any, Optional
 
 from . import layout
@@ -12,7 +12,7 @@ from .estimate import estimate_bytes, is_narrow
 from .once import once
 from .recording import Recording
 from .records import OTHER_LABELS, Frame, Labels, LiveSums, Module, RecordedRow, weighted_median
-from .rows import LABEL, Facts, Row
+from .rows import LABEL, Facts, Row, Word
 from .shown import LOST_PYTHON, PYTHON, UNKNOWN, ShownFrame, file_name, joined, lines
 from .stacks import MIXED, Tracer, back_trace, token
 
@@ -219,8 +219,10 @@ class Group:
             labels=labels_as_json(_same(row.labels for row in self.recorded)),
         )
 
-    def row(self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED) -> Row:
-        """Return the row that is shown; *side* says which frames `trace` and `frames` are."""
+    def row(
+        self, sources: tuple[Source, ...], tracer: Tracer, side: str = MIXED, judge: Optional["Judge"] = None
+    ) -> Row:
+        """Return the row that is shown; *side* says which frames `trace` and `frames` are, *judge* its verdict."""
         mine = [sources[number] for number in sorted({number for number, _ in self.members})]
         domains = {row.domain for row in self.recorded}
         narrow = any(source.narrow(domains) for source in mine)
@@ -230,7 +232,7 @@ class Group:
         frames = tracer.frames(self.recorded[0], places, side) if single else []
         mixed = frames if side == MIXED else None
         python_trace, native_trace, mixed_trace = self._traces(tracer, places, mixed) if single else (None, None, None)
-        return Row(
+        row = Row(
             **self.facts(sources)._asdict(),
             back_trace=back_trace(places),
             est_bytes_se=_rounded(value.se),
@@ -244,6 +246,7 @@ class Group:
             trace=lines(frames) or ((NO_PYTHON,) if side == PYTHON and places else ()),
             frames=tuple(frames),
         )
+        return row if judge is None else row.judged_by(partial(judge, sources, self))
 
     def _traces(
         self, tracer: Tracer, places: list[tuple[Module, Frame]], mixed: Optional[list[ShownFrame]]
@@ -271,6 +274,10 @@ class Group:
             for number, index in self.members
             for born, weight in sources[number].recording.table.samples(index)
         ]
+
+
+# Says what the growth of a group of rows of these recordings means.
+Judge = Callable[[tuple[Source, ...], Group], Word]
 
 
 def merge_stacks(sources: tuple[Source, ...], *, identify: bool = False) -> list[Group]:

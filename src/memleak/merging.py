@@ -84,6 +84,14 @@ class Stacks:
     def _sums(self) -> dict[str, list[int]]:
         return {}
 
+    @property
+    def taken(self) -> list[int]:
+        """Of each stack that is one row: how many samples were ever taken."""
+        found = self._table.column("alloc_samples")
+        for number in self._table.merged:
+            found[number] = self._recording.row(number).alloc_samples
+        return found
+
     def facts(self, column: str) -> list[Any]:
         """Return one of the columns of `Facts`."""
         found: list[Any]

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple, Optional
 
 from . import layout
-from .grouping import Group, Source
+from .grouping import Group, Judge, Source
 from .records import Frame, Module, RawMismatch, RecordedRow
 from .rows import Row
 from .shown import ShownFrame, lines
@@ -78,15 +78,20 @@ class Mismatch(NamedTuple):
     tid: int
 
 
-def mismatches(sources: tuple[Source, ...], tracer: Tracer, *, undecided: bool = False) -> list[Mismatch]:
-    """Return every mismatch, the most frequent first; *undecided*: also those that may be none."""
+def mismatches(
+    sources: tuple[Source, ...], tracer: Tracer, *, undecided: bool = False, judge: Optional[Judge] = None
+) -> list[Mismatch]:
+    """Return every mismatch, the most frequent first; *undecided*: also those that may be none.
+
+    *judge* says of the allocating rows what their growth means.
+    """
     found = []
     for source in sources:
         for raw in source.recording.mismatches:
             if 0 < raw.kind < len(KINDS):
                 why = _why_not(source, tracer, raw)
                 if why == "" or (why and undecided):
-                    found.append(_mismatch(source, tracer, raw, why))
+                    found.append(_mismatch(source, tracer, raw, why, judge))
     found.sort(key=lambda one: (bool(one.undecided), -one.est_count))
     return found
 
@@ -130,12 +135,12 @@ def _called(module: Module, stub: Frame, tracer: Tracer) -> Optional[str]:
     return f"{module.path} cannot be read: what was called at {stub.vaddr:#x} may be an operator of C++"
 
 
-def _mismatch(source: Source, tracer: Tracer, raw: RawMismatch, why: str) -> Mismatch:
+def _mismatch(source: Source, tracer: Tracer, raw: RawMismatch, why: str, judge: Optional[Judge]) -> Mismatch:
     recording = source.recording
     index = recording.row_index_of(raw.row)
     group = Group(index, index)
     group.add((0, index), recording.rows[index])
-    row = group.row((source,), tracer)
+    row = group.row((source,), tracer, judge=judge)
     places = _places(source, raw.stack)
     tracer.prefetch(places)
     freeing = recording.rows[index]._replace(

@@ -3,7 +3,7 @@
 from typing import NamedTuple, Optional
 
 from .estimate import Estimate, estimate_bytes
-from .grouping import Group, Source
+from .grouping import Group, Judge, Source
 from .records import LiveSums
 from .rows import Row
 from .stacks import Tracer
@@ -61,14 +61,20 @@ class PoolUse(NamedTuple):
         return sum(not one.samples for one in self.use)
 
 
-def pools(sources: tuple[Source, ...], tracer: Tracer) -> list[PoolUse]:
-    """Return every pool of every recording, the one with the most capacity first; *tracer* names what pins regions."""
-    found = [use for source in sources for use in _of_source(source, tracer)]
+def pools(sources: tuple[Source, ...], tracer: Tracer, judge: Optional[Judge] = None) -> list[PoolUse]:
+    """Return every pool of every recording, the one with the most capacity first.
+
+    Args:
+        sources: the recordings.
+        tracer: names what pins regions.
+        judge: says of that what its growth means.
+    """
+    found = [use for source in sources for use in _of_source(source, tracer, judge)]
     found.sort(key=lambda use: (-use.capacity_bytes, -use.est_bytes, use.name))
     return found
 
 
-def _of_source(source: Source, tracer: Tracer) -> list[PoolUse]:
+def _of_source(source: Source, tracer: Tracer, judge: Optional[Judge]) -> list[PoolUse]:
     recording = source.recording
     by_pool: dict[str, list[tuple[float, int]]] = {}
     outside: dict[str, float] = {}
@@ -81,7 +87,7 @@ def _of_source(source: Source, tracer: Tracer) -> list[PoolUse]:
             in_region.setdefault(region, {}).setdefault(index, []).append((weight / 1024, size))
         else:
             outside[name] = outside.get(name, 0.0) + weight / 1024 * size
-    rows = {index: _row(source, tracer, index) for held in in_region.values() for index in _largest(held)}
+    rows = {index: _row(source, tracer, index, judge) for held in in_region.values() for index in _largest(held)}
     uses = []
     for pool in recording.pools.values():
         sums = LiveSums.of(by_pool.get(pool.name, ()))
@@ -125,10 +131,10 @@ def _region(source: Source, number: int, held: dict[int, list[tuple[float, int]]
     return RegionUse(number, region.bytes, round(sum(estimated.values())), samples, began, tuple(pins))
 
 
-def _row(source: Source, tracer: Tracer, index: int) -> Row:
+def _row(source: Source, tracer: Tracer, index: int, judge: Optional[Judge]) -> Row:
     group = Group(index, index)
     group.add((0, index), source.recording.rows[index])
-    return group.row((source,), tracer)
+    return group.row((source,), tracer, judge=judge)
 
 
 def _rounded(value: Optional[float]) -> Optional[int]:

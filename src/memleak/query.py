@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from . import coverage, layout, ledger, locate, recording
 from .aside import aside
-from .comparison import change
 from .errors import QueryError, RecordingError, TargetError
 from .evidence import Evidence, Marks, gather
-from .grouping import Group, Source, merge_stacks
+from .grouping import Group, Source
+from .judgement import Judgement
 from .ledger import Ledger
 from .merging import Groups, stacks
 from .once import once
 from .recording import Recording
 from .records import Governor, Labels
-from .rows import COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
+from .rows import ALIASES, COLUMNS, GROUPS, NUMERIC, SIDES, DiffRow, Row
 from .selection import Rows, Where
 from .stacks import Tracer
 
 if TYPE_CHECKING:
+    from .comparison import Changes
     from .gaugerows import GaugeRow
     from .mismatches import Mismatch
     from .pools import PoolUse
@@ -180,7 +181,7 @@ class Snapshot:
 
         Args:
             n: how many; None for all.
-            by: a numeric column. Rows without a value come last.
+            by: a numeric column, or `growth` for `growth_bytes_per_s`. Rows without a value come last.
             where: keeps the stacks for which each named column equals the value given, or the
                 callable given for it is true of it; or a callable that takes the row. Applied
                 before grouping. `label:NAME` in place of a column is the value of that label, a text; None without one.
@@ -193,6 +194,7 @@ class Snapshot:
         Raises:
             QueryError: no such column, not a numeric one, no such grouping, or no such side.
         """
+        by = ALIASES.get(by, by)
         if by not in NUMERIC:
             known = "is not numeric" if by in COLUMNS else "does not exist"
             raise QueryError(f"cannot sort by {by!r}: the column {known}; numeric are {', '.join(NUMERIC)}")
@@ -248,7 +250,14 @@ class Snapshot:
 
     @once
     def _all(self) -> Rows:
-        return Rows(self._sources, self._tracer, lambda: (stacks(self._sources), None)).sort()
+        return Rows(self._sources, self._tracer, lambda: (stacks(self._sources), None), judge=self._judgement).sort()
+
+    @once
+    def _judgement(self) -> Judgement:
+        return Judgement(self._sources, lambda: self._all.groups)
+
+    def _rows_of(self, groups: Sequence[Group]) -> Rows:
+        return Rows(self._sources, self._tracer, lambda: (groups, None), judge=self._judgement)
 
     @aside
     def evidence(
@@ -271,7 +280,7 @@ class Snapshot:
         if by not in ("held", "grown"):
             raise QueryError(f"there is no evidence by {by!r}: it is by held or grown")
         groups = self._grown(marks)[:n] if by == "grown" else self._held(n)
-        rows = Rows(self._sources, self._tracer, lambda: (groups, None))
+        rows = self._rows_of(groups)
         return [gather(row, group, source, self._tracer, marks, moments_s) for row, group in zip(rows, groups)]
 
     def _held(self, n: Optional[int]) -> list[Group]:
@@ -296,13 +305,13 @@ class Snapshot:
             raise QueryError(f"there is no side {side!r} of a stack: the sides are {', '.join(SIDES)}")
         from .threads import last_samples
 
-        return last_samples(self._sources, self._tracer, side)
+        return last_samples(self._sources, self._tracer, side, self._judgement)
 
     def pools(self) -> list["PoolUse"]:
         """Return the allocators that the programs have told of, the one with the most capacity first."""
         from .pools import pools
 
-        return pools(self._sources, self._tracer)
+        return pools(self._sources, self._tracer, self._judgement)
 
     def mismatches(self, *, undecided: bool = False) -> list["Mismatch"]:
         """Return the sampled blocks that were freed another way than they were allocated, the most frequent first.
@@ -312,7 +321,7 @@ class Snapshot:
         """
         from .mismatches import mismatches
 
-        return mismatches(self._sources, self._tracer, undecided=undecided)
+        return mismatches(self._sources, self._tracer, undecided=undecided, judge=self._judgement)
 
     # -- gauges ----------------------------------------------------------------------------------
 
@@ -343,10 +352,7 @@ class Snapshot:
         wanted = dict(what_if or {})
         gauges = choose(source.recording.gauges, gauge, wanted)
 
-        def show(groups: list[Group]) -> Rows:
-            return Rows(self._sources, self._tracer, lambda: (groups, None))
-
-        return laws(source, self._all.groups, show, gauges, wanted, n)
+        return laws(source, self._all.groups, self._rows_of, gauges, wanted, n)
 
     # -- the ledger ------------------------------------------------------------------------------
 
@@ -386,7 +392,10 @@ class Snapshot:
                     group.add((number, index), held.rows[index])
                     found.append((group, source, live, pinned))
         self._tracer.prefetch(place for group, *_ in found for place in group.places(self._sources))
-        rows = [(group.row(self._sources, self._tracer), live, pinned) for group, _, live, pinned in found]
+        rows = [
+            (group.row(self._sources, self._tracer, judge=self._judgement), live, pinned)
+            for group, _, live, pinned in found
+        ]
         return sorted(rows, key=lambda each: -each[2])
 
     # -- verdicts ------------------------------------------------------------------------------------
@@ -411,7 +420,7 @@ class Snapshot:
         chosen = [
             (group, verdict) for group, verdict in self.judged.stacks if not growing or verdict.verdict in GROWING
         ][:n]
-        rows = Rows(self._sources, self._tracer, lambda: ([group for group, _ in chosen], None)).show(side)
+        rows = self._rows_of([group for group, _ in chosen]).show(side)
         return [Found(row, verdict) for row, (_, verdict) in zip(rows, chosen)]
 
     @once
@@ -424,21 +433,20 @@ class Snapshot:
     # -- comparison --------------------------------------------------------------------------------
 
     @aside
-    def diff(self, older: "Snapshot") -> list[DiffRow]:
+    def diff(self, older: "Snapshot", *, match: str = "place") -> "Changes":
         """Return how each stack changed since *older*, the greatest growth of live bytes first.
 
-        Stacks are matched by build and place, and by file, name and line of Python frames, so the two
-        snapshots may be of different processes.
+        Args:
+            older: the same process at an earlier time, or another one.
+            match: `place`: by build and place, and by file, name and line of Python frames; `name`: by the names of
+                functions, inlined ones too, which other versions of a program share: docs/reference/diff.md.
+
+        Raises:
+            QueryError: there is no such *match*, or it needs names and a snapshot has no symbolizer.
         """
-        mine = {group.identity: group for group in merge_stacks(self._sources, identify=True)}
-        theirs = {group.identity: group for group in merge_stacks(older._sources, identify=True)}
-        changes = []
-        for identity in {**mine, **theirs}:
-            newer_row = mine[identity].row(self._sources, self._tracer) if identity in mine else None
-            older_row = theirs[identity].row(older._sources, older._tracer) if identity in theirs else None
-            changes.append(change(newer_row, older_row))
-        changes.sort(key=lambda found: -found.diff_est_bytes)
-        return changes
+        from .comparison import Side, compare
+
+        return compare(Side(self._sources, self._tracer), Side(older._sources, older._tracer), match)
 
     # -- SQL, saving -------------------------------------------------------------------------------
 

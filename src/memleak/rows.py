@@ -3,7 +3,8 @@
 `docs/reference/rows.md` explains each column.
 """
 
-from typing import NamedTuple, Optional
+from collections.abc import Callable
+from typing import Any, NamedTuple, Optional, Union
 
 from .shown import ShownFrame
 
@@ -23,14 +24,13 @@ LABEL = "label:"
 SIDES = ("mixed", "native", "python")
 
 
-class Row(NamedTuple):
-    """One row of `malloc_sample_info`: a stack, or what `group_by` made one row of.
+# What a row's growth means: bytes per second, None when it does not grow; the verdict, None when there is none.
+Word = tuple[Optional[float], Optional[str]]
+NO_WORD: Word = (None, None)
 
-    `alloc_count` and `alloc_bytes` are the live samples as they are, `est_*` what they stand for.
-    A column is None where it has no meaning for the row. Three attributes are not columns: `group`
-    names the group (a function, a file, …) when the rows were grouped; `frames` is the stack,
-    innermost first; `trace` is the same in lines, as `addr2line -pCfi` prints it.
-    """
+
+class Cells(NamedTuple):
+    """A row without the columns that are worked out when somebody looks at them."""
 
     svr_ip: Optional[str]
     svr_port: Optional[int]
@@ -65,6 +65,22 @@ class Row(NamedTuple):
     trace: tuple[str, ...] = ()
     frames: tuple[ShownFrame, ...] = ()
 
+
+class Row(Cells):
+    """One row of `malloc_sample_info`: a stack, or what `group_by` made one row of.
+
+    `alloc_count` and `alloc_bytes` are the live samples as they are, `est_*` what they stand for.
+    A column is None where it has no meaning for the row. Three attributes are not columns: `group`
+    names the group (a function, a file, …) when the rows were grouped; `frames` is the stack,
+    innermost first; `trace` is the same in lines, as `addr2line -pCfi` prints it.
+
+    `growth_bytes_per_s` and `verdict` are columns, but no elements of the tuple: all stacks of the snapshot are
+    judged together when one is first asked for, by name, by `values()`, `_asdict()`, or by copying or pickling the row.
+    Until then a row keeps its snapshot in memory.
+    """
+
+    _judged: Union[Word, Callable[[], Word]] = NO_WORD
+
     @staticmethod
     def columns() -> tuple[str, ...]:
         """Return the names of the columns, in order."""
@@ -72,7 +88,45 @@ class Row(NamedTuple):
 
     def values(self) -> tuple[object, ...]:
         """Return the values of the columns, in order."""
-        return tuple(self[: len(COLUMNS)])
+        return (*self[:_JUDGED_AT], *self._word, *self[_JUDGED_AT:_CELLS])
+
+    @property
+    def growth_bytes_per_s(self) -> Optional[float]:
+        """Bytes per second by which it grows; of a group the sum over its stacks. None when it does not grow."""
+        return self._word[0]
+
+    @property
+    def verdict(self) -> Optional[str]:
+        """One of `memleak.verdict.VERDICTS`; None for groups, and where no sample is live."""
+        return self._word[1]
+
+    @property
+    def _word(self) -> Word:
+        found = self._judged
+        if callable(found):
+            found = self._judged = found()
+        return found
+
+    def judged_by(self, judge: Callable[[], Word]) -> "Row":
+        """Let *judge* be called when the verdict is first asked for; return the row."""
+        self._judged = judge
+        return self
+
+    def _asdict(self) -> dict[str, Any]:
+        return {**dict(zip(COLUMNS, self.values())), **dict(zip(self._fields[_CELLS:], self[_CELLS:]))}
+
+    def _replace(self, **changes: Any) -> "Row":
+        judged = changes.pop("growth_bytes_per_s", self._word[0]), changes.pop("verdict", self._word[1])
+        return super()._replace(**changes).judged_by(lambda: judged)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (tuple(self), self._word)
+
+
+def _made(cells: tuple[Any, ...], word: Word) -> Row:
+    row = Row._make(cells)
+    row._judged = word
+    return row
 
 
 class Facts(NamedTuple):
@@ -123,6 +177,8 @@ COLUMNS: dict[str, type] = {
     "first_seen": float,
     "last_seen": float,
     "age_p50": float,
+    "growth_bytes_per_s": float,
+    "verdict": str,
     "pid": int,
     "process": str,
     "host": str,
@@ -133,14 +189,21 @@ COLUMNS: dict[str, type] = {
     "mixed_trace": str,
     "labels": str,
 }
+JUDGED = ("growth_bytes_per_s", "verdict")
+_JUDGED_AT = list(COLUMNS).index(JUDGED[0])
+_CELLS = len(COLUMNS) - len(JUDGED)
+# Shorter names to sort by.
+ALIASES = {"growth": "growth_bytes_per_s"}
 NUMERIC = tuple(name for name, kind in COLUMNS.items() if kind in (int, float))
 
 
 class DiffRow(NamedTuple):
-    """What became of one row between two snapshots. Differences are newer minus older.
+    """What became of one stack between two snapshots. Differences are newer minus older.
 
-    The limits are 95 % and treat the two snapshots as independent, which overstates the error of
-    snapshots of the same process.
+    The limits are 95 %. Two recordings of one process share samples, which cancel out; others are independent. They are
+    None where no change was sampled, and where gaps were too narrow to tell. `status` is `new` or `gone` where only one
+    side has live samples. `diff_bytes_per_s` is known of two recordings of one process. `trace` and `frames`, as in
+    `Row`, are no columns.
     """
 
     mod_name: Optional[str]
@@ -166,12 +229,16 @@ class DiffRow(NamedTuple):
     older_samples: int
     exact: bool
     labels: Optional[str] = None
+    status: Optional[str] = None
+    diff_bytes_per_s: Optional[float] = None
+    trace: tuple[str, ...] = ()
+    frames: tuple[ShownFrame, ...] = ()
 
     @staticmethod
     def columns() -> tuple[str, ...]:
         """Return the names of the columns, in order."""
-        return DiffRow._fields
+        return DiffRow._fields[:-2]
 
     def values(self) -> tuple[object, ...]:
         """Return the values of the columns, in order."""
-        return tuple(self)
+        return tuple(self[:-2])

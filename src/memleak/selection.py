@@ -9,10 +9,10 @@ from typing import Any, Optional, Union, overload
 
 from .aside import aside
 from .errors import QueryError
-from .grouping import Group, Source, group_rows, label_of
+from .grouping import Group, Judge, Source, group_rows, label_of
 from .merging import Groups
 from .once import once
-from .rows import COLUMNS, GROUPS, LABEL, SIDES, Row
+from .rows import ALIASES, COLUMNS, GROUPS, JUDGED, LABEL, NO_WORD, SIDES, Row, Word
 from .stacks import Tracer
 
 Where = Union[Mapping[str, Any], Callable[[Row], bool], None]
@@ -41,12 +41,14 @@ class Rows(Sequence[Row]):
         tracer: Tracer,
         find: Callable[[], tuple[Sequence[Group], Made]],
         side: str = "mixed",
+        judge: Optional[Judge] = None,
     ) -> None:
-        """Take what finds the groups; it is called at first use."""
+        """Take what finds the groups, which is called at first use, and what says of each what its growth means."""
         self._sources = sources
         self._tracer = tracer
         self._find = find
         self._side = side
+        self._judge = judge
 
     # -- the chain -----------------------------------------------------------------------------------
 
@@ -70,7 +72,9 @@ class Rows(Sequence[Row]):
             raise QueryError(f"cannot filter by {unknown[0]!r}: the columns are label:NAME, {', '.join(COLUMNS)}")
         first = [_cheap_test(CHEAP[name], wanted) for name, wanted in asked.items() if name in CHEAP]
         first += [_label_test(name[len(LABEL) :], asked[name]) for name in labels]
-        then = [_test(name, wanted) for name, wanted in asked.items() if name not in CHEAP and name not in labels]
+        first += [self._judged_test(name, wanted) for name, wanted in asked.items() if name in JUDGED]
+        rest = [name for name in asked if name not in CHEAP and name not in JUDGED and name not in labels]
+        then = [_test(name, asked[name]) for name in rest]
         if callable(where):
             then.append(where)
 
@@ -119,13 +123,16 @@ class Rows(Sequence[Row]):
     def sort(self, by: str = "est_bytes", *, ascending: bool = False) -> "Rows":
         """Return the same rows in the order of a column, the greatest first; rows without a value come last.
 
+        `growth` is short for `growth_bytes_per_s`.
+
         Raises:
             QueryError: no such column.
         """
+        by = ALIASES.get(by, by)
         if by not in COLUMNS and by != "group":
             raise QueryError(f"cannot sort by {by!r}: the columns are {', '.join(COLUMNS)}, and group")
         cheap = CHEAP.get(by)
-        position = Row._fields.index(by)
+        judged = JUDGED.index(by) if by in JUDGED else None
 
         def find() -> tuple[Sequence[Group], Made]:
             groups, made = self._found
@@ -134,9 +141,11 @@ class Rows(Sequence[Row]):
             keys: list[Any]
             if cheap is not None:
                 keys = [cheap(group) for group in groups]
+            elif judged is not None:
+                keys = [self._word(group)[judged] for group in groups]
             else:
                 made = made if made is not None else self._rows(groups)
-                keys = [row[position] for row in made]
+                keys = [getattr(row, by) for row in made]
             order = sorted(range(len(groups)), key=lambda i: _bytes_first(groups[i]))
             known = sorted((i for i in order if keys[i] is not None), key=keys.__getitem__, reverse=not ascending)
             order = known + [i for i in order if keys[i] is None]
@@ -155,7 +164,7 @@ class Rows(Sequence[Row]):
         """
         if side not in SIDES:
             raise QueryError(f"there is no side {side!r} of a stack: the sides are {', '.join(SIDES)}")
-        return Rows(self._sources, self._tracer, lambda: (self._found[0], None), side)
+        return Rows(self._sources, self._tracer, lambda: (self._found[0], None), side, self._judge)
 
     # -- looking at it -------------------------------------------------------------------------------
 
@@ -212,7 +221,7 @@ class Rows(Sequence[Row]):
         return self._find()
 
     def _next(self, find: Callable[[], tuple[Sequence[Group], Made]]) -> "Rows":
-        return Rows(self._sources, self._tracer, find, self._side)
+        return Rows(self._sources, self._tracer, find, self._side, self._judge)
 
     @aside
     def _rows(self, groups: Sequence[Group]) -> list[Row]:
@@ -230,14 +239,22 @@ class Rows(Sequence[Row]):
 
     @aside
     def _row(self, group: Group) -> Row:
-        return group.row(self._sources, self._tracer, self._side)
+        return group.row(self._sources, self._tracer, self._side, self._judge)
+
+    def _word(self, group: Group) -> Word:
+        return NO_WORD if self._judge is None else self._judge(self._sources, group)
+
+    def _judged_test(self, column: str, wanted: Any) -> Callable[[Group], bool]:
+        position = JUDGED.index(column)
+        if callable(wanted):
+            return lambda group: bool(wanted(self._word(group)[position]))
+        return lambda group: bool(self._word(group)[position] == wanted)
 
 
 def _test(column: str, wanted: Any) -> Callable[[Row], bool]:
-    position = Row._fields.index(column)
     if callable(wanted):
-        return lambda row: bool(wanted(row[position]))
-    return lambda row: bool(row[position] == wanted)
+        return lambda row: bool(wanted(getattr(row, column)))
+    return lambda row: bool(getattr(row, column) == wanted)
 
 
 def _cheap_test(value: Callable[[Group], float], wanted: Any) -> Callable[[Group], bool]:

@@ -8,7 +8,8 @@ from .grouping import Group, Source
 from .records import RecordedRow
 from .rows import Row
 from .verdict import (
-    LEAK, SATURATING, SHORTEST_FULL_S, SHORTEST_S, VERDICTS, Forecast, Series, Verdict, forecast, judge,
+    LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_S, VERDICTS, Forecast, Series, Verdict, few, forecast,
+    judge,
 )  # fmt: skip
 
 _BEGINNING_S = 8.0  # of a row: its history begins when its first tick has ended
@@ -55,23 +56,47 @@ class Found(NamedTuple):
 
 def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged:
     """Judge *groups* over all recordings, each on the clock of its own end."""
-    running = [number for number, source in enumerate(sources) if source.alive]
-    chosen = set(running or range(len(sources)))
-    held = [group for group in groups if group.sums.samples and any(number in chosen for number, _ in group.members)]
-    series = [_series(sources, chosen, group.members, group.recorded) for group in held]
-    full = all(sources[number].recording.header.initial.mode == "full" for number in chosen)
-    shortest_s = SHORTEST_FULL_S if full else SHORTEST_S
-    found = list(zip(held, judge(series, shortest_s=shortest_s)))
+    chosen = _chosen(sources)
+    found = verdicts(sources, groups)
     # What pools give out lies in memory that somebody else was counted for.
     everything = [
         (number, index) for number in sorted(chosen) for index, row in enumerate(sources[number].recording.rows) if counts(row)
     ]
     rows = [sources[number].recording.rows[index] for number, index in everything]
-    whole = judge([_series(sources, chosen, everything, rows)] if rows else [Series((), (), 0.0, 0.0)], shortest_s=shortest_s)[0]
+    series = _series(sources, chosen, everything, rows) if rows else Series((), (), 0.0, 0.0)
+    whole = judge([series], shortest_s=_shortest_s(sources, chosen))[0]
     found.sort(
         key=lambda pair: (_ORDER.get(pair[1].verdict, 2), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
     )
     return Judged(found, whole, _forecast(sources, found), len(sources) - len(chosen))
+
+
+def verdicts(sources: tuple[Source, ...], groups: Iterable[Group]) -> list[tuple[Group, Verdict]]:
+    """Return those of *groups* that hold something in the recordings that are judged, each with its verdict."""
+    chosen = _chosen(sources)
+    held = [group for group in groups if group.sums.samples and any(number in chosen for number, _ in group.members)]
+    # Of most stacks there are so few samples that nothing has to be known of their past.
+    many = [group for group in held if group.sums.samples >= LEAST_EVENTS]
+    series = [_series(sources, chosen, group.members, group.recorded) for group in many]
+    judged = iter(judge(series, shortest_s=_shortest_s(sources, chosen)))
+    return [(group, next(judged) if group.sums.samples >= LEAST_EVENTS else _few(chosen, group)) for group in held]
+
+
+def _few(chosen: set[int], group: Group) -> Verdict:
+    rows = [row for (number, _), row in zip(group.members, group.recorded) if number in chosen]
+    samples = sum(row.live.samples for row in rows)
+    return few(samples, max(samples, sum(row.alloc_samples for row in rows)))
+
+
+def _chosen(sources: tuple[Source, ...]) -> set[int]:
+    """Return the numbers of the recordings that are judged: of those of ended processes none while others run."""
+    running = [number for number, source in enumerate(sources) if source.alive]
+    return set(running or range(len(sources)))
+
+
+def _shortest_s(sources: tuple[Source, ...], chosen: set[int]) -> float:
+    full = all(sources[number].recording.header.initial.mode == "full" for number in chosen)
+    return SHORTEST_FULL_S if full else SHORTEST_S
 
 
 def counts(row: RecordedRow) -> bool:

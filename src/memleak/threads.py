@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Optional
 
-from .grouping import Group, Source
+from .grouping import Group, Judge, Source
 from .rows import Row
 from .stacks import Tracer
 
@@ -19,13 +19,16 @@ class ThreadSample(NamedTuple):
     row: Optional[Row]  # the row of its last sample: stack and labels; None when this copy does not hold it
 
 
-def last_samples(sources: tuple[Source, ...], tracer: Tracer, side: str) -> list[ThreadSample]:
+def last_samples(
+    sources: tuple[Source, ...], tracer: Tracer, side: str, judge: Optional[Judge] = None
+) -> list[ThreadSample]:
     """Return every thread, the one sampled last first.
 
     Args:
         sources: the recordings.
         tracer: names places.
         side: which frames `Row.trace` is: mixed, native or python.
+        judge: says of rows what their growth means.
     """
     groups: dict[tuple[int, int], Group] = {}
     found: list[tuple[float, int, int, Optional[Group]]] = []
@@ -43,7 +46,7 @@ def last_samples(sources: tuple[Source, ...], tracer: Tracer, side: str) -> list
                     group.add((number, index), recording.rows[index])
             found.append((max(0, source.now_cs - thread.last_cs) / 100, number, position, group))
     tracer.prefetch(place for group in groups.values() for place in group.places(sources))
-    rows = {identity: group.row(sources, tracer, side) for identity, group in groups.items()}
+    rows = {identity: group.row(sources, tracer, side, judge) for identity, group in groups.items()}
     return [
         ThreadSample(
             pid=sources[number].recording.header.pid,

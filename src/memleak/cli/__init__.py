@@ -17,6 +17,7 @@ VERBS = {
     "pools": "show the program's own allocators: capacity, fragmentation, what keeps nearly empty regions",
     "mismatches": "show blocks that were freed another way than they were allocated, with both stacks",
     "threads": "show what each thread was last seen at, and under which labels",
+    "diff": "show what became of each stack between two recordings: two times, or two versions",
     "verdict": "say which stacks leak, how fast, and when that meets the limit; 3 when one does",
     "postmortem": "say what a process that has ended held, and what it died near",
     "ledger": "say what the resident memory of a process is, and what would give it back",

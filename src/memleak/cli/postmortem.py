@@ -206,6 +206,8 @@ def _past(one: Evidence) -> list[str]:
     words = [f"{render.age(before)} before {render.size(value)}" for before, value in one.history]
     words.append(f"at the end {render.size(one.row.est_bytes)}")
     lines = [f"    growth: {', '.join(words)}  {sparkline(values)}"] if one.history else []
+    fast = f", {render.speed(one.row)}" if one.row.growth_bytes_per_s is not None else ""
+    lines.append(f"    verdict: {one.row.verdict or 'none'}{fast}")
     whole = sum(thread.est_bytes for thread in one.threads)
     if whole:
         shares = [f"{thread.group} {100 * thread.est_bytes / whole:.0f} %" for thread in one.threads[:SHOWN_THREADS]]
@@ -225,15 +227,16 @@ def sparkline(values: Sequence[int | None]) -> str:
 def _grown(held: Recording, grown: Sequence[Evidence]) -> list[str]:
     if not grown:
         return []
-    header = ["GREW SINCE THE FIRST MARK", *(f"AT {mark.level_percent} %" for mark in held.marks), "AT THE END", ""]
+    marks = [f"AT {mark.level_percent} %" for mark in held.marks]
+    header = ["GREW SINCE THE FIRST MARK", *marks, "AT THE END", "GROWTH AT THE END", "VERDICT", ""]
     rows = [
         [
             f"+{render.size(one.grown)}", *(render.size(value) for value in one.marks), render.size(one.row.est_bytes),
-            render.printable(render.name_of(one.row)),
+            render.speed(one.row), one.row.verdict or "-", render.printable(render.name_of(one.row)),
         ]
         for one in grown[:SHOWN_GROWN]
     ]  # fmt: skip
-    return ["", *render.table(header, rows, left=(0, len(header) - 1))]
+    return ["", *render.table(header, rows, left=(0, len(header) - 2, len(header) - 1))]
 
 
 def _evidence_json(one: Evidence) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ..units import size as size
 
 if TYPE_CHECKING:
     from ..query import Snapshot
-    from ..rows import Row
+    from ..rows import DiffRow, Row
 
 
 def count(number: float | None) -> str:
@@ -65,18 +65,26 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def top_table(rows: Sequence[Row], group_by: str | None = None) -> list[str]:
-    """Return the overview of an answer, one line per row."""
+def top_table(rows: Sequence[Row], group_by: str | None = None, *, growth: bool = False) -> list[str]:
+    """Return the overview of an answer, one line per row; with *growth* also how fast each grows, and its verdict."""
     header = ["#", "est_bytes", "95 % interval", "est_count", "SAMPLED alloc_bytes", "SAMPLED alloc_count", "mod_name"]
     last = group_by or "innermost frame"
     lines = [
         [
-            str(number), size(row.est_bytes), interval(row), count(row.est_count), size(row.alloc_bytes),
-            count(row.alloc_count), row.mod_name or "-", printable(name_of(row)),
+            str(number), *([speed(row), row.verdict or "-"] if growth else []), size(row.est_bytes), interval(row),
+            count(row.est_count), size(row.alloc_bytes), count(row.alloc_count), row.mod_name or "-",
+            printable(name_of(row)),
         ]
         for number, row in enumerate(rows, 1)
     ]  # fmt: skip
+    if growth:
+        return table(["#", "growth", "verdict", *header[1:], last], lines, left=(2, 8, 9))
     return table([*header, last], lines, left=(6, 7))
+
+
+def speed(row: Row) -> str:
+    """Return how fast a row grows: 1.2 MiB/min."""
+    return "-" if row.growth_bytes_per_s is None else f"{size(60 * row.growth_bytes_per_s)}/min"
 
 
 def holding(rows: Sequence[Row]) -> list[Row]:
@@ -97,7 +105,7 @@ def name_of(row: Row) -> str:
     return row.trace[0] if row.trace else row.back_trace or "(no stack)"
 
 
-def labels(row: Row) -> str:
+def labels(row: Row | DiffRow) -> str:
     """Return a row's labels in one line: tenant_id=7, route=/orders."""
     return ", ".join(f"{name}={value}" for name, value in json.loads(row.labels or "{}").items())
 

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import locate, query
+from ..rows import ALIASES, COLUMNS
 from . import render
 from .common import Parser, add_symbol_options, add_target, conditions, positive
 
@@ -27,7 +28,8 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser("top", "Show the stacks that hold the most memory: estimates first, then the traces.")
     add_target(parser)
     parser.add_argument("-n", type=positive, default=10, metavar="N", help="rows to show (10)")
-    parser.add_argument("--by", default="est_bytes", metavar="COLUMN", help="sort by this column (est_bytes)")
+    by_help = "sort by this column (est_bytes); growth: what grows fastest"
+    parser.add_argument("--by", default="est_bytes", metavar="COLUMN", help=by_help)
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only these rows")
     parser.add_argument("--group-by", metavar="KEY", help=GROUPS_HELP)
     side = parser.add_mutually_exclusive_group()
@@ -51,14 +53,18 @@ def _show(options: Any, where: dict[str, Any], symbolizer: Any) -> None:
     rows = snapshot.top(
         options.n, by=options.by, where=where or None, group_by=options.group_by, side=options.side
     )
+    by_growth = ALIASES.get(options.by, options.by) == "growth_bytes_per_s"
     if options.by in LIVE:
         rows = render.holding(rows)
+    elif by_growth:
+        rows = [row for row in rows if row.growth_bytes_per_s is not None]
     if options.json:
         answer = {"rows": [as_json(row, options.group_by) for row in rows], "footer": snapshot.footer()}
         print(json.dumps(answer, indent=2))
         return
     lines = [f"{title(snapshot)}", ""]
-    lines += render.top_table(rows, options.group_by) if rows else ["no live samples"]
+    nothing = "nothing is known to grow: memleak verdict --all has the reasons" if by_growth else "no live samples"
+    lines += render.top_table(rows, options.group_by, growth=by_growth) if rows else [nothing]
     if options.group_by in (None, "stack"):
         lines += ["", *render.stacks(rows, most=SHOWN_FRAMES)]
     lines += ["", *render.footer(snapshot)]
@@ -84,8 +90,6 @@ def opened(target: str, symbolizer: Any) -> Snapshot:
 
 def typed(name: str, text: str) -> Any:
     """Return a condition's value in the type of its column; text when it has none."""
-    from ..rows import COLUMNS
-
     kind = COLUMNS.get(name, str)
     try:
         if kind is bool:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, Optional
 
 from .. import layout
 from ..grouping import Group, Source
+from ..judgement import Judgement
 from ..merging import Groups, Stacks
 from ..once import once
 from ..pystacks import PythonStacks
 from ..records import Module
-from ..rows import Row
+from ..rows import Row, Word
 from ..shown import ShownFrame
 from ..stacks import Tracer
 
@@ -133,8 +134,14 @@ class Content:
         if found is None:
             self._name_up_to(number)
             sample = self.sample(number)
-            found = self._rows[number] = sample.group.row(sample.sources, self.tracer)
+            judge = self._place(number)[0].judge
+            found = self._rows[number] = sample.group.row(sample.sources, self.tracer, judge=judge)
         return found
+
+    def word(self, number: int) -> Word:
+        """Return what the growth of a sample means, judged among those of its recording."""
+        part, at = self._place(number)
+        return part.judge.at((0, at))
 
     def frames(self, number: int) -> Iterator[tuple[ShownFrame, str]]:
         """Yield the frames of a sample's stack, innermost first, with the build id of a native one's module."""
@@ -183,6 +190,7 @@ class _Part:
         self.first = first
         self.source = source
         self.groups = groups
+        self.judge = Judgement((source,), lambda: groups)
         self._table = source.recording.table
         self._words = _Words(source.recording.modules)
         self._python_words = _PythonWords(self._table.python_stacks)

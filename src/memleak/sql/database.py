@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Optional
 
-from ..rows import COLUMNS, Facts
+from ..rows import COLUMNS, JUDGED, Facts
 from . import bounded, functions
 from .content import Content
 from .schema import ALIAS, SAMPLES, TABLES, Table
@@ -122,7 +122,9 @@ class Database:
             return _storable(content.python_trace(number))
         if column in ("native_trace", "mixed_trace") and not content.tracer.can_name:
             return None
-        return _storable(content.row(number)[position])
+        if column in JUDGED:
+            return content.word(number)[JUDGED.index(column)]
+        return _storable(getattr(content.row(number), column))
 
     def _run(self, statement: str) -> sqlite3.Cursor:
         return self.connection.execute(statement)

@@ -2,12 +2,13 @@
 
 from .forecast import Forecast, forecast
 from .judging import (
-    CHURN, LEAK, SATURATING, SHORTEST_FULL_S, SHORTEST_S, SHRINKING, STEADY, STEP, TOO_FEW, VERDICTS, Verdict, judge,
+    CHURN, CHURNED, LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_S, SHRINKING, STEADY, STEP, TOO_FEW,
+    VERDICTS, Verdict, few, judge,
 )  # fmt: skip
 from .series import Series
 from .trend import discoveries
 
 __all__ = [
-    "CHURN", "LEAK", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_S", "SHRINKING", "STEADY", "STEP", "TOO_FEW", "VERDICTS",
-    "Forecast", "Series", "Verdict", "discoveries", "forecast", "judge",
+    "CHURN", "CHURNED", "LEAK", "LEAST_EVENTS", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_S", "SHRINKING", "STEADY",
+    "STEP", "TOO_FEW", "VERDICTS", "Forecast", "Series", "Verdict", "discoveries", "few", "forecast", "judge",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ VERDICTS = (LEAK, SATURATING, STEADY, CHURN, STEP, SHRINKING, TOO_FEW)
 SHORTEST_S = 900.0  # so long a stack is watched before it is judged
 SHORTEST_FULL_S = 20.0  # where every allocation is recorded
 LEAST_EVENTS = 5.0
+CHURNED = 4 * LEAST_EVENTS  # samples taken of what has too few live ones
 LEAST_EVENTS_OF_TREND = 8.0
 EVENTS_BEHIND_A_START = 80.0  # where most was there early, growth must be shown to be steady by so many
 FALSE_DISCOVERIES = 0.01  # of all stacks said to grow, at most so many did not
@@ -93,6 +94,17 @@ def judge(stacks: Sequence[Series], *, shortest_s: float = SHORTEST_S) -> list[V
     return [case.verdict(next(found)) if case.enough else case.not_enough() for case in judged]
 
 
+def few(samples: int, taken: int) -> Verdict:
+    """Return what is said of a stack of too few live samples, of *taken* in all; below `LEAST_EVENTS` they always are."""
+    if taken >= CHURNED:
+        return Verdict(CHURN, _came_and_went(samples, taken), samples=samples)
+    return Verdict(TOO_FEW, f"{samples} live samples; it takes {LEAST_EVENTS:.0f} of equal weight", samples=samples)
+
+
+def _came_and_went(samples: int, taken: int) -> str:
+    return f"{taken} samples were taken of it, {samples} are live"
+
+
 class _Case:
     """One stack before the judge."""
 
@@ -141,10 +153,8 @@ class _Case:
 
     def not_enough(self) -> Verdict:
         series = self.series
-        if series.events < LEAST_EVENTS and series.taken >= 4 * LEAST_EVENTS:
-            return self._said(CHURN, self._came_and_went())
         if series.events < LEAST_EVENTS:
-            return self._said(TOO_FEW, f"{series.samples} live samples; it takes {LEAST_EVENTS:.0f} of equal weight")
+            return few(series.samples, series.taken)
         return self._said(TOO_FEW, f"seen for {series.age:.0f} s; it takes {self.shortest_s:.0f} s")
 
     def verdict(self, grown: bool) -> Verdict:
@@ -182,11 +192,8 @@ class _Case:
                 return self._said(CHURN, f"{100 * (1 - share):.0f} % of what was live {ago} ago has been freed")
             return self._said(STEADY, f"holds as much as {ago} ago, {100 * share:.0f} % of it the same blocks")
         if series.taken >= 4 * series.samples:
-            return self._said(CHURN, self._came_and_went())
+            return self._said(CHURN, _came_and_went(self.series.samples, self.series.taken))
         return self._said(STEADY, "does not grow")
-
-    def _came_and_went(self) -> str:
-        return f"{self.series.taken} samples were taken of it, {self.series.samples} are live"
 
     def _rose_again(self, window: Window) -> bool:
         """Whether within the window it rose by half of what it has lost: then it goes up and down."""
