@@ -55,10 +55,9 @@ class Found(NamedTuple):
 
 def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged:
     """Judge *groups* over all recordings, each on the clock of its own end."""
-    running = [number for number, source in enumerate(sources) if source.alive]
-    chosen = set(running or range(len(sources)))
+    chosen = chosen_sources(sources)
     held = [group for group in groups if group.sums.samples and any(number in chosen for number, _ in group.members)]
-    series = [_series(sources, chosen, group.members, group.recorded) for group in held]
+    series = [series_of(sources, chosen, group.members, group.recorded) for group in held]
     full = all(sources[number].recording.header.initial.mode == "full" for number in chosen)
     shortest_s = SHORTEST_FULL_S if full else SHORTEST_S
     found = list(zip(held, judge(series, shortest_s=shortest_s)))
@@ -67,11 +66,17 @@ def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged
         (number, index) for number in sorted(chosen) for index, row in enumerate(sources[number].recording.rows) if counts(row)
     ]
     rows = [sources[number].recording.rows[index] for number, index in everything]
-    whole = judge([_series(sources, chosen, everything, rows)] if rows else [Series((), (), 0.0, 0.0)], shortest_s=shortest_s)[0]
+    whole = judge([series_of(sources, chosen, everything, rows)] if rows else [Series((), (), 0.0, 0.0)], shortest_s=shortest_s)[0]
     found.sort(
         key=lambda pair: (_ORDER.get(pair[1].verdict, 2), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
     )
     return Judged(found, whole, _forecast(sources, found), len(sources) - len(chosen))
+
+
+def chosen_sources(sources: tuple[Source, ...]) -> set[int]:
+    """Return the numbers of the recordings that are judged: of running processes, of all when none runs."""
+    running = [number for number, source in enumerate(sources) if source.alive]
+    return set(running or range(len(sources)))
 
 
 def counts(row: RecordedRow) -> bool:
@@ -100,7 +105,7 @@ def _forecast(sources: tuple[Source, ...], found: list[tuple[Group, Verdict]]) -
 # -- one stack over time -----------------------------------------------------------------------------
 
 
-def _series(
+def series_of(
     sources: tuple[Source, ...], chosen: set[int], members: list[tuple[int, int]], rows: list[RecordedRow]
 ) -> Series:
     """Return rows of several recordings as one series; its time is 0 at the end of each, and negative before."""
