@@ -241,23 +241,29 @@ def _sentence(labels: Labels, subjects: Sequence[Ended], ended: Sequence[Ended],
     for one in subjects:
         how = "succeeds" if one.outcome == OK else f"fails with {one.outcome}"
         each = "leaves" if one.leaks else "has left"
-        parts.append(f"each call that {how} {each} {_amount(one, exact)} behind")
+        parts.append(f"each call that {how} {each} {_amount(one)} behind")
     for one in ended:
         if one not in subjects and one.calls:
             how = "succeed" if one.outcome == OK else f"fail with {one.outcome}"
             verb = "leave" if subjects[0].leaks else "have left"
-            parts.append(f"calls that {how} {verb} {_amount(one, exact)}")
+            parts.append(f"calls that {how} {verb} {_at_most(one, exact)}")
     return (f"under {under} " if under else "") + "; ".join(parts)
 
 
-def _amount(one: Ended, exact: bool) -> str:
+def _amount(one: Ended) -> str:
+    left = one.left_per_call
+    assert left is not None
+    if left.low is None or left.high is None:
+        return f"{size(left.value)} [no interval]"
+    return size(left.value) + ("" if left.low == left.high else f" [{size(left.low)}, {size(left.high)}]")
+
+
+def _at_most(one: Ended, exact: bool) -> str:
+    """Say what calls leave of which no stack is known to leak: some of it may have come once, for all of them."""
     left = one.left_per_call
     assert left is not None
     if left.samples:
-        if left.low is None or left.high is None:
-            return f"{size(left.value)} [no interval]"
-        limits = "" if left.low == left.high else f" [{size(left.low)}, {size(left.high)}]"
-        return size(left.value) + limits
+        return f"at most {size(math.ceil(left.value if left.high is None else left.high))}"
     if one.samples:
         return "nothing that leaks"
     if exact:
