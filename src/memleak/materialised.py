@@ -1,7 +1,7 @@
 """Results of queries that are in memory twice: as the rows of a database client's library, and as Python's objects.
 
-A client that takes in the whole result keeps it until it is closed or read to its end; rows made of it are bought beside
-it. What tells the two is the native stack: through the client's library to malloc, or to Python's own allocators.
+A client that takes in the whole result keeps it until it is closed or read to its end; rows made of it are bought
+beside it. What tells the two is the native stack: through the client's library to malloc, or to Python's allocators.
 
 SQLite is left out. Its library buffers no result: it holds its pages, and a sorter that gives up each row that it has
 returned.
@@ -54,15 +54,15 @@ CLIENTS = (
     _client(
         "libpq",
         r"libpq[-.]",
-        'use a named (server-side) cursor, cursor(name="…"), and iterate or fetchmany(); psycopg 3 also has cursor.stream()',
+        'use a named (server-side) cursor, cursor(name="…"), and iterate or fetchmany(); psycopg 3: or cursor.stream()',
     ),
     _client(
         "libmysqlclient",
         r"lib(?:mysqlclient|mariadb|mariadbclient|perconaserverclient)[-._]",
         "use the driver's unbuffered cursor (of mysqlclient MySQLdb.cursors.SSCursor), and iterate or fetchmany()",
     ),
-    _client("Oracle's client", r"libclntsh(?:core)?[-.]|libociei[-.]", "iterate or fetchmany(); a smaller cursor.arraysize"),
-    _client("ODBC", r"lib(?:odbc|iodbc|tdsodbc|sybdb|msodbcsql)[-.\d]", "iterate or fetchmany(), with a forward-only cursor"),
+    _client("Oracle's client", r"lib(?:clntsh|clntshcore|ociei)[-.]", "iterate or fetchmany(); a smaller arraysize"),
+    _client("ODBC", r"lib(?:odbc|iodbc|tdsodbc|sybdb|msodbcsql)[-.\d]", "iterate or fetchmany(), forward only"),
 )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def materialised(sources: tuple[Source, ...], tracer: Tracer) -> list[Materialis
             continue
         for index, row in enumerate(sources[number].recording.rows):
             labels = _key(row.labels)
-            if not labels or not row.alloc_samples or not row.in_totals:
+            if not labels or not row.alloc_samples:
                 continue
             passed = [of_module[frame.module_id] for frame in row.stack if frame.module_id in of_module]
             key = number, labels  # peaks are moments of one process

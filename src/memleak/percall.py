@@ -78,6 +78,8 @@ def per_call(sources: tuple[Source, ...], judged: Judged) -> list[PerCall]:
     """Return every set of labels with outcomes, of the recordings that *judged* judges."""
     chosen = chosen_sources(sources)
     ways = _calls(sources, chosen)
+    if not ways:
+        return []
     under: dict[tuple[Labels, str], _Under] = {
         (labels, outcome): _Under(sources, calls) for labels, found in ways.items() for outcome, calls in found.items()
     }

@@ -1,4 +1,4 @@
-"""Results that are in memory twice, from recordings with a client's library, its extension module and an interpreter."""
+"""Results that are in memory twice, from recordings with a client's library, its extension and an interpreter."""
 
 import json
 
@@ -73,8 +73,29 @@ def test_both_were_at_their_peaks():
     assert one.driver.now.value == 0 and one.python.now.value == pytest.approx(20 * MIB, rel=1e-5)
 
 
+def test_peaks_of_another_time_are_not_added():
+    service = Service(heartbeat_cs=20_000)
+    service.row(18 * MIB, live=False, last_cs=15_000)
+    service.row(20 * MIB, domain=OBJECT, live=False, last_cs=15_500)
+    service.row(9 * MIB, domain=MEM, live=False, last_cs=200)
+    service.row(1 * MIB, domain=MEM, live=False, last_cs=15_400)
+    (one,) = service.found
+    assert (one.when, one.apart_s, one.driver_bytes.value, one.python_bytes.value) == ("peak", 5.0, 18 * MIB, 21 * MIB)
+
+
+def test_pools_do_not_count():
+    """They lie in memory that the library was counted for."""
+    service = Service()
+    service.writer.pool(b"result")
+    service.row(18 * MIB, domain=129)
+    service.row(20 * MIB, domain=OBJECT)
+    assert service.found == []
+
+
 def test_limits_are_those_of_the_samples():
-    service = Service(initial=word(16, 256), sample_bytes=4 * MIB, python_requested=word(4, 64), python_effective=word(4, 64))
+    service = Service(
+        initial=word(16, 256), sample_bytes=4 * MIB, python_requested=word(4, 64), python_effective=word(4, 64)
+    )
     service.row(18 * MIB, weight=2.0, blocks=40, live=False)
     service.row(20 * MIB, domain=OBJECT, weight=4.0, blocks=80)
     (one,) = service.found
@@ -129,8 +150,16 @@ def test_drivers_in_python_are_known_by_what_they_call_themselves():
         (MYSQL, "mysqlclient", "SSCursor"),
         (("/v/mysqlclient.libs/libmysqlclient-1a2b.so.21", *MYSQL[1:]), "mysqlclient", "SSCursor"),
         (MYSQL[:1], "libmysqlclient", "unbuffered"),
-        (("/v/a.so", "/v/_mysql_connector.cpython-312-x86_64-linux-gnu.so"), "MySQL Connector/Python", "buffered=False"),
-        (("/usr/lib/libmariadb.so.3", "/v/mariadb/_mariadb.cpython-311.so"), "MariaDB Connector/Python", "buffered=False"),
+        (
+            ("/v/a.so", "/v/_mysql_connector.cpython-312-x86_64-linux-gnu.so"),
+            "MySQL Connector/Python",
+            "buffered=False",
+        ),
+        (
+            ("/usr/lib/libmariadb.so.3", "/v/mariadb/_mariadb.cpython-311.so"),
+            "MariaDB Connector/Python",
+            "buffered=False",
+        ),
         (("/usr/lib/libpq.so.5", "/v/psycopg2/_psycopg.cpython-311.so"), "psycopg2", "named cursor"),
         (("/v/libpq-1.so.5", "/v/psycopg_binary/pq.cpython-311.so"), "psycopg", "stream()"),
         (("/opt/oracle/libclntsh.so.19.1", "/v/oracledb/thick_impl.so"), "Oracle's client", "fetchmany"),
@@ -199,4 +228,7 @@ def test_the_verb_shows_them(tmp_path, capsys):
     verdict.main([str(path), "--no-symbols", "--json"])
     (one,) = json.loads(capsys.readouterr().out)["materialised"]
     assert (one["when"], one["labels"], one["client"]) == ("peak", {"sql": "SELECT ?"}, "mysqlclient")
-    assert one["driver_bytes"]["value"] == one["driver"]["peak"]["value"] and one["driver"]["row"]["mod_name"] == "glibc_malloc"
+    assert (
+        one["driver_bytes"]["value"] == one["driver"]["peak"]["value"]
+        and one["driver"]["row"]["mod_name"] == "glibc_malloc"
+    )

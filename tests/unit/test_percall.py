@@ -103,13 +103,16 @@ def test_successful_calls_that_leak_are_found_too():
     stack(writer, OK, evenly(240), 500)
     (one,) = told(writer)
     assert one.kind == "leak"
-    assert one.finding.endswith("each call that succeeds leaves 500 B behind; calls that fail with ValueError leave nothing")
+    assert one.finding.endswith(
+        "each call that succeeds leaves 500 B behind; calls that fail with ValueError leave nothing"
+    )
 
 
 @pytest.mark.parametrize(
     ("why", "failed", "ok"),
     [
         ("a single block", ([3000], 500_000), None),
+        ("a few blocks", (evenly(5), 100_000), None),
         ("all at one moment", ([100, *[3000] * 30], 10_000), None),
         ("successful ones left as much", (evenly(30), 10_000), (evenly(60), 10_000)),
         ("nothing", None, None),
@@ -207,7 +210,9 @@ def test_the_verb_shows_them(tmp_path, capsys):
     assert verdict.main([str(path), "--no-symbols"]) == 3
     lines = capsys.readouterr().out.splitlines()
     at = lines.index("per call, by how it ended (labels with outcome=True):")
-    assert lines[at + 1].startswith("  leak: under route=/orders, sql=SELECT ? each call that fails with ValueError leaves")
+    assert lines[at + 1].startswith(
+        "  leak: under route=/orders, sql=SELECT ? each call that fails with ValueError leaves"
+    )
     assert lines[at + 3].split("?")[1].split() == "ok 960 0 B 0 B exact - -".split()
     assert lines[at + 4].split("?")[1].split() == "ValueError 240 2.3 MiB 9.8 KiB exact 9.9 KiB 1 leak".split()
     verdict.main([str(path), "--no-symbols", "--json"])

@@ -22,8 +22,8 @@ def lines(found: Sequence[Materialised], most: int) -> list[str]:
         when = "now" if one.when == NOW else f"at their peaks, {abs(one.apart_s):.1f} s apart"
         lines += [
             "",
-            f"in memory twice: under {under} the client library ({one.client}) holds {_amount(one.driver_bytes)} of rows"
-            f" and Python's objects {_amount(one.python_bytes)}, {when}",
+            f"in memory twice: under {under} the client library ({one.client}) holds {_amount(one.driver_bytes)} of"
+            f" rows and Python's objects {_amount(one.python_bytes)}, {when}",
             f"    {one.advice}",
             *(f"    {name}: {render.printable(render.name_of(side.row))}" for name, side in _sides(one)),
         ]
