@@ -51,7 +51,7 @@ PYTHON_LAYERS = [
     {"bundle", "coverage", "locate", "own", "stacks", "saving"},
     {"bundling", "control", "grouping", "ledger", "remains", "session", "tokens"},
     {"gaugerows", "mismatches", "pools", "suspects"},
-    {"evidence", "gauging", "merging", "processplaces", "scaling", "threads"},
+    {"evidence", "gauging", "materialised", "merging", "percall", "processplaces", "scaling", "threads"},
     {"comparison", "judgement"},
     {"selection", "sql"},
     {"query", "_autostart"},

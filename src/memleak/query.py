@@ -28,7 +28,9 @@ from .stacks import Tracer
 if TYPE_CHECKING:
     from .comparison import Changes
     from .gaugerows import GaugeRow
+    from .materialised import Materialised
     from .mismatches import Mismatch
+    from .percall import PerCall
     from .pools import PoolUse
     from .scaling import Scaling
     from .sql import Result
@@ -429,6 +431,23 @@ class Snapshot:
         from .suspects import judge_stacks
 
         return judge_stacks(self._sources, self._all.groups)
+
+    @aside
+    def per_call(self) -> list["PerCall"]:
+        """Return what calls leave behind by how they ended, for each set of labels that had ``outcome=True``.
+
+        Sets with a finding come first, then those that hold the most.
+        """
+        from .percall import per_call
+
+        return per_call(self._sources, self.judged)
+
+    @aside
+    def materialised(self) -> list["Materialised"]:
+        """Return results of queries that are in memory twice, as a database client's rows and as Python's, the most first."""
+        from .materialised import materialised
+
+        return materialised(self._sources, self._tracer)
 
     # -- comparison --------------------------------------------------------------------------------
 

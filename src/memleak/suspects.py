@@ -56,14 +56,14 @@ class Found(NamedTuple):
 
 def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged:
     """Judge *groups* over all recordings, each on the clock of its own end."""
-    chosen = _chosen(sources)
+    chosen = chosen_sources(sources)
     found = verdicts(sources, groups)
     # What pools give out lies in memory that somebody else was counted for.
     everything = [
         (number, index) for number in sorted(chosen) for index, row in enumerate(sources[number].recording.rows) if counts(row)
     ]
     rows = [sources[number].recording.rows[index] for number, index in everything]
-    series = _series(sources, chosen, everything, rows) if rows else Series((), (), 0.0, 0.0)
+    series = series_of(sources, chosen, everything, rows) if rows else Series((), (), 0.0, 0.0)
     whole = judge([series], shortest_s=_shortest_s(sources, chosen))[0]
     found.sort(
         key=lambda pair: (_ORDER.get(pair[1].verdict, 2), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
@@ -73,11 +73,11 @@ def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged
 
 def verdicts(sources: tuple[Source, ...], groups: Iterable[Group]) -> list[tuple[Group, Verdict]]:
     """Return those of *groups* that hold something in the recordings that are judged, each with its verdict."""
-    chosen = _chosen(sources)
+    chosen = chosen_sources(sources)
     held = [group for group in groups if group.sums.samples and any(number in chosen for number, _ in group.members)]
     # Of most stacks there are so few samples that nothing has to be known of their past.
     many = [group for group in held if group.sums.samples >= LEAST_EVENTS]
-    series = [_series(sources, chosen, group.members, group.recorded) for group in many]
+    series = [series_of(sources, chosen, group.members, group.recorded) for group in many]
     judged = iter(judge(series, shortest_s=_shortest_s(sources, chosen)))
     return [(group, next(judged) if group.sums.samples >= LEAST_EVENTS else _few(chosen, group)) for group in held]
 
@@ -88,7 +88,7 @@ def _few(chosen: set[int], group: Group) -> Verdict:
     return few(samples, max(samples, sum(row.alloc_samples for row in rows)))
 
 
-def _chosen(sources: tuple[Source, ...]) -> set[int]:
+def chosen_sources(sources: tuple[Source, ...]) -> set[int]:
     """Return the numbers of the recordings that are judged: of those of ended processes none while others run."""
     running = [number for number, source in enumerate(sources) if source.alive]
     return set(running or range(len(sources)))
@@ -125,7 +125,7 @@ def _forecast(sources: tuple[Source, ...], found: list[tuple[Group, Verdict]]) -
 # -- one stack over time -----------------------------------------------------------------------------
 
 
-def _series(
+def series_of(
     sources: tuple[Source, ...], chosen: set[int], members: list[tuple[int, int]], rows: list[RecordedRow]
 ) -> Series:
     """Return rows of several recordings as one series; its time is 0 at the end of each, and negative before."""

@@ -171,10 +171,11 @@ class RecordingWriter:
         self.threads.append(struct.pack("<IIIIQ16sI20x", 1, tid, 0, last_cs, samples, name, last_row))
         return len(self.threads)
 
-    def labels(self, sets):
-        """Add the segment of label sets, given as number -> text."""
+    def labels(self, sets, calls=None):
+        """Add the segment of label sets, given as number -> text; *calls* are number -> entries that ended so."""
         refs = [self.string(sets[number]) if number in sets else 0 for number in range(1, 256)]
-        self.label_sets = b"".join(struct.pack("<IIII", ref, 0, 0, 0) for ref in refs)
+        ended = [(calls or {}).get(number, 0) for number in range(1, 256)]
+        self.label_sets = b"".join(struct.pack("<IIQ", ref, 0, number) for ref, number in zip(refs, ended))
 
     def row(
         self,

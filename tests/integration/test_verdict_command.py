@@ -129,7 +129,10 @@ def test_running_process_with_leaks(services):
 def test_json_has_what_the_words_have(services):
     status, answer = told(services.workers[0])
     assert status == 3
-    assert set(answer) == {"verdicts", "counts", "leaks", "growing", "whole", "forecast", "left_out", "footer"}
+    assert set(answer) == {
+        "verdicts", "counts", "leaks", "growing", "whole", "forecast", "left_out", "per_call", "materialised", "footer",
+    }  # fmt: skip
+    assert answer["per_call"] == answer["materialised"] == []
     assert (answer["counts"], answer["leaks"], answer["growing"]) == ({"leak": 2, "step": 1}, 2, 2)
     assert answer["left_out"] == 0 and answer["whole"]["verdict"] == "leak"
     fast, slow = answer["verdicts"]

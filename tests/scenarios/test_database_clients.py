@@ -200,6 +200,92 @@ def test_streaming_cursor_of_mysqlclient_holds_none(server, observe, door, mode)
         assert of_program(rows[0], "copy_table.py") != EXECUTE
 
 
+# ---- a result that is there twice ---------------------------------------------------------------------------------
+
+TWICE_ROWS = 40_000
+EXECUTE_LIBRARY = "libmariadb.so"
+
+
+class Twice(NamedTuple):
+    """What is found in a program that fetches, and what it gained: by running the statement, and by its rows."""
+
+    found: list
+    executed: int
+    fetched: int
+
+
+def twice(door: str, mode: str, core: str, *words: object) -> Twice:
+    """Run a program that labels its statements, traced, and untraced for the truth."""
+    variables, knobs = MODES[mode]
+    variables = {**DOORS[door], **variables, "MEMLEAK_SEED": "1", "MEMLEAK_ROOM": "128M"}
+    if door == "preload":
+        variables["LD_PRELOAD"] = core
+    command = [sys.executable, str(PROGRAMS / "fetch_all.py"), *map(str, words)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    told = []
+    for more in ({}, variables):
+        with subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": "0", **more}, **pipes) as started:
+            assert started.stdout.readline() == "ready\n"
+            if more and knobs:
+                setting = [sys.executable, "-m", "memleak", "set", str(started.pid), *knobs]
+                subprocess.run(setting, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)
+            started.stdin.write("\n")
+            started.stdin.flush()
+            told.append([int(number) for number in started.stdout.readline().split()])
+            found = memleak.open(started.pid).materialised() if more else []
+            started.communicate("\n")
+        assert started.returncode == 0
+    (gained, executed), _ = told
+    return Twice(found, executed, gained - executed)
+
+
+@every_door
+@pytest.mark.parametrize("mode", ["full", "short gaps"])
+def test_a_result_of_mysqlclient_that_is_there_twice_is_found(server, core_path, runtime_directory, door, mode):
+    """The library keeps the rows, and all of them have been made Python's: both figures, and what to do."""
+    seen = twice(door, mode, core_path, "mysql", server, "Stored", TWICE_ROWS, "all")
+    (one,) = seen.found
+    for found, truth in ((one.driver_bytes, seen.executed), (one.python_bytes, seen.fetched)):
+        print(f"{door}, {mode}: {found.value:,.0f} of {truth:,} bytes, {found.value / truth - 1:+.1%}")
+        assert abs(found.value - truth) <= PART * truth
+    assert dict(one.labels) == {"sql": "SELECT id, text FROM source LIMIT ?"}
+    assert (one.when, one.client) == ("now", "mysqlclient") and "SSCursor" in one.advice
+    assert EXECUTE_LIBRARY in one.driver.row.back_trace and "_fetch_row at " in one.python.row.python_trace
+
+
+@pytest.mark.parametrize("mode", ["full", "short gaps"])
+def test_a_usual_cursor_has_had_it_twice(server, core_path, runtime_directory, mode):
+    """It frees the library's rows when it has made its own: the peaks tell, to the figures of the cursor that does not."""
+    truth = twice("preload", mode, core_path, "mysql", server, "Stored", TWICE_ROWS, "all")
+    (one,) = twice("preload", mode, core_path, "mysql", server, "Cursor", TWICE_ROWS, "all").found
+    assert one.when == "peak" and 0 <= one.apart_s < 10 and "SSCursor" in one.advice
+    for found, held in ((one.driver_bytes, truth.executed), (one.python_bytes, truth.fetched)):
+        print(f"{mode}: {found.value:,.0f} of {held:,} bytes, {found.value / held - 1:+.1%}")
+        assert abs(found.value - held) <= PART * held
+    assert one.driver.now.value <= NONE * truth.executed
+
+
+@pytest.mark.parametrize("mode", ["full", "short gaps"])
+@pytest.mark.parametrize(
+    ("cursor", "way"), [("SSCursor", "iterate"), ("SSCursor", "all"), ("Stored", "iterate"), ("Cursor", "iterate")]
+)
+def test_a_result_that_is_there_once_is_not_found(server, core_path, runtime_directory, mode, cursor, way):
+    """Streamed, with the rows kept or not; or buffered and then read one by one. Cursor makes all rows anyway."""
+    seen = twice("preload", mode, core_path, "mysql", server, cursor, TWICE_ROWS, way)
+    assert [one.when for one in seen.found] == (["peak"] if cursor == "Cursor" else [])
+
+
+@pytest.mark.parametrize("column", ["id", "name"])
+def test_sqlite_has_no_result_twice(database, core_path, runtime_directory, column):
+    """Not when all rows are fetched; rows that it has sorted it gives up as they become Python's: their sum does not grow."""
+    seen = twice("preload", "full", core_path, "sqlite", database, column, TWICE_ROWS, "all")
+    assert seen.found == []
+    text = TWICE_ROWS * TEXT_BYTES
+    assert seen.executed + seen.fetched < 2 * text
+    if column == "name":
+        assert seen.executed > text and seen.fetched < 0.5 * text
+
+
 # ---- sqlite3 ------------------------------------------------------------------------------------------------------
 
 SORTED_ROWS = 200_000

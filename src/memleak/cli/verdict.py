@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..verdict import LEAK, SATURATING
-from . import render
+from . import materialised, per_call, render
 from .common import Parser, add_symbol_options, add_target, positive
 from .top import as_json, named, opened, title
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     side.add_argument("--python", action="store_const", dest="side", const="python", help="Python frames only")
     parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
     add_symbol_options(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object: verdicts, whole, forecast, footer")
+    parser.add_argument("--json", action="store_true", help="one JSON object: verdicts, whole, forecast, per_call, …")
     options = parser.parse_args(argv)
     with named(options, options.target) as symbolizer:
         snapshot = opened(options.target, symbolizer)
@@ -45,11 +45,11 @@ def main(argv: Sequence[str]) -> int:
         if options.json:
             print(json.dumps(_as_json(snapshot, found), indent=2))
         else:
-            render.write(_lines(snapshot, found), sys.stdout)
+            render.write(_lines(snapshot, found, options.n, options.all), sys.stdout)
         return FOUND_LEAK if snapshot.judged.leaks else 0
 
 
-def _lines(snapshot: Snapshot, found: Sequence[Found]) -> list[str]:
+def _lines(snapshot: Snapshot, found: Sequence[Found], most: int, everything: bool) -> list[str]:
     judged = snapshot.judged
     lines = [title(snapshot), "", summary(snapshot)]
     if judged.forecast is not None:
@@ -66,6 +66,8 @@ def _lines(snapshot: Snapshot, found: Sequence[Found]) -> list[str]:
         if verdict.level is not None:
             lines.append(f"    {_level(verdict)}")
         lines += render.trace(row, most=SHOWN_FRAMES)
+    lines += per_call.lines(snapshot.per_call(), most, everything)
+    lines += materialised.lines(snapshot.materialised(), most)
     if judged.left_out:
         lines += [
             "",
@@ -129,6 +131,8 @@ def _as_json(snapshot: Snapshot, found: Sequence[Found]) -> dict[str, Any]:
         "whole": _verdict(judged.whole),
         "forecast": judged.forecast._asdict() if judged.forecast is not None else None,
         "left_out": judged.left_out,
+        "per_call": [per_call.as_json(one) for one in snapshot.per_call()],
+        "materialised": [materialised.as_json(one) for one in snapshot.materialised()],
         "footer": snapshot.footer(),
     }
 
