@@ -93,17 +93,23 @@ static bool is_dead(int directory_fd, const char *name, uint32_t pid, uint64_t s
 {
 	// A process of another pid namespace cannot be judged from here: take it for alive.
 	enum { WANTED = offsetof(struct mlf_header, pid_namespace) + sizeof(uint64_t) };
-	struct mlf_header head;
+	unsigned char head[WANTED];
+	uint64_t magic = 0, namespace = 0;
+	uint32_t state = 0;
 	int fd = (int)sys_openat(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	long n = sys_read(fd, &head, WANTED);
+	long n = sys_read(fd, head, WANTED);
 	sys_close(fd);
-	if (n == WANTED && head.magic == MLF_MAGIC && head.state == MLF_STATE_STOPPED)
+	if (n == WANTED) {
+		__builtin_memcpy(&magic, head + offsetof(struct mlf_header, magic), sizeof(magic));
+		__builtin_memcpy(&state, head + offsetof(struct mlf_header, state), sizeof(state));
+		__builtin_memcpy(&namespace, head + offsetof(struct mlf_header, pid_namespace), sizeof(namespace));
+	}
+	if (magic == MLF_MAGIC && state == MLF_STATE_STOPPED)
 		return true;
 	if (!own_pid_namespace)
 		return false; // no /proc here: nothing could be told
-	uint64_t namespace = n == WANTED ? head.pid_namespace : 0;
 	if (namespace && namespace != own_pid_namespace)
 		return false;
 	return living_since(pid) != start_ticks;

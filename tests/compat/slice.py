@@ -15,6 +15,8 @@ assert memleak.is_running() == (os.environ.get("MEMLEAK") == "1")
 memleak.start(1, 1, recording=sys.argv[1])
 assert memleak.mode() == "full"
 malloc = ctypes.CDLL(None).malloc
+for _ in range(64):  # a thread follows new knobs within so many
+    malloc(1)
 held = [malloc(5000) for _ in range(2000)]
 status = memleak.status()
 assert (status.state, status.door) == ("recording", "import"), status

@@ -137,7 +137,7 @@ def test_pools_are_in_no_total(tracer, pools):
     found = tracer.only(pools)
     snapshot = Snapshot(found, symbolizer=Symbolizer())
     others = sum(row.est_bytes for row in snapshot.rows() if row.mod_name != "things")
-    assert round(found.est_bytes) == others
+    assert round(found.total_est_bytes) == others
     assert sum(row.est_bytes for row in snapshot.top(None, group_by="function") if "(pool things)" not in row.group) == others
     for key in ("module", "thread", "label:x"):
         grouped = snapshot.top(None, group_by=key)

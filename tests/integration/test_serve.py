@@ -188,9 +188,10 @@ def test_hostile_statements_are_bounded(service):
     statements = {
         f"{endless} SELECT max(i) FROM n": 3024,
         f"SELECT count(*) FROM {', '.join(f'frames f{number}' for number in range(12))}": 3024,
-        f"{endless} SELECT i, printf('%.*c', 100000, 'x') FROM n": 1104,
+        f"{endless} SELECT i, hex(zeroblob(50000)) FROM n": 1104,
+        f"{endless} SELECT i, printf('%.*c', 100000, 'x') FROM n": 1105,
         f"{endless} SELECT i FROM n": 1104,
-        f"{endless} SELECT group_concat(printf('%.*c', 100000, 'x')) FROM n": 3024,
+        f"{endless} SELECT group_concat(hex(zeroblob(50000))) FROM n": 3024,
         f"SELECT {nested}1": 1064,
         "SELECT " + "1," * 5000 + "1": 1105,
         "SELECT '" + "x" * 70_000 + "'": 1153,

@@ -21,7 +21,7 @@ from memleak.stacks import Tracer as Frames
 
 SOURCE = Path(__file__).with_name("python_witness.c")
 CALL = (
-    "	sample.thread = catalog_thread(now_cs);",
+    "	uint32_t thread = catalog_thread(now_cs);",
     "	extern void witness_sample(uint32_t row);\n	witness_sample(sample.row);\n",
 )
 

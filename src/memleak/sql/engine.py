@@ -127,6 +127,8 @@ def _explained(error: Exception, timeout_s: float) -> QueryError:
         return _timeout(timeout_s)
     if words.startswith("not authorized"):
         return QueryError(f"only SELECT is allowed, over {', '.join(TABLES)} and {ALIAS} ({words})")
+    if words == "user-defined function raised exception":
+        words = "a text would be too long, or a function was given what it cannot take (docs/reference/sql.md)"
     return QueryError(f"SQL: {words}")
 
 
