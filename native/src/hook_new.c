@@ -56,7 +56,7 @@ static NOINLINE void *new_counted_here(void *p, size_t bytes)
 	return p;
 }
 
-// malloc's hook may have taken a sample of p.
+// malloc's hook has not looked at this call: a sample that is there is from before, and its free went past us.
 static NOINLINE void *new_of_known_place(void *p, unsigned instance)
 {
 	uint32_t *inside = load_relaxed(&is_library[instance]) ? tracer_enter() : NULL;
@@ -88,7 +88,9 @@ static NOINLINE void delete_sampled(void *p, size_t second, size_t third, unsign
 	{                                                                                          \
 		uint64_t before = sampler_tick();                                                  \
 		void *p = real_new[instance][name](bytes, second, third);                          \
-		if (likely(sampler_tick() != before) || likely(sampler_pass_hot(bytes)))           \
+		if (likely(sampler_tick() != before)) /* perhaps it has just been sampled */       \
+			return p;                                                                  \
+		if (likely(sampler_pass_hot(bytes)))                                               \
 			return likely(!bitmap_test_hot(p)) ? p : new_of_known_place(p, instance);  \
 		return new_counted_here(p, bytes);                                                 \
 	}
