@@ -78,14 +78,15 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
     from sys import modules
 
-    native = modules.get(f"{__name__}._native")
-    if native is None:
+    # Another thread may be loading that module: then it is there, without its functions.
+    set_aside = getattr(modules.get(f"{__name__}._native"), "set_aside", None)
+    if set_aside is None:
         return _load(name)
-    before = native.set_aside(True)  # what is loaded here while the program is traced is ours
+    before = set_aside(True)  # what is loaded here while the program is traced is ours
     try:
         return _load(name)
     finally:
-        native.set_aside(before)
+        set_aside(before)
 
 
 def _load(name: str) -> Any:

@@ -22,14 +22,15 @@ def aside(function: Function) -> Function:
     """Return *function* wrapped: what this thread allocates while it runs is not recorded; what it frees is."""
 
     @wraps(function)
-    def set_aside(*args: Any, **kwargs: Any) -> Any:
-        native = modules.get(_NATIVE)  # reading needs no core: not loaded, it traces nothing
-        if native is None:
+    def put_aside(*args: Any, **kwargs: Any) -> Any:
+        # Reading needs no core: not loaded, or just being loaded by another thread, it traces nothing.
+        set_aside = getattr(modules.get(_NATIVE), "set_aside", None)
+        if set_aside is None:
             return function(*args, **kwargs)
-        before = native.set_aside(True)
+        before = set_aside(True)
         try:
             return function(*args, **kwargs)
         finally:
-            native.set_aside(before)
+            set_aside(before)
 
-    return set_aside  # type: ignore[return-value]
+    return put_aside  # type: ignore[return-value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import recordingwriter
 from ownprocess import python, recordings, said
 
 DEFAULTS = (16, 256, 256, 4096, 4 << 20)
@@ -183,6 +184,20 @@ def test_asked_for_the_mode_while_another_thread_starts_and_stops(place):
     print(problems)
     """
     assert said(code, MEMLEAK_ROOM="2M") == "[]\n"
+
+
+def test_first_use_while_another_thread_loads_the_core_module(place):
+    """That one has a module already which is but half made: names and questions are there for whoever comes meanwhile."""
+    code = f"""
+    import types
+    sys.path.append({str(Path(recordingwriter.__file__).parent)!r})
+    from recordingwriter import RecordingWriter
+    sys.modules["memleak._native"] = types.ModuleType("memleak._native")
+    from memleak import recording
+    from memleak.query import Snapshot
+    print(memleak.TargetError.__name__, Snapshot(recording.parse(RecordingWriter().bytes())).top(1))
+    """
+    assert said(code) == "TargetError []\n"
 
 
 def test_first_use_from_many_threads(place):
