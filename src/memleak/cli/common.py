@@ -115,6 +115,17 @@ def add_symbol_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_stack_options(parser: argparse.ArgumentParser) -> None:
+    """Add which frames of stacks are shown, `side`, and where their names come from."""
+    side = parser.add_mutually_exclusive_group()
+    side.add_argument(
+        "--native", action="store_const", dest="side", const="native", default="mixed", help="native frames only"
+    )
+    side.add_argument("--python", action="store_const", dest="side", const="python", help="Python frames only")
+    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
+    add_symbol_options(parser)
+
+
 def conditions(words: Sequence[str]) -> dict[str, str]:
     """Parse repeated ``--where key=value`` options."""
     found = {}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import render
-from .common import Parser, add_symbol_options, add_target
+from .common import Parser, add_stack_options, add_target
 from .top import named, opened, title
 
 if TYPE_CHECKING:
@@ -22,13 +22,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser("threads", "Show each thread's last sampled stack and labels, and how long ago that was.")
     add_target(parser)
     parser.add_argument("--list", action="store_true", help="one line a thread, no stacks")
-    side = parser.add_mutually_exclusive_group()
-    side.add_argument(
-        "--native", action="store_const", dest="side", const="native", default="mixed", help="native frames only"
-    )
-    side.add_argument("--python", action="store_const", dest="side", const="python", help="Python frames only")
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_stack_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: threads and footer")
     options = parser.parse_args(argv)
     with named(options, options.target) as symbolizer:

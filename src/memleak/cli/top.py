@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import locate, query
 from ..rows import ALIASES, COLUMNS
 from . import render
-from .common import Parser, add_symbol_options, add_target, conditions, positive
+from .common import Parser, add_stack_options, add_target, conditions, positive
 
 if TYPE_CHECKING:
     from ..query import Snapshot
@@ -32,13 +32,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--by", default="est_bytes", metavar="COLUMN", help=by_help)
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only these rows")
     parser.add_argument("--group-by", metavar="KEY", help=GROUPS_HELP)
-    side = parser.add_mutually_exclusive_group()
-    side.add_argument(
-        "--native", action="store_const", dest="side", const="native", default="mixed", help="native frames only"
-    )
-    side.add_argument("--python", action="store_const", dest="side", const="python", help="Python frames only")
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_stack_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: rows and footer")
     options = parser.parse_args(argv)
 

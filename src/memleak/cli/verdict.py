@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..verdict import LEAK, SATURATING
 from . import materialised, per_call, render
-from .common import Parser, add_symbol_options, add_target, positive
+from .common import Parser, add_stack_options, add_target, positive
 from .top import as_json, named, opened, title
 
 if TYPE_CHECKING:
@@ -30,13 +30,7 @@ def main(argv: Sequence[str]) -> int:
     add_target(parser)
     parser.add_argument("-n", type=positive, default=10, metavar="N", help="stacks to show (10)")
     parser.add_argument("--all", action="store_true", help="also stacks that do not grow")
-    side = parser.add_mutually_exclusive_group()
-    side.add_argument(
-        "--native", action="store_const", dest="side", const="native", default="mixed", help="native frames only"
-    )
-    side.add_argument("--python", action="store_const", dest="side", const="python", help="Python frames only")
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_stack_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: verdicts, whole, forecast, per_call, …")
     options = parser.parse_args(argv)
     with named(options, options.target) as symbolizer:
