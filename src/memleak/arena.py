@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Optional, Union
 
-from . import _columns, layout
+from . import layout
 from .errors import RecordingError
 
 FRAMES_MOST = 4096  # of one stack
@@ -101,6 +101,8 @@ class Arena:
 
     def _gather(self, refs: Sequence[int], offset: int, width: int) -> Sequence[int]:
         if isinstance(self.raw, bytes):
+            from . import _columns  # here: what reads no recording goes on without compiled parts
+
             return _columns.gather(self.raw, refs, offset, width)
         # The recording of this very process, where it stands.
         values = self.raw[: len(self.raw) & ~7].cast("Q" if width == 8 else "I")

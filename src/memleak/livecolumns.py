@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Optional
 
-from . import _columns, layout
+from . import layout
 from .arena import Arena
 from .records import LiveSample, LiveSums, Segment
 
@@ -44,6 +44,8 @@ class LiveColumns:
 
     def read(self, arena: Arena, segment: Segment) -> None:
         """Add the samples of a segment."""
+        from . import _columns  # as in arena.py
+
         raw = arena.raw if isinstance(arena.raw, bytes) else bytes(arena.raw)
         whole = min(segment.capacity, max(0, len(raw) - segment.offset) // 8)
         arena.lose("places of the live set beyond the end of the file", segment.capacity - whole)
