@@ -62,8 +62,8 @@ def test_eight_forked_writers(tracer, program, threads):
         assert functions.sums(parent, "keep_") == ledger(done.stdout, "parent")
         totals = printed_totals(done.stdout)
         assert totals.keys() == {"keep_parent", "keep_moved", *(["pass_thread"] if threads else [])}
-        assert recorded_totals(parent, functions, "keep_", "pass_") == totals
         assert parent.samples_lost == {}
+        assert recorded_totals(parent, functions, "keep_", "pass_") == totals
         assert parent.header.parent_recording_id == 0
         expected = own_lines(done.stdout)
         assert {child.header.pid for child in children} == set(expected)
