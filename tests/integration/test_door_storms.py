@@ -228,12 +228,12 @@ toggle(int(sys.argv[1]) // 2)
 before = size()
 toggle(int(sys.argv[1]) // 2)
 after = size()
-print(after[0] - before[0] <= 1 << 20, after[1] - before[1], len(os.listdir("/proc/self/task")))
+print(after[0] - before[0] <= 4 << 20, after[1] - before[1], len(os.listdir("/proc/self/task")))
 """
 
 
 def test_toggling_in_python_costs_nothing_for_ever(door):
-    """start(), status() and stop() in a row: no address space (an arena of Python's may come), descriptor or thread."""
+    """start(), status() and stop() in a row: no address space (arenas of Python's may come), descriptor or thread."""
     done = door.run(sys.executable, "-c", PYTHON_TOGGLES, ALONE, env={**ONE_ARENA, **SMALL}, timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True 0 1\n", "")
     assert_room_is_bounded(door.directory)
