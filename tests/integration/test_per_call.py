@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tracing import PROGRAMS
 from memleak import query
 from memleak.percall import PerCall
 
+LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 SHORT_S, LONG_S = 4, 24  # a verdict takes 20 where every allocation is recorded
 CALLS_A_SECOND = 100
 SETTINGS = 300_000
@@ -76,6 +78,7 @@ def test_figures_are_within_their_limits_where_samples_are_taken(python, runtime
     assert one.kind == "difference" and "fails with ValueError" in one.finding
 
 
+@pytest.mark.skipif(not LONG, reason="long form: set MEMLEAK_TEST_LONG=1")
 def test_a_leak_by_failing_is_told_by_the_verb(runtime_directory, tmp_path):
     with program(sys.executable, runtime_directory, LONG_S, SETTINGS) as done:
         query.open(done.pid).save(tmp_path / "leaking.mlrec")  # it stops calling here
