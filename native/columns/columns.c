@@ -26,6 +26,12 @@ static uint64_t number_at(const char *at, int width)
 	return word;
 }
 
+static int put(PyObject *list, Py_ssize_t at, uint64_t value)
+{
+	PyObject *number = PyLong_FromUnsignedLongLong(value);
+	return number ? PyList_SetItem(list, at, number) : -1;
+}
+
 static PyObject *gather(PyObject *module, PyObject *args)
 {
 	(void)module;
@@ -43,23 +49,26 @@ static PyObject *gather(PyObject *module, PyObject *args)
 	if (each == refs)
 		Py_INCREF(refs);
 	Py_ssize_t count = each ? PyList_Size(each) : 0;
-	PyObject *found = each ? PyList_New(count) : NULL;
+	Py_ssize_t *places = each ? PyMem_Malloc(((size_t)count + 1) * sizeof(*places)) : NULL;
+	PyObject *found = places ? PyList_New(count) : NULL;
+	if (each && !places)
+		PyErr_NoMemory();
 	for (Py_ssize_t i = 0; found && i < count; i++) {
 		unsigned long long ref = PyLong_AsUnsignedLongLong(PyList_GetItem(each, i));
-		PyObject *number = NULL;
-		if (ref > (unsigned long long)PY_SSIZE_T_MAX / MLF_REF_BYTES) {
+		Py_ssize_t at = ref > (unsigned long long)PY_SSIZE_T_MAX / MLF_REF_BYTES ? bytes : (Py_ssize_t)ref * MLF_REF_BYTES;
+		if (at > bytes - width || offset > bytes - width - at) {
 			if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_OverflowError))
 				PyErr_SetString(PyExc_IndexError, "a reference leads out of the recording");
-		} else {
-			Py_ssize_t at = (Py_ssize_t)ref * MLF_REF_BYTES;
-			if (at > bytes - width || offset > bytes - width - at)
-				PyErr_SetString(PyExc_IndexError, "a reference leads out of the recording");
-			else
-				number = PyLong_FromUnsignedLongLong(number_at(data + at + offset, width));
-		}
-		if (!number || PyList_SetItem(found, i, number) < 0)
 			Py_CLEAR(found);
+		} else {
+			places[i] = at + offset;
+			__builtin_prefetch(data + places[i]); // records lie apart, and were copied a while ago
+		}
 	}
+	for (Py_ssize_t i = 0; found && i < count; i++)
+		if (put(found, i, number_at(data + places[i], width)) < 0)
+			Py_CLEAR(found);
+	PyMem_Free(places);
 	Py_XDECREF(each);
 	return found;
 }
@@ -90,12 +99,6 @@ static int is_sample(struct reading *reading, Py_ssize_t i, uint64_t key, struct
 		return 0;
 	}
 	return 1;
-}
-
-static int put(PyObject *list, Py_ssize_t at, uint64_t value)
-{
-	PyObject *number = PyLong_FromUnsignedLongLong(value);
-	return number ? PyList_SetItem(list, at, number) : -1;
 }
 
 #define COLUMNS 6

@@ -49,6 +49,8 @@ class LiveColumns:
         raw = arena.raw if isinstance(arena.raw, bytes) else bytes(arena.raw)
         whole = min(segment.capacity, max(0, len(raw) - segment.offset) // 8)
         arena.lose("places of the live set beyond the end of the file", segment.capacity - whole)
+        if not whole:
+            return  # wherever it says that it is
         *columns, torn, beyond = _columns.live(raw, segment.offset, segment.capacity)
         arena.lose("live samples beyond the end of the file", beyond)
         self.torn += torn

@@ -103,3 +103,16 @@ def test_live_is_as_one_by_one():
     *columns, found_torn, beyond = _columns.live(bytes(raw), 0, capacity)
     assert list(zip(*columns)) == expected
     assert (found_torn, beyond) == (torn, 0)
+
+
+def test_a_live_set_beyond_all_bytes_is_lost_and_not_read():
+    """Its place is 64 bits of a hostile file."""
+    from memleak.arena import Arena
+    from memleak.livecolumns import LiveColumns
+    from memleak.records import Segment
+
+    for offset in (1 << 63, (1 << 64) - 8, 1 << 40):
+        columns, arena = LiveColumns(), Arena(bytes(8192), "test")
+        columns.read(arena, Segment(layout.KIND_LIVE, 1, 0, offset, 400, 10, 40))
+        assert len(columns) == 0
+        assert arena.losses == {"places of the live set beyond the end of the file": 10}
