@@ -3,11 +3,12 @@
 import os
 from typing import NamedTuple, Optional
 
-# Coverage uses these. Loaded here, their memory is in the estimate and in the process's own figures alike.
+# Reading and coverage use these, and _columns. Loaded before the core looks at what is loaded, they are among what
+# it looks at, and their memory is in the estimate and in the process's own figures alike.
 import elftools.elf.elffile
 import elftools.elf.hash  # noqa: F401
 
-from . import _native, config, coverage, layout, loaded, own
+from . import _columns, _native, config, coverage, layout, loaded, own  # noqa: F401
 from .aside import aside
 from .config import Knobs
 from .coverage import Coverage
@@ -236,7 +237,7 @@ def _live(source: Source) -> Estimate:
 
 
 def _live_malloc(source: Source) -> Estimate:
-    """Estimate the live bytes that the C library's allocator counts too: no mappings, nothing cut from Python's arenas."""
+    """Estimate what the C library's allocator counts too: no mappings, nothing cut from Python's arenas."""
     found, counted = source.recording, (layout.LAYER_MALLOC, layout.LAYER_OPERATOR_NEW)
     samples = [sample for sample in found.live if sample[5] in counted]
     domains = {found.row_of(sample).domain for sample in samples}

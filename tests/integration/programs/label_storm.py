@@ -94,8 +94,11 @@ def daemon():
 first = random.Random(1)
 for _ in range(100):  # before there are no numbers any more
     try_one(first)
-for number in range(4):
-    threading.Thread(target=churn, args=(number,)).start()
+churning = [threading.Thread(target=churn, args=(number,)) for number in range(4)]
+for thread in churning:
+    thread.start()
 for _ in range(3):
     threading.Thread(target=daemon, daemon=True).start()
 asyncio.run(tasks())
+for thread in churning:  # 3.12.1 lets them start no thread any more once the main thread is at its end
+    thread.join()
