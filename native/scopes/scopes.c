@@ -1,29 +1,24 @@
-// scopes.c -- the labels in force, and how a block enters and leaves them
+// scopes.c -- how a block enters and leaves labels
 //
-// Context:   Python's, with the GIL; the two words of a scope that the core reads may be read at any moment.
+// Context:   Python's, with the GIL.
 // Invariant: the context variable's value is a scope, and a scope is whole before it is set. Leaving puts in force what was before
-//            the one in force, whoever set it. A scope that is kept lies within kept ones; what lies within an entry, or is
-//            one, is a copy of a kept one.
+//            the one in force, whoever set it.
 // Why:       entering and leaving a label is what a program pays for at each statement and request: in C it is little more
 //            than setting the variable. docs/adr/0020-labels.md, docs/adr/0023-outcome.md
 // Proof:     tests/integration/test_labels.py, test_label_scopes.py, test_outcome.py
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
+#include "home.h"
+#include "scope.h"
+#include "way.h"
 
 #include <dlfcn.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#ifndef METH_FASTCALL
-#define METH_FASTCALL 0x0080 // of the stable interface since 3.10, and the same in 3.9
-#endif
 
 // Of CPython 3.12 and 3.13: earlier headers do not know them.
 #define SLOT_MULTIPLE_INTERPRETERS 3
 #define SLOT_GIL 4
 #define OWN_GIL_SUPPORTED ((void *)2)
 #define GIL_NOT_USED ((void *)1)
+
+#define HEX_3_14 0x030E0000
 
 // ---- what is shared -----------------------------------------------------------------------------------
 
@@ -35,122 +30,11 @@ static PyObject *(*set_variable)(PyObject *variable, PyObject *value);
 static const uint32_t *noted;          // how many samples it has noted under entries
 static void (*count_call)(unsigned number); // an entry under this set was left
 
-struct home { // of one interpreter
-	PyObject *variable, *find, *failed;
-	PyTypeObject *scope_type;
-};
-
-// ---- scopes -----------------------------------------------------------------------------------------------
-
-struct scope {
-	PyObject_HEAD
-	struct scope *outer; // the outermost: itself
-	PyObject *labels, *inner; // as text; NULL, or what was given -> the scope within that is kept
-	PyObject *owner; // the label whose entry this is; NULL: no entry
-	// Read by the core as its struct pylabel_value. The first two in one go: number of the set, 0: the kept one's; which entry of a
-	// label with `outcome` this is, or is within, 0: none.
-	uint32_t number, entry;
-	struct scope *kept; // what this is a copy of, for as long as it lives; NULL: none
-	uint32_t began;     // *noted at its entry
-	char judged;
-};
-_Static_assert(offsetof(struct scope, number) % 8 == 0, "the core reads one word");
-
-static void destroy(PyObject *self)
-{
-	PyTypeObject *type = Py_TYPE(self);
-	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-	Py_DECREF(type);
-}
-
-static int scope_traverse(struct scope *self, visitproc visit, void *arg)
-{
-	Py_VISIT(Py_TYPE(self));
-	Py_VISIT(self->outer);
-	Py_VISIT(self->labels);
-	Py_VISIT(self->inner);
-	Py_VISIT(self->kept);
-	Py_VISIT(self->owner);
-	return 0;
-}
-
-static int scope_clear(struct scope *self)
-{
-	Py_CLEAR(self->outer);
-	Py_CLEAR(self->labels);
-	Py_CLEAR(self->inner);
-	Py_CLEAR(self->kept);
-	Py_CLEAR(self->owner);
-	return 0;
-}
-
-static void scope_dealloc(PyObject *self)
-{
-	PyObject_GC_UnTrack(self);
-	scope_clear((struct scope *)self);
-	destroy(self);
-}
-
-static struct scope *new_scope(PyTypeObject *type, struct scope *outer, PyObject *labels)
-{
-	struct scope *self = (struct scope *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0); // zeroed
-	if (!self)
-		return NULL;
-	self->outer = outer ? outer : self;
-	Py_INCREF(self->outer);
-	Py_XINCREF(labels);
-	self->labels = labels;
-	return self;
-}
-
-static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-	PyObject *outer, *labels;
-	unsigned number;
-	int keep;
-	static char *names[] = {"outer", "labels", "number", "keep", NULL};
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!Ip", names, &outer, &PyDict_Type, &labels, &number, &keep))
-		return NULL;
-	if (outer != Py_None && Py_TYPE(outer) != type) {
-		PyErr_SetString(PyExc_TypeError, "outer is no scope");
-		return NULL;
-	}
-	struct scope *self = new_scope(type, outer == Py_None ? NULL : (struct scope *)outer, labels);
-	if (!self)
-		return NULL;
-	self->number = number;
-	if (keep && !(self->inner = PyDict_New())) {
-		Py_DECREF(self);
-		return NULL;
-	}
-	return (PyObject *)self;
-}
-
-static PyMemberDef scope_members[] = {
-	{"outer", T_OBJECT, offsetof(struct scope, outer), READONLY, "the scope that leaving this one puts in force"},
-	{"labels", T_OBJECT, offsetof(struct scope, labels), READONLY, "all labels in force, as text"},
-	{"inner", T_OBJECT, offsetof(struct scope, inner), 0, "what was given -> scope; None: none is kept"},
-	{"number", T_UINT, offsetof(struct scope, number), 0, "number of the set of labels; 0: not known"},
-	{"entry", T_UINT, offsetof(struct scope, entry), READONLY, "the entry whose outcome will be known; 0: none"},
-	{"began", T_UINT, offsetof(struct scope, began), READONLY, "samples noted before this entry"},
-	{NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot scope_slots[] = {
-	{Py_tp_doc, "The labels in force."},
-	{Py_tp_new, scope_new},
-	{Py_tp_dealloc, scope_dealloc},
-	{Py_tp_traverse, scope_traverse},
-	{Py_tp_clear, scope_clear},
-	{Py_tp_members, scope_members},
-	{0, NULL},
-};
-static PyType_Spec scope_spec = {"memleak._scopes.Scope", sizeof(struct scope), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, scope_slots};
-
 // ---- labels -----------------------------------------------------------------------------------------------
 
 struct label {
 	PyObject_HEAD
+	struct way enter, leave;
 	PyObject *module; // holds `home`
 	struct home *home;
 	PyObject *given;    // a dict
@@ -160,6 +44,9 @@ struct label {
 };
 
 static void label_dealloc(PyObject *self);
+static PyObject *way_in(PyObject *way, PyObject *const *args, size_t count, PyObject *names);
+static PyObject *way_out(PyObject *way, PyObject *const *args, size_t count, PyObject *names);
+static PyMethodDef label_enter_method, label_exit_method;
 
 // The type made below, of which `type` is or is derived.
 static PyTypeObject *own_type(PyTypeObject *type)
@@ -175,12 +62,19 @@ static PyObject *label_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	PyObject *module = PyType_GetModule(own_type(type));
 	if (!module)
 		return NULL;
+	struct home *home = PyModule_GetState(module);
+	if (!home->way_type) {
+		PyErr_SetString(PyExc_RuntimeError, "the interpreter has ended");
+		return NULL;
+	}
 	struct label *self = (struct label *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
 	if (!self)
 		return NULL;
 	Py_INCREF(module);
 	self->module = module;
-	self->home = PyModule_GetState(module);
+	self->home = home;
+	way_begin(&self->enter, home, self, way_in);
+	way_begin(&self->leave, home, self, way_out);
 	return (PyObject *)self;
 }
 
@@ -219,6 +113,8 @@ static int label_init(struct label *self, PyObject *args, PyObject *kwargs)
 static int label_traverse(struct label *self, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(Py_TYPE(&self->enter));
+	Py_VISIT(Py_TYPE(&self->leave));
 	Py_VISIT(self->module);
 	Py_VISIT(self->given);
 	Py_VISIT(self->last);
@@ -232,12 +128,28 @@ static int label_clear(struct label *self)
 	return 0;
 }
 
-static void label_dealloc(PyObject *self)
+static void label_dealloc(PyObject *object)
 {
-	PyObject_GC_UnTrack(self);
-	label_clear((struct label *)self);
-	Py_CLEAR(((struct label *)self)->module);
-	destroy(self);
+	struct label *self = (struct label *)object;
+	PyTypeObject *type = Py_TYPE(object);
+	PyObject_GC_UnTrack(object);
+	label_clear(self);
+	way_end(&self->enter);
+	way_end(&self->leave);
+	Py_CLEAR(self->module);
+	((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+	Py_DECREF(type);
+}
+
+// Who asks for a method itself, not by `with`, gets one that the garbage collector knows.
+static PyObject *label_getattro(PyObject *self, PyObject *name)
+{
+	PyObject *found = PyObject_GenericGetAttr(self, name);
+	if (!found || Py_TYPE(found) != ((struct label *)self)->home->way_type || way_object(found) != self)
+		return found;
+	PyMethodDef *method = ((struct way *)found)->call == way_in ? &label_enter_method : &label_exit_method;
+	Py_DECREF(found);
+	return PyCFunction_NewEx(method, self, NULL);
 }
 
 // A new reference. NULL without an error: there are no labels now, because the interpreter ends or somebody has put something else
@@ -295,31 +207,28 @@ static struct scope *kept_within(struct label *self, struct scope *kept)
 	return (struct scope *)found;
 }
 
-static uint32_t next_entry(void)
+static uint32_t next_entry(struct home *home)
 {
-	static uint32_t entries;
-	uint32_t entry;
-	while (!(entry = __atomic_add_fetch(&entries, 1, __ATOMIC_RELAXED)))
-		; // 0 is none
-	return entry;
+#ifdef Py_GIL_DISABLED
+	uint32_t entry = __atomic_add_fetch(&home->entries, 1, __ATOMIC_RELAXED);
+	return entry ? entry : __atomic_add_fetch(&home->entries, 1, __ATOMIC_RELAXED);
+#else
+	return ++home->entries ? home->entries : ++home->entries; // 0 is none
+#endif
 }
 
 // A copy of one that is kept, for what is within an entry or is one. Steals `kept`.
-static struct scope *copy(const struct label *self, struct scope *kept, struct scope *outer)
+static struct scope *copy(struct label *self, struct scope *kept, struct scope *outer)
 {
-	struct scope *made = new_scope(self->home->scope_type, outer, kept->labels);
-	if (!made) {
-		Py_DECREF(kept);
+	struct scope *made = scope_copy(self->home, kept, outer, (PyObject *)self);
+	if (!made)
 		return NULL;
-	}
-	made->kept = kept;
-	made->number = kept->number;
-	made->entry = self->hides ? 0 : outer->entry;
 	if (self->judges) {
-		made->entry = next_entry();
+		made->entry = next_entry(self->home);
 		made->began = noted ? __atomic_load_n(noted, __ATOMIC_RELAXED) : 0;
-		Py_INCREF(self);
-		made->owner = (PyObject *)self;
+		made->open = 1;
+	} else if (!self->hides) {
+		made->entry = outer->entry;
 	}
 	return made;
 }
@@ -357,11 +266,11 @@ static int is_failure(PyObject *kind)
 // The outcome of the innermost entry of this label that has none yet, from `scope` outwards.
 static void judge(const struct label *self, struct scope *scope, PyObject *kind)
 {
-	while (scope && (scope->owner != (PyObject *)self || scope->judged))
+	while (scope && (scope->owner != (PyObject *)self || !scope->open))
 		scope = scope->outer == scope ? NULL : scope->outer;
 	if (!scope)
 		return;
-	scope->judged = 1;
+	scope->open = 0;
 	if (!scope->number && scope->kept) // the core began to follow meanwhile
 		scope->number = scope->kept->number;
 	if (!is_failure(kind)) {
@@ -389,11 +298,31 @@ static PyObject *label_exit(struct label *self, PyObject *const *args, Py_ssize_
 	Py_RETURN_NONE;
 }
 
-static PyMethodDef label_methods[] = {
-	{"__enter__", (PyCFunction)(void (*)(void))label_enter, METH_NOARGS, "Put the labels in force."},
-	{"__exit__", (PyCFunction)(void (*)(void))label_exit, METH_FASTCALL, "Put those in force that were before."},
-	{NULL, NULL, 0, NULL},
+static PyMethodDef label_enter_method = {
+	"__enter__", (PyCFunction)(void (*)(void))label_enter, METH_NOARGS, "Put the labels in force.",
 };
+static PyMethodDef label_exit_method = {
+	"__exit__", (PyCFunction)(void (*)(void))label_exit, METH_FASTCALL, "Put those in force that were before.",
+};
+
+static PyObject *way_in(PyObject *way, PyObject *const *args, size_t count, PyObject *names)
+{
+	(void)args;
+	if (way_count(count) || (names && PyObject_Size(names))) {
+		PyErr_SetString(PyExc_TypeError, "__enter__() takes no arguments");
+		return NULL;
+	}
+	return label_enter(way_object(way), NULL);
+}
+
+static PyObject *way_out(PyObject *way, PyObject *const *args, size_t count, PyObject *names)
+{
+	if (names && PyObject_Size(names)) {
+		PyErr_SetString(PyExc_TypeError, "__exit__() takes no arguments by name");
+		return NULL;
+	}
+	return label_exit(way_object(way), args, (Py_ssize_t)way_count(count));
+}
 
 static PyType_Slot label_slots[] = {
 	{Py_tp_doc, "Labels that can be entered and left."},
@@ -402,11 +331,14 @@ static PyType_Slot label_slots[] = {
 	{Py_tp_dealloc, label_dealloc},
 	{Py_tp_traverse, label_traverse},
 	{Py_tp_clear, label_clear},
-	{Py_tp_methods, label_methods},
+	{Py_tp_getattro, label_getattro},
 	{0, NULL},
 };
-static PyType_Spec label_spec = {"memleak._scopes.Label", sizeof(struct label), 0,
-				 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, label_slots};
+// Without a version tag CPython 3.9 looks up __enter__ and __exit__ anew each time; later ones do not look at the bit.
+static PyType_Spec label_spec = {
+	"memleak._scopes.Label", sizeof(struct label), 0,
+	Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VERSION_TAG, label_slots,
+};
 
 // ---- the module -------------------------------------------------------------------------------------------
 
@@ -421,7 +353,7 @@ static PyObject *set_up(PyObject *module, PyObject *args)
 		return NULL;
 	}
 	Py_INCREF(variable), Py_INCREF(find), Py_INCREF(failed);
-	*home = (struct home){variable, find, failed, home->scope_type};
+	home->variable = variable, home->find = find, home->failed = failed;
 	Py_RETURN_NONE;
 }
 
@@ -442,6 +374,26 @@ static PyMethodDef functions[] = {
 	{NULL, NULL, 0, NULL},
 };
 
+static long hex_version(void)
+{
+	PyObject *version = PySys_GetObject("hexversion");
+	return version ? PyLong_AsLong(version) : 0;
+}
+
+// Where `with` binds methods it gets ways in their place.
+static int add_method(const struct home *home, PyTypeObject *type, PyMethodDef *definition, size_t way_offset)
+{
+#ifdef Py_GIL_DISABLED
+	const int binds = 0; // the counts of ways need the GIL
+#else
+	const int binds = hex_version() < HEX_3_14;
+#endif
+	PyObject *method = binds ? way_entrance(home, type, definition, way_offset) : PyDescr_NewMethod(type, definition);
+	int failed = !method || PyObject_SetAttrString((PyObject *)type, definition->ml_name, method);
+	Py_XDECREF(method);
+	return failed ? -1 : 0;
+}
+
 static int begin(PyObject *module)
 {
 	struct home *home = PyModule_GetState(module);
@@ -451,16 +403,18 @@ static int begin(PyObject *module)
 		PyErr_SetString(PyExc_ImportError, "this interpreter exports no PyContextVar_Set: labels need CPython");
 		return -1;
 	}
-	home->scope_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &scope_spec, NULL);
-	if (!home->scope_type)
+	home->scope_type = scope_make_type(module);
+	if (!home->scope_type || way_make_types(module, home))
 		return -1;
 	Py_INCREF(home->scope_type); // PyModule_AddObject() takes one
 	if (PyModule_AddObject(module, "Scope", (PyObject *)home->scope_type) < 0) {
 		Py_DECREF(home->scope_type);
 		return -1;
 	}
-	PyObject *label = PyType_FromModuleAndSpec(module, &label_spec, NULL);
-	if (!label || PyModule_AddObject(module, "Label", label) < 0) {
+	PyTypeObject *label = (PyTypeObject *)PyType_FromModuleAndSpec(module, &label_spec, NULL);
+	if (!label || add_method(home, label, &label_enter_method, offsetof(struct label, enter)) ||
+	    add_method(home, label, &label_exit_method, offsetof(struct label, leave)) ||
+	    PyModule_AddObject(module, "Label", (PyObject *)label) < 0) {
 		Py_XDECREF(label);
 		return -1;
 	}
@@ -476,6 +430,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(home->find);
 	Py_VISIT(home->failed);
 	Py_VISIT(home->scope_type);
+	Py_VISIT(home->way_type);
+	Py_VISIT(home->entrance_type);
 	return 0;
 }
 
@@ -488,6 +444,9 @@ static int module_clear(PyObject *module)
 	Py_CLEAR(home->find);
 	Py_CLEAR(home->failed);
 	Py_CLEAR(home->scope_type);
+	Py_CLEAR(home->way_type);
+	Py_CLEAR(home->entrance_type);
+	scope_drop_spares(home);
 	return 0;
 }
 
@@ -500,9 +459,7 @@ PyMODINIT_FUNC PyInit__scopes(void)
 		PyModuleDef_HEAD_INIT, "memleak._scopes", "The labels in force.", sizeof(struct home), functions, slots,
 		module_traverse, module_clear, module_free,
 	};
-	PyObject *version = PySys_GetObject("hexversion");
-	long hex = version ? PyLong_AsLong(version) : 0;
-	if (hex >= 0x030C0000)
+	if (hex_version() >= 0x030C0000)
 		slots[1] = (PyModuleDef_Slot){SLOT_MULTIPLE_INTERPRETERS, OWN_GIL_SUPPORTED};
 #ifdef Py_GIL_DISABLED
 	slots[2] = (PyModuleDef_Slot){SLOT_GIL, GIL_NOT_USED};

@@ -395,6 +395,68 @@ left = generator(); next(left)  # is closed when the interpreter ends
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_methods_of_labels(python):  # noqa: F811
+    """`with` makes no bound methods; who asks for one gets it, and may do with it as with any; entries within entries."""
+    code = """
+import contextlib, copy, gc, sys, weakref
+from memleak import label, labels, _scopes
+mine = label(step=1); judged = label(sql=1, outcome=True)
+if sys.version_info < (3, 14):
+    with mine:
+        kinds = [type(r).__name__ for r in gc.get_referrers(mine)]
+        assert "builtin_function_or_method" not in kinds and "method" not in kinds, kinds
+bound = mine.__enter__
+assert bound.__self__ is mine and bound.__name__ == "__enter__" and "__enter__" in repr(bound), bound
+assert label.__enter__.__name__ == "__enter__" and label.__exit__.__doc__
+assert label.__enter__(mine) is mine and labels.current() == {"step": "1"}; label.__exit__(mine, None, None, None)
+assert labels.current() == {}
+with contextlib.ExitStack() as stack:
+    assert stack.enter_context(mine) is mine and labels.current() == {"step": "1"}
+    stack.callback(label(a=1).__enter__().__exit__, None, None, None)
+assert labels.current() == {}
+class Sub(label):
+    def __enter__(self): entered.append(super().__enter__()); return 7
+    def __exit__(self, *error): way.append(super().__exit__); return super().__exit__(*error)
+entered, way = [], []
+sub = Sub(x=1)
+with sub as found: assert found == 7 and labels.current() == {"x": "1"}
+assert entered == [sub] and labels.current() == {}
+dead = weakref.ref(sub)
+entered.clear(); del sub, found
+way = way.pop()
+assert way(None, None, None) is None  # holds on to its label
+kind = type(way)
+for wrong in (kind, lambda: kind.__new__(kind), lambda: object.__new__(kind), lambda: copy.copy(way), lambda: way(x=1), lambda: type(way).__call__(way, x=1),
+              lambda: _scopes.Label.__dict__["__enter__"].__get__(7, int), lambda: mine.__enter__(1),
+              lambda: super(Sub, Sub()).__enter__(1), lambda: super(Sub, Sub()).__enter__(*range(9)),
+              type(_scopes.Label.__dict__["__enter__"])):
+    try: wrong()
+    except TypeError: continue
+    else: print("no TypeError", wrong)
+assert dead() is not None; del way, kind; assert dead() is None
+class Value: pass
+value = Value(); value.leave = label(v=value).__exit__; gone = weakref.ref(value)
+del value; gc.collect(); assert gone() is None
+# more copies than are kept as spares, within each other and side by side
+def deep(n):
+    with judged:
+        with mine:
+            scope = labels._get(); assert scope.entry and scope.outer.entry == scope.entry
+            entries.append(scope.entry)
+            if n: deep(n - 1)
+            assert labels._get() is scope
+entries = []
+for _ in range(3): deep(200)
+assert len(set(entries)) == 603 and labels.current() == {}
+def gen():
+    with judged: yield labels._get().entry
+many = [gen() for _ in range(200)]
+for each in many: next(each)  # are closed when the interpreter ends
+"""
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_in_sub_interpreters(python):  # noqa: F811
     """Each has labels of its own, which are not followed; with a GIL of its own as well."""
     code = """
