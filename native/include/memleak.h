@@ -162,10 +162,11 @@ int memleak_gauge_value(unsigned number, long long *value);
 
 // A program that includes this header need not link to the library, and runs without it: the functions that a program calls
 // about itself are weak references, and a call of one that is not there does nothing and is 0. They are there in a process that
-// `memleak run` or LD_PRELOAD has started, and where Python code calls memleak.start(), from then on. The -no-pie of a linker binds
-// weak references for good: build a program that is not to link to the library as a PIE, which is the default.
+// `memleak run` or LD_PRELOAD has started, and where Python code calls memleak.start(), from then on.
 // MEMLEAK_LINKED: the program links to it, and these are ordinary functions.
-#ifndef MEMLEAK_LINKED
+#ifdef MEMLEAK_LINKED
+#define MEMLEAK_AT(function) function
+#else
 #pragma weak memleak_pool
 #pragma weak memleak_pool_alloc
 #pragma weak memleak_pool_free
@@ -179,19 +180,33 @@ int memleak_gauge_value(unsigned number, long long *value);
 #pragma weak memleak_gauge_set
 #pragma weak memleak_gauge_add
 #pragma weak memleak_gauge_value
-#define memleak_pool(name) (memleak_pool ? memleak_pool(name) : 0U)
-#define memleak_pool_alloc(pool, p, bytes) (memleak_pool_alloc ? memleak_pool_alloc(pool, p, bytes) : (void)0)
-#define memleak_pool_free(pool, p) (memleak_pool_free ? memleak_pool_free(pool, p) : (void)0)
-#define memleak_pool_free_sized(pool, p, bytes) (memleak_pool_free_sized ? memleak_pool_free_sized(pool, p, bytes) : (void)0)
-#define memleak_pool_resize(pool, old, p, bytes) (memleak_pool_resize ? memleak_pool_resize(pool, old, p, bytes) : (void)0)
-#define memleak_pool_region(pool, base, bytes) (memleak_pool_region ? memleak_pool_region(pool, base, bytes) : 0)
-#define memleak_pool_region_end(pool, base) (memleak_pool_region_end ? memleak_pool_region_end(pool, base) : 0)
-#define memleak_label_number(text) (memleak_label_number ? memleak_label_number(text) : 0U)
-#define memleak_label_set(number) (memleak_label_set ? memleak_label_set(number) : 0U)
-#define memleak_gauge(name) (memleak_gauge ? memleak_gauge(name) : 0U)
-#define memleak_gauge_set(number, value) (memleak_gauge_set ? memleak_gauge_set(number, value) : (void)0)
-#define memleak_gauge_add(number, more) (memleak_gauge_add ? memleak_gauge_add(number, more) : (void)0)
-#define memleak_gauge_value(number, value) (memleak_gauge_value ? memleak_gauge_value(number, value) : 0)
+// MEMLEAK_AT(function): its address, NULL while it is not there.
+#if defined(__x86_64__) && !defined(__ILP32__) && !defined(__PIC__) && !defined(__PIE__)
+// Where a program is compiled for a fixed address, linkers take a weak reference for 0 and for good: unless it is made by way of
+// the global offset table alone, which the compiler does not do by itself there.
+#define MEMLEAK_AT(function)                                                                                        \
+	__extension__({                                                                                             \
+		__typeof__(&function) memleak_at;                                                                   \
+		__asm__ __volatile__(".weak " #function "\n\tmovq " #function "@GOTPCREL(%%rip), %0" : "=r"(memleak_at)); \
+		memleak_at;                                                                                         \
+	})
+#else
+#define MEMLEAK_AT(function) function
+#endif
+#define MEMLEAK_CALL(function, arguments, otherwise) (MEMLEAK_AT(function) ? MEMLEAK_AT(function) arguments : (otherwise))
+#define memleak_pool(name) MEMLEAK_CALL(memleak_pool, (name), 0U)
+#define memleak_pool_alloc(pool, p, bytes) MEMLEAK_CALL(memleak_pool_alloc, (pool, p, bytes), (void)0)
+#define memleak_pool_free(pool, p) MEMLEAK_CALL(memleak_pool_free, (pool, p), (void)0)
+#define memleak_pool_free_sized(pool, p, bytes) MEMLEAK_CALL(memleak_pool_free_sized, (pool, p, bytes), (void)0)
+#define memleak_pool_resize(pool, old, p, bytes) MEMLEAK_CALL(memleak_pool_resize, (pool, old, p, bytes), (void)0)
+#define memleak_pool_region(pool, base, bytes) MEMLEAK_CALL(memleak_pool_region, (pool, base, bytes), 0)
+#define memleak_pool_region_end(pool, base) MEMLEAK_CALL(memleak_pool_region_end, (pool, base), 0)
+#define memleak_label_number(text) MEMLEAK_CALL(memleak_label_number, (text), 0U)
+#define memleak_label_set(number) MEMLEAK_CALL(memleak_label_set, (number), 0U)
+#define memleak_gauge(name) MEMLEAK_CALL(memleak_gauge, (name), 0U)
+#define memleak_gauge_set(number, value) MEMLEAK_CALL(memleak_gauge_set, (number, value), (void)0)
+#define memleak_gauge_add(number, more) MEMLEAK_CALL(memleak_gauge_add, (number, more), (void)0)
+#define memleak_gauge_value(number, value) MEMLEAK_CALL(memleak_gauge_value, (number, value), 0)
 #endif
 
 #ifdef __cplusplus

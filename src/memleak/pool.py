@@ -104,8 +104,20 @@ class Pool:
 
 
 def include() -> str:
-    """Return the directory that holds memleak.h, for `cc -I`."""
-    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
+    """Return the directory that holds memleak.h, for `cc -I`.
+
+    It is the package's, or of an editable installation the source tree's.
+
+    Raises:
+        CoreError: there is none; this copy of the package was not installed.
+    """
+    package = os.path.dirname(os.path.abspath(__file__))
+    places = (os.path.join(package, "include"), os.path.normpath(os.path.join(package, "../../native/include")))
+    for place in places:
+        if os.path.isfile(os.path.join(place, "memleak.h")):
+            return place
+    where = " nor in ".join(places)
+    raise CoreError(f"looking for memleak.h: it is neither in {where}; install the memleak package")
 
 
 def _check(method: str, **given: object) -> None:

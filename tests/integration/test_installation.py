@@ -91,6 +91,9 @@ def test_editable_by_the_contributing_page(checkout):
     checkout.run(install)
     assert Path(checkout.answer("import memleak; print(memleak.__file__)")).is_relative_to(checkout.tree)
     assert_leak_on_top(checkout)
+    include = documented("docs/reference/pools.md", r"cc (-I .*\)\")$")[0]
+    checkout.run(f"gcc {include} -o buddy examples/buddy/buddy.c")
+    assert "buddy" in checkout.run("memleak run --quiet -o buddy.mlrec ./buddy && memleak pools buddy.mlrec")
 
     with (checkout.tree / "src/memleak/errors.py").open("a") as module:
         module.write("\nEDITED = 12321\n")

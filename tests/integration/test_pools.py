@@ -12,6 +12,7 @@ import pytest
 from tracing import Functions, Sum, ledger, run
 
 import memleak
+from memleak import pool
 from memleak.query import Snapshot
 from memleak.symbolize import Symbolizer
 
@@ -260,6 +261,16 @@ def test_bad_arguments(call, error, words):
 
 def test_the_header_is_installed():
     assert (Path(memleak.include()) / "memleak.h").read_text() == (HEADER / "memleak.h").read_text()
+
+
+def test_the_header_of_an_editable_installation(monkeypatch, tmp_path):
+    """Its modules stand in the source tree, and the header beside them there; where there is none, that is said."""
+    monkeypatch.setattr(pool, "__file__", str(ROOT / "src/memleak/pool.py"))
+    assert (Path(memleak.include()) / "memleak.h").samefile(HEADER / "memleak.h")
+    monkeypatch.setattr(pool, "__file__", str(tmp_path / "src/memleak/pool.py"))
+    (tmp_path / "src/memleak/include").mkdir(parents=True)
+    with pytest.raises(memleak.CoreError, match=f"neither in {tmp_path}/src/memleak/include nor in {tmp_path}/native/include; install"):
+        memleak.include()
 
 
 def test_the_buddy_example(tracer, tmp_path):

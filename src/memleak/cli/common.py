@@ -115,6 +115,12 @@ def add_symbol_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_name_options(parser: argparse.ArgumentParser) -> None:
+    """Add whether addresses get names, and where these come from."""
+    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
+    add_symbol_options(parser)
+
+
 def add_stack_options(parser: argparse.ArgumentParser) -> None:
     """Add which frames of stacks are shown, `side`, and where their names come from."""
     side = parser.add_mutually_exclusive_group()
@@ -122,8 +128,7 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
         "--native", action="store_const", dest="side", const="native", default="mixed", help="native frames only"
     )
     side.add_argument("--python", action="store_const", dest="side", const="python", help="Python frames only")
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_name_options(parser)
 
 
 def conditions(words: Sequence[str]) -> dict[str, str]:

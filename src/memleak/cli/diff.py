@@ -12,7 +12,7 @@ from .. import locate
 from ..comparison import MATCHES, ORDERS, Changes
 from ..mixing import summary
 from . import render
-from .common import Parser, add_symbol_options, positive
+from .common import Parser, add_name_options, positive
 from .top import SHOWN_FRAMES, named, opened, title
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def main(argv: Sequence[str]) -> int:
         "--match", choices=MATCHES, default=MATCHES[0],
         help="what is the same stack: the same places of the same builds, or functions of the same names (place)",
     )  # fmt: skip
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_name_options(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object: rows, shrunk, total, stacks, both footers"
     )

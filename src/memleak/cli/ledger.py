@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ledger, locate, query
 from ..errors import QueryError
 from . import render
-from .common import Parser, UsageError, add_symbol_options, add_target
+from .common import Parser, UsageError, add_name_options, add_target
 from .top import named, opened, title
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--recorded", action="store_true", help="do not look at the process, only at its recording")
     parser.add_argument("--history", action="store_true", help="also print the looks that the recording keeps")
     parser.add_argument("-n", type=int, default=3, metavar="N", help="show N stacks that pin heaps (3)")
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_name_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON list, an object per recording")
     options = parser.parse_args(argv)
     if options.n < 0:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import render
 from .common import Parser, add_symbol_options, add_target
+from .top import answered, title
 from .top import as_json as row_as_json
-from .top import named, opened, title
 
 if TYPE_CHECKING:
     from ..mismatches import Mismatch
+    from ..query import Snapshot
 
 SHOWN_FRAMES = 20
 
@@ -27,14 +28,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--all", action="store_true", help="also those that may be none, for want of names, and why")
     add_symbol_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: mismatches and footer")
-    options = parser.parse_args(argv)
-    with named(options, options.target) as symbolizer:
-        _show(options, symbolizer)
-    return 0
+    return answered(parser, argv, _show)
 
 
-def _show(options: Any, symbolizer: Any) -> None:
-    snapshot = opened(options.target, symbolizer)
+def _show(options: Any, snapshot: Snapshot) -> None:
     every = snapshot.mismatches(undecided=True)
     found = [one for one in every if options.all or not one.undecided]
     if options.json:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import render
-from .common import Parser, add_symbol_options, add_target, positive
+from .common import Parser, add_name_options, add_target, positive
+from .top import answered, title
 from .top import as_json as row_as_json
-from .top import named, opened, title
 
 if TYPE_CHECKING:
     from ..pools import PoolUse, RegionUse
+    from ..query import Snapshot
     from ..rows import Row
 
 SHOWN_FUNCTIONS = 4
@@ -28,17 +29,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "-n", type=positive, default=5, metavar="N", help="regions to show of each pool, the emptiest first (5)"
     )
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_name_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: pools and footer")
-    options = parser.parse_args(argv)
-    with named(options, options.target) as symbolizer:
-        _show(options, symbolizer)
-    return 0
+    return answered(parser, argv, _show)
 
 
-def _show(options: Any, symbolizer: Any) -> None:
-    snapshot = opened(options.target, symbolizer)
+def _show(options: Any, snapshot: Snapshot) -> None:
     found = snapshot.pools()
     if options.json:
         print(json.dumps({"pools": [as_json(use) for use in found], "footer": snapshot.footer()}, indent=2))

@@ -14,7 +14,7 @@ from ..evidence import Evidence
 from ..locate import Found
 from ..recording import Recording
 from . import render
-from .common import Parser, add_symbol_options, positive
+from .common import Parser, add_name_options, positive
 from .ps import NEAR
 from .ps import state as state_of
 from .status import limit_facts
@@ -41,8 +41,7 @@ def main(argv: Sequence[str]) -> int:
         help="a recording, a directory of them, or the pid of a process that has ended; without, the last that ended",
     )
     parser.add_argument("-n", type=positive, default=5, metavar="N", help="stacks to show (5)")
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_name_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with everything")
     options = parser.parse_args(argv)
     if options.target is not None and bundle.is_bundle(options.target):

@@ -16,7 +16,7 @@ from typing import Any
 from .. import locate, sql
 from ..errors import CoreError, TargetError
 from .binaries import confined, sources
-from .common import Parser, UsageError, add_symbol_options
+from .common import Parser, UsageError, add_name_options
 
 PASSWORD = "MEMLEAK_SERVE_PASSWORD"
 SOCKET = "serve.sock"
@@ -40,8 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--password-file", metavar="FILE", help="its first line is the password")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate (PEM); TCP is then served with TLS only")
     parser.add_argument("--tls-key", metavar="FILE", help="its key, unless that is in the same file")
-    parser.add_argument("--no-symbols", action="store_true", help="addresses only; reads no binaries")
-    add_symbol_options(parser)
+    add_name_options(parser)
     options = parser.parse_args(argv)
     try:
         from .. import server

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import render
 from .common import Parser, add_stack_options, add_target
-from .top import named, opened, title
+from .top import answered, title
 
 if TYPE_CHECKING:
+    from ..query import Snapshot
     from ..threads import ThreadSample
 
 SHOWN_FRAMES = 20
@@ -24,14 +25,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--list", action="store_true", help="one line a thread, no stacks")
     add_stack_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: threads and footer")
-    options = parser.parse_args(argv)
-    with named(options, options.target) as symbolizer:
-        _show(options, symbolizer)
-    return 0
+    return answered(parser, argv, _show)
 
 
-def _show(options: Any, symbolizer: Any) -> None:
-    snapshot = opened(options.target, symbolizer)
+def _show(options: Any, snapshot: Snapshot) -> None:
     threads = snapshot.threads(side=options.side)
     if options.json:
         print(json.dumps({"threads": [_as_json(each) for each in threads], "footer": snapshot.footer()}, indent=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,14 @@ def _show(options: Any, where: dict[str, Any], symbolizer: Any) -> None:
     lines += ["", *render.footer(snapshot)]
     lines += [f"symbols: {render.printable(path)}: {why}" for path, why in snapshot.symbol_problems().items()]
     render.write(lines, sys.stdout)
+
+
+def answered(parser: Parser, argv: Sequence[str], show: Callable[[Any, Snapshot], None]) -> int:
+    """Parse the words, open their target and show it; return the status."""
+    options = parser.parse_args(argv)
+    with named(options, options.target) as symbolizer:
+        show(options, opened(options.target, symbolizer))
+    return 0
 
 
 def named(options: Any, target: str) -> Any:
