@@ -20,7 +20,8 @@ struct home {
 	PyTypeObject *scope_type, *way_type, *entrance_type;
 	struct scope *spares; // copies that are over, for the next ones
 	unsigned spare;       // how many those are
-	uint32_t entries;
+	uint32_t entries;     // that have begun
+	long hex_version;
 };
 
 #endif

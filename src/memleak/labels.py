@@ -1,7 +1,7 @@
 """Say on whose behalf code allocates: `with label(tenant_id=7): …`.
 
 The labels in force are one context variable, so they follow asyncio tasks, greenlets and copied contexts as any
-does. Its value is a `Scope` (native/scopes/scopes.c, which enters and leaves), whose number the core reads from the
+does. Its value is a `Scope` (native/scopes/, which enters and leaves), whose number the core reads from the
 thread's own memory when it takes a sample (native/src/pylabel.c); setting the variable is most of what entering and
 leaving a label costs. Nothing here fails: what cannot be labelled runs without.
 """

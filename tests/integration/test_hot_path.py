@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -51,6 +52,14 @@ def test_the_rounds_of_the_unwinders_are_printed(tmp_path):
     times = benchmark.nanoseconds_per_walk(benchmark.compile_program(tmp_path))
     assert {kind: len(row) for kind, row in times.items()} == {"same stack": 2, "random stacks": 2, "no rule known": 1}
     assert all(0 < value < 1e6 for row in times.values() for value in row)
+
+
+def test_an_outcome_costs_at_most_220_instructions_a_switch():
+    """One end of a block under a label, over the same without `outcome=True`; making its scope anew took 315."""
+    benchmark = benchmark_of("label_switch")
+    plain, outcome = (benchmark.instructions(sys.executable, kind) for kind in ("plain", "outcome"))
+    print(f"plain {plain:.0f}, with an outcome {outcome - plain:.0f} more")
+    assert 50 <= outcome - plain <= 220
 
 
 def test_a_symbol_costs_the_same_however_much_is_loaded(tracer, program, tmp_path):
