@@ -1,7 +1,7 @@
 """The rows of each table of `schema.TABLES`."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 from .. import config, layout, ledger
 from ..gaugerows import gauge_rows
@@ -114,13 +114,17 @@ def pools(content: Content) -> Values:
         )  # fmt: skip
 
 
+def _rounded(number: Optional[float]) -> Optional[int]:
+    return None if number is None else round(number)
+
+
 def mismatches(content: Content) -> Values:
     """Yield the mismatches of each recording, those that are undecided too."""
     for one in find_mismatches(content.sources, content.tracer, undecided=True):
         yield (
             one.svr_ip, one.pid, one.kind, one.what, one.undecided or None, one.allocated.mod_name,
-            one.freed_to or None, one.samples,
-            round(one.est_count), one.size_bytes, one.freed_bytes, one.first_seen, one.last_seen, one.tid,
+            one.freed_to or None, one.samples, *map(_rounded, (one.est_count, one.est_count_low, one.est_count_high)),
+            one.size_bytes, one.freed_bytes, one.first_seen, one.last_seen, one.tid,
             one.allocated.back_trace, one.allocated.mixed_trace or one.allocated.python_trace, one.freed_back_trace,
             joined(one.freed_frames) if content.tracer.can_name else None,
         )  # fmt: skip
