@@ -4,7 +4,7 @@
 // Invariant: a recording is replaced only when everybody who entered the last one has left. All it needs is there before
 //            anybody can enter it.
 // Why:       hooks stay in place for ever; whether they record is one phase and one word.
-// Proof:     tests/native/test_tracer.c, test_gauges.c; tests/integration/test_door_import.py; tests/models/tracer.pml
+// Proof:     tests/native/test_tracer.c, test_gauges.c; tests/integration/test_import_door.py; tests/models/tracer.pml
 #include "tracer_start.h"
 
 #include "bitmap.h"
