@@ -62,7 +62,7 @@ MUTANTS = {
     ),
     "the borrow is kept": Mutant("sampler", "self->bytes_left += size; // undo", "; // undo", "test_sampler"),
     "the borrow is kept when nested": Mutant(
-        "tracer", "sampler_skip(size_bytes);", "sampler_self.looks++;", "test_tracer"
+        "tracer_take", "sampler_skip(size_bytes);", "sampler_self.looks++;", "test_tracer"
     ),
     "widened to off": Mutant("governor", "times(max, factor, GOVERNOR_MAX_INTERVAL)", "times(max, factor, 10000)", **RULES),
     "widened to narrow gaps": Mutant("governor", "max >= 8 * min ? wide_max / 8 :", "max >= 8 * min ? wide_max :", **RULES),
@@ -116,10 +116,10 @@ MUTANTS = {
         "while (exchange_acq_rel(&threads_given, next) && 0);",
         "test_lockfree_tracer",
     ),
-    "nobody leaves": Mutant(
+    "who frees does not leave": Mutant(
         "tracer",
-        "static void leave(uint32_t *inside) { sub_release(inside, 1); }",
-        "static void leave(uint32_t *inside) { add_seq_cst(inside, 0); }",
+        "samples_forget(address, layer, false);\n\ttracer_leave(inside);",
+        "samples_forget(address, layer, false);",
         "test_lockfree_tracer",
     ),
     "two threads get one room": Mutant(
@@ -238,9 +238,9 @@ MUTANTS = {
     "a realloc ends in another recording": Mutant(
         "tracer", "m->was_sampled && m->recording == recording.number", "m->was_sampled", "test_tracer"
     ),
-    "replaced under a thread": Mutant("tracer", "if (!all_left(START_WAITS)) {", "if (0) {", "test_tracer"),
+    "replaced under a thread": Mutant("tracer_start", "if (!tracer_all_left(START_WAITS)) {", "if (0) {", "test_tracer"),
     "stopped and not frozen": Mutant(
-        "tracer", "\t\t\tall_left(STOP_WAITS); // then it is frozen", "\t\t\t; // then it is frozen", "test_tracer"
+        "tracer_start", "\t\t\ttracer_all_left(STOP_WAITS); // then it", "\t\t\t; // then it", "test_tracer"
     ),
     "a walk begins during a fork": Mutant(
         "objects",
@@ -333,9 +333,9 @@ MUTANTS = {
         "pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"
     ),
     "two open a child's recording": Mutant(
-        "tracer", "|| !follow_fork || !turn_try(&tracer_turn))", "|| !follow_fork)", "test_tracer"
+        "tracer_child", "|| !turn_try(&tracer_turn))", ")", "test_tracer"
     ),
-    "a child's counters are its parent's": Mutant("tracer", "\tstats_detach();\n", "", "test_tracer"),
+    "a child's counters are its parent's": Mutant("tracer_child", "\tstats_detach();\n", "", "test_tracer"),
     "a focus noticed at a sample": Mutant(
         "sampler",
         "if (self->calls_mod_64 == 0)\n\t\t\tadopt_focus(self);",

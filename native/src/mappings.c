@@ -1,6 +1,6 @@
 // mappings.c -- which mappings are live, and what becomes of them when a part goes
 //
-// Context:   sampled; between enter() and leave() of tracer.c.
+// Context:   sampled; between tracer_enter() and tracer_leave().
 // Invariant: a region stands for a live sample at its first address, and no two overlap.
 // Why:       munmap() takes any pages, not blocks: what is left of a mapping goes on as one or two of its own.
 // Proof:     tests/native/test_regions.c; tests/integration/test_mmap.py

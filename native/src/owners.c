@@ -1,6 +1,6 @@
 // owners.c -- who has given out a block, and does who frees it fit?
 //
-// Context:   sampled; between enter() and leave() of tracer.c.
+// Context:   sampled; between tracer_enter() and tracer_leave().
 // Invariant: what is suspected is only ever written down: no call of the program's changes by it. Nothing is suspected but of a
 //            block whose allocation was sampled; and nothing where an innocent explanation is left: see below.
 // Why:       sampled blocks are known by address, with who allocated them, so that a wrong free shows at no cost for the others.

@@ -1,6 +1,6 @@
 // samples.c -- one sample in the tables: its backtrace, its row, its place among the live
 //
-// Context:   sampled; between enter() and leave() of tracer.c.
+// Context:   sampled; between tracer_enter() and tracer_leave().
 // Invariant: a row's sums and the live set agree but for what threads are just doing: each function here changes both.
 // Why:       what is done with one sample knows nothing of whether, when and for whom.
 // Proof:     tests/native/test_tracer.c; tests/integration/test_oracle.py; tests/models/order.pml
