@@ -113,24 +113,24 @@ void pools_write(void)
 
 // ---- names ---------------------------------------------------------------------------------------
 
-static bool same_name(const struct pool *pool, const char *name)
-{
-	for (unsigned i = 0; i < MLF_POOL_NAME_BYTES - 1; i++) {
-		if (pool->name[i] != name[i])
-			return false;
-		if (!name[i])
-			return true;
-	}
-	return true; // as far as it is kept
-}
-
-static void set_name(struct pool *pool, const char *name)
+// Bytes of a name that are kept: not within a character.
+static unsigned kept_of(const char *name)
 {
 	unsigned length = 0;
 	while (name[length] && length < MLF_POOL_NAME_BYTES - 1)
 		length++;
 	while (name[length] && length && ((unsigned char)name[length] & 0xC0) == 0x80)
-		length--; // not within a character
+		length--;
+	return length;
+}
+
+static bool same_name(const struct pool *pool, const char *name, unsigned length)
+{
+	return __builtin_memcmp(pool->name, name, length) == 0 && !pool->name[length];
+}
+
+static void set_name(struct pool *pool, const char *name, unsigned length)
+{
 	for (unsigned i = 0; i < length; i++)
 		pool->name[i] = name[i];
 	store_release(&pool->ready, 1); // pairs with who looks at it
@@ -139,21 +139,22 @@ static void set_name(struct pool *pool, const char *name)
 // Two threads that ask for a new name at once may each give it a number: readers go by the name.
 unsigned pools_number(const char *name)
 {
-	if (!name || !*name)
+	unsigned length = name ? kept_of(name) : 0;
+	if (!length)
 		return 0;
 	uint32_t given = load_relaxed(&pools_given);
 	for (uint32_t i = 0; i < given && i < NAMED; i++)
-		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name)) // pairs with set_name()
+		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name, length)) // pairs with set_name()
 			return i + 1;
 	do
 		if (given >= NAMED) {
 			if (!load_relaxed(&pools[NAMED].ready))
-				set_name(&pools[NAMED], "other");
+				set_name(&pools[NAMED], "other", 5);
 			count(pool_other);
 			return MLF_POOL_OTHER;
 		}
 	while (!cas_relaxed(&pools_given, &given, given + 1)); // relaxed: only the number's distinctness matters
-	set_name(&pools[given], name);
+	set_name(&pools[given], name, length);
 	return given + 1;
 }
 
@@ -222,11 +223,21 @@ bool pools_region_end(unsigned pool, uintptr_t base, struct pools_region *out)
 	return false;
 }
 
-bool pools_region_take_overlap(uintptr_t low, uintptr_t high_end, struct pools_region *out)
+bool pools_region_take_within(uintptr_t low, uintptr_t high_end, struct pools_region *out)
 {
 	uint32_t high = load_acquire(&high_water);
 	for (uint32_t i = 0; i < high; i++)
-		if (look(i, out) && out->low < high_end && low < out->high && take(i, out))
+		if (look(i, out) && low <= out->low && out->high <= high_end && take(i, out))
+			return true;
+	return false;
+}
+
+bool pools_region_overlaps(uintptr_t low, uintptr_t high_end)
+{
+	uint32_t high = load_acquire(&high_water);
+	struct pools_region region;
+	for (uint32_t i = 0; i < high; i++)
+		if (look(i, &region) && region.low < high_end && low < region.high)
 			return true;
 	return false;
 }

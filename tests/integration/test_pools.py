@@ -82,6 +82,19 @@ def test_what_lies_in_a_region_that_ends_is_gone(tracer, pools, how):
         tracer.forget()
 
 
+@pytest.mark.parametrize("how", [0, 1])
+def test_a_region_whose_pages_come_and_go(tracer, pools, how):
+    """Committed by MAP_FIXED, and a part of it given back: the region stays, and all that was given out elsewhere in it."""
+    done = tracer.same(pools, f"committed{how}")
+    found = tracer.only(pools)
+    assert found.mismatches == ()
+    assert of_pool(found, pools) == ledger(done.stdout)
+    (use,) = Snapshot(found).pools()
+    assert (use.regions, use.regions_ended, use.capacity_bytes, use.outside_bytes) == (1, 0, 64 << 20, 0)
+    (region,) = use.use
+    assert region.samples == 300
+
+
 @pytest.mark.parametrize("what", ["nested", "passing_on"])
 def test_several_owners_at_one_address(tracer, pools, what):
     """A slab in a buddy's block in malloc's; a pool that passes on: each is freed to its own, and nothing is suspected."""

@@ -33,6 +33,7 @@ static void test_names(void)
 	CHECK_EQUAL(pools_number(name), 3);
 	memcpy(name + 62, "\xC3\xA9", 3); // a character that would be cut in two
 	CHECK_EQUAL(pools_number(name), 4);
+	CHECK_EQUAL(pools_number(name), 4);
 	pools_write();
 	CHECK(strcmp(record_of(1)->name, "a") == 0 && record_of(1)->state == 1);
 	CHECK(strlen(record_of(3)->name) == 63 && strlen(record_of(4)->name) == 62);
@@ -62,9 +63,11 @@ static void test_regions(void)
 	CHECK(pools_region_end(1, 1000, &region) && region.high == 2000);
 	CHECK(!pools_region_end(1, 1000, &region));
 	CHECK_EQUAL(pools_region_add(3, 5000, 5), 1); // its place
-	CHECK(pools_region_take_overlap(1599, 3001, &region) && region.number == 2);
-	CHECK(pools_region_take_overlap(1599, 3001, &region) && region.number == 3);
-	CHECK(!pools_region_take_overlap(1599, 3001, &region));
+	CHECK(pools_region_overlaps(1599, 1600) && pools_region_overlaps(0, 1501) && !pools_region_overlaps(1600, 3000));
+	CHECK(!pools_region_take_within(1501, 3009, &region) && !pools_region_take_within(0, 1599, &region));
+	CHECK(pools_region_take_within(1500, 3010, &region) && region.number == 2);
+	CHECK(pools_region_take_within(1500, 3010, &region) && region.number == 3);
+	CHECK(!pools_region_take_within(0, 5004, &region));
 	pools_write();
 	CHECK(record_of(1)->capacity_bytes == 0 && record_of(1)->regions == 0 && record_of(1)->regions_ended == 2);
 	CHECK_EQUAL(region_record(1)->pool, 3);
