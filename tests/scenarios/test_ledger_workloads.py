@@ -27,11 +27,11 @@ SOURCES = Path(__file__).resolve().parent / "ledger"
 MIB = 1 << 20
 TIMEOUT_S = 60
 UNEXPLAINED = 0.05
-NATIVE = ("threads", "one", "small", "cluster", "leak", "files", "outside")
+NATIVE = ("threads", "one", "random", "small", "cluster", "leak", "files", "outside")
 PYTHON = ("objects", "alive", "arrays")
-TRIMMED = {"threads": 100, "one": 40, "small": 40, "cluster": 40}  # MiB that come back at least
+TRIMMED = {"threads": 100, "one": 40, "random": 40, "small": 40, "cluster": 40}  # MiB that come back at least
 VERDICTS = {
-    "threads": "retention", "one": "retention", "small": "retention", "cluster": "retention", "leak": "live",
+    "threads": "retention", "one": "retention", "random": "retention", "small": "retention", "cluster": "retention", "leak": "live",
     "files": "shared", "outside": "outside", "objects": "retention", "alive": "live", "arrays": "live",
 }  # fmt: skip
 JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
@@ -186,7 +186,7 @@ def test_verdict(each):
 
 @pytest.mark.parametrize("name", TRIMMED)
 def test_trim_gives_back_what_was_predicted(workloads, name, record_property):
-    """Within a fifth where the heaps were walked; within the error that is stated where they were not."""
+    """Within a fifth, from a walk along the heaps and from samples alone."""
     seen = workloads.see(name)
     measured, recorded = seen.measured, seen.recorded
     record_property(
@@ -195,7 +195,7 @@ def test_trim_gives_back_what_was_predicted(workloads, name, record_property):
     )
     assert seen.trimmed > TRIMMED[name] * MIB
     assert abs(measured.trim_gain - seen.trimmed) < seen.trimmed / 5
-    assert abs(recorded.trim_gain - seen.trimmed) <= recorded.trim_error
+    assert abs(recorded.trim_gain - seen.trimmed) < min(seen.trimmed / 5, recorded.trim_error)
     assert any(remedy.startswith("malloc_trim(0) gives back about") for remedy in measured.verdict.remedies)
 
 
