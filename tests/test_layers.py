@@ -53,7 +53,7 @@ PYTHON_LAYERS = [
     {"rowtable"},
     {"decode"},
     {"recording"},
-    {"bundle", "coverage", "locate", "own", "stacks", "saving"},
+    {"arenacap", "bundle", "coverage", "locate", "own", "stacks", "saving"},
     {"bundling", "control", "grouping", "ledger", "remains", "session", "tokens"},
     {"gaugerows", "mismatches", "pools", "suspects"},
     {"evidence", "gauging", "materialised", "merging", "percall", "processplaces", "scaling", "threads"},

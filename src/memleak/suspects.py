@@ -66,7 +66,7 @@ def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged
     series = series_of(sources, chosen, everything, rows) if rows else Series((), (), 0.0, 0.0)
     whole = judge([series], shortest_s=_shortest_s(sources, chosen))[0]
     found.sort(
-        key=lambda pair: (_ORDER.get(pair[1].verdict, 2), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
+        key=lambda pair: (_place(pair[1]), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
     )
     return Judged(found, whole, _forecast(sources, found), len(sources) - len(chosen))
 
@@ -104,6 +104,10 @@ def counts(row: RecordedRow) -> bool:
     return row.domain <= layout.POOL_DOMAIN
 
 
+def _place(verdict: Verdict) -> int:
+    return _ORDER.get(verdict.verdict, len(_ORDER) if verdict.grows else len(_ORDER) + 1)
+
+
 def _speed(verdict: Verdict) -> float:
     return verdict.rate.value if verdict.rate is not None else 0.0
 
@@ -115,7 +119,7 @@ def _forecast(sources: tuple[Source, ...], found: list[tuple[Group, Verdict]]) -
     growing = [
         (verdict, group.sums.est_bytes)
         for group, verdict in found
-        if verdict.verdict in _ORDER and counts(group.recorded[0])
+        if verdict.grows and counts(group.recorded[0])
     ]
     if not growing or not header.limit_bytes or not header.limit_seen_cs:
         return None

@@ -300,7 +300,7 @@ def test_the_buddy_example(tracer, tmp_path):
     assert buddy["idle_share"] > 0.9  # the fragmentation
     pins = [pin["frames"][1]["function"] for region in buddy["use"] for pin in region["pins"]]
     assert "keep_record" in pins
-    assert "buddy_alloc < keep_record < main" in ask("pools", "-n", "100")
+    assert "buddy_alloc < keep_record < burst < main" in ask("pools", "-n", "100")
     (mismatch,) = json.loads(ask("mismatches", "--json"))["mismatches"]
     assert mismatch["kind"] == "pool_freed_to_other_pool"
     assert mismatch["what"] == "a block of pool buddy was freed to pool line slab"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..verdict import LEAK, SATURATING
+from ..verdict import LEAK
 from . import materialised, per_call, render
 from .common import Parser, add_stack_options, add_target, positive
 from .top import as_json, named, opened, title
@@ -121,7 +121,7 @@ def _as_json(snapshot: Snapshot, found: Sequence[Found]) -> dict[str, Any]:
         "verdicts": [{**_verdict(one.verdict), "row": as_json(one.row, None)} for one in found],
         "counts": judged.counts,
         "leaks": judged.leaks,
-        "growing": judged.counts.get(LEAK, 0) + judged.counts.get(SATURATING, 0),
+        "growing": sum(verdict.grows for _, verdict in judged.stacks),
         "whole": _verdict(judged.whole),
         "forecast": judged.forecast._asdict() if judged.forecast is not None else None,
         "left_out": judged.left_out,

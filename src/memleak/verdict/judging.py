@@ -33,12 +33,16 @@ EVENTS_BEHIND_A_START = 80.0  # where most was there early, growth must be shown
 FALSE_DISCOVERIES = 0.01  # of all stacks said to grow, at most so many did not
 GREW_Z = 3.0  # of a single window
 SLOWER_Z = 1.645  # a rate falls beyond it: 1 leak in 20 is taken for a cache by it, at one look
-SLIGHTEST = -0.2  # by less, e^-0.2 in a window, the pace of any program varies, and with many samples all of it is beyond chance
+SLIGHTEST = (
+    -0.2
+)  # by less, e^-0.2 in a window, the pace of any program varies, and with many samples all of it is beyond chance
 FASTER_Z = 2.33
 REPLACED_Z = 2.0  # so far the ages must be from those of blocks that are all freed in the end
 LOAD_Z = 2.0
 LONGER_THAN_BEFORE, MUCH_LONGER = 3.0, 12.0
 SLOWER = -0.8  # nor may it fall by more than that in a window, e^-0.8, however few samples there are to tell
+FALLS_BY_HALF = -0.69  # the rate of a cache that is half full; a leak's must be told from it ...
+HALF_Z = 1.0  # ... by so many standard errors: with more, leaks of 1 MB a minute are not found in half an hour
 MISFIT = 4.0  # index of dispersion under the fitted law, of eleven degrees of freedom: beyond it the law is another
 LEVEL_Z = 1.9  # 90 % limits, and what choosing the stacks that bend adds to them: measured
 
@@ -68,6 +72,11 @@ class Verdict(NamedTuple):
     p: float = 1.0
     samples: int = 0
     events: float = 0.0
+
+    @property
+    def grows(self) -> bool:
+        """Whether it grows: it leaks, or fills up, or too few samples tell which."""
+        return self.rate is not None
 
 
 class Window(NamedTuple):
@@ -229,7 +238,10 @@ class _Case:
             if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z and bend.k >= SLOWER:
                 if bent is not None and not self._outgrows(candidates[0], window):
                     return bent
-                return self._leak(window, part, end)
+                if bend.k - HALF_Z * bend.se >= FALLS_BY_HALF:
+                    return self._leak(window, part, end)
+                bent = bent or self._undecided(window, part, end)
+                continue
             if bend.k < 0 and bent is None:
                 bent = self._saturating(window, part, bend, end)
             elif bend.k > 0 and pure and window is candidates[-1]:
@@ -313,6 +325,15 @@ class _Case:
             f"comes at a steady rate for {_time(length)} and stays: {part.sums.samples} samples are still there{before}"
         )
         return self._said(LEAK, evidence, rate=rate, window_s=length, events=part.events)
+
+    def _undecided(self, window: Window, part: Part, end: float) -> Verdict:
+        """Say that it grows, and that it takes more samples to tell how that will go on."""
+        leak = self._leak(window, part, end)
+        evidence = (
+            f"grew for {_time(leak.window_s)}: a leak, or a cache that fills; {part.sums.samples} samples do not tell"
+            " whether it comes at a steady rate or at one that has fallen by half"
+        )
+        return leak._replace(verdict=TOO_FEW, evidence=evidence)
 
     def _saturating(self, window: Window, part: Part, bend: Trend, end: float) -> Verdict:
         """New blocks come ever more rarely: exponentially, what is to come is part / (e^|k| - 1)."""
