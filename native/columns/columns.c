@@ -3,7 +3,7 @@
 // Context:   Python's, in whatever process reads a recording. Nothing here knows the core.
 // Invariant: every offset is checked against the bytes before they are read: a recording is hostile.
 // Why:       of 20,000 stacks the first row is asked for in 50 ms; one by one Python takes that long for the live samples alone.
-// Proof:     tests/unit/test_columns.py
+// Proof:     tests/unit/test_columns.py, tests/fuzz/fuzz_columns.c
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
