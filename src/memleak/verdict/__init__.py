@@ -2,13 +2,13 @@
 
 from .forecast import Forecast, forecast
 from .judging import (
-    CHURN, CHURNED, LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_S, SHRINKING, STEADY, STEP, TOO_FEW,
-    VERDICTS, Verdict, few, judge,
+    CHURN, CHURNED, LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_PRESSED_S, SHORTEST_S, SHRINKING, STEADY,
+    STEP, TOO_FEW, VERDICTS, Verdict, few, judge,
 )  # fmt: skip
 from .series import Series
 from .trend import discoveries
 
 __all__ = [
-    "CHURN", "CHURNED", "LEAK", "LEAST_EVENTS", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_S", "SHRINKING", "STEADY",
-    "STEP", "TOO_FEW", "VERDICTS", "Forecast", "Series", "Verdict", "discoveries", "few", "forecast", "judge",
+    "CHURN", "CHURNED", "LEAK", "LEAST_EVENTS", "SATURATING", "SHORTEST_FULL_S", "SHORTEST_PRESSED_S", "SHORTEST_S", "SHRINKING",
+    "STEADY", "STEP", "TOO_FEW", "VERDICTS", "Forecast", "Series", "Verdict", "discoveries", "few", "forecast", "judge",
 ]  # fmt: skip
