@@ -31,7 +31,7 @@ NATIVE_LAYERS = [
     {"callsite", "counter", "patch", "pyruntime", "recording", "unwind"},
     {"catalog", "governor", "greenlets", "index", "labels", "liveset", "mismatches", "pools", "pylabel", "settings"},
     {"copies", "marks", "pins", "pycode", "rows"},
-    {"gauges", "ledger", "outcome", "pyframes"},
+    {"gauges", "ledger", "outcome", "pyframes", "thinning"},
     {"aim", "samples", "allocator", "pygil", "slots"},
     {"focus", "heaps", "mappings", "owners", "tracer_gate", "tracer_probe"},
     {"tracer", "tracer_knobs", "tracer_start", "tracer_upkeep"},

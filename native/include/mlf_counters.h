@@ -45,7 +45,8 @@
 	X(pool_unnoted, 0, "blocks of pools whose owner could not be noted: their frees are not compared any more") \
 	X(mismatches, 0, "sampled blocks whose free did not fit how they were allocated, suspects included") \
 	X(mismatch_full, 0, "of these, those that found no room") \
-	X(gauge_full, 0, "times a gauge was not recorded: no room, or a name beyond the 64th")
+	X(gauge_full, 0, "times a gauge was not recorded: no room, or a name beyond the 64th") \
+	X(thinned, 1, "samples merged with another, the live set had no room: that one stands for both")
 
 enum mlf_counter {
 #define MLF_X(name, inexact, meaning) MLF_COUNTER_##name,

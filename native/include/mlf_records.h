@@ -113,7 +113,8 @@ struct mlf_row {
 	uint64_t peak_bytes;     // highest estimated live bytes
 	uint32_t peak_cs, lost_samples;
 	// Of the above, what went on to another row with the outcome of its entry: in the alloc_* and freed_* of this one, and
-	// in the alloc_* of that one. Totals are without it.
+	// in the alloc_* of that one. And what samples stand for in place of others that were merged with them (`thinned`): in the
+	// alloc_* of this one. Totals are without it.
 	uint64_t moved_count_x1024, moved_bytes; // estimated
 };
 _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION and the format page");

@@ -14,13 +14,15 @@
 #include "samples.h"
 #include "stats.h"
 #include "sys.h"
+#include "thinning.h"
 
 static void keep_piece(uintptr_t start, uintptr_t end, struct live_sample sample)
 {
 	if (start >= end)
 		return;
 	sample.size_bytes = end - start;
-	if (liveset_insert((void *)start, MLF_LAYER_MMAP, &sample)) {
+	struct liveset_place place;
+	if (thinning_insert((void *)start, MLF_LAYER_MMAP, &sample, &place, clock_now_cs())) {
 		if (regions_add((struct region){start, end}))
 			return;
 		liveset_remove((void *)start, MLF_LAYER_MMAP, &sample); // nothing would ever find it again

@@ -17,6 +17,7 @@
 #include "rows.h"
 #include "samples.h"
 #include "stats.h"
+#include "thinning.h"
 #include "tracer_gate.h"
 #include "tracer_probe.h"
 
@@ -73,7 +74,8 @@ void tracer_move_failed(void *address, enum mlf_layer layer, const struct tracer
 	if (!inside)
 		return;
 	const struct live_sample *sample = &moving->sample;
-	if (is_of_now(moving) && !liveset_insert(address, layer, sample)) // counted there
+	struct liveset_place place;
+	if (is_of_now(moving) && !thinning_insert(address, layer, sample, &place, clock_now_cs())) // counted there
 		rows_remove(samples_row(sample->row), sample->size_bytes, sample->weight_x1024, clock_now_cs());
 	tracer_leave(inside);
 }

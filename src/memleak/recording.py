@@ -205,7 +205,7 @@ class Recording:
         return {
             name: self.header.counters[name]
             for name, makes_inexact in layout.COUNTERS
-            if makes_inexact and self.header.counters[name]
+            if makes_inexact and name != layout.MERGED and self.header.counters[name]
         }
 
 
