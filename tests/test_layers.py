@@ -26,7 +26,7 @@ NATIVE_LAYERS = [
     {"memleak", "memleak_format"},
     {"base"},
     {"atomics", "arch_x86_64", "elfimage", "dwarf", "sys", "text"},
-    {"stats", "clock", "cfi", "memory", "objects", "relocs"},
+    {"stats", "clock", "cfi", "memory", "modules_seen", "objects", "relocs", "snapshot"},
     {"binding", "bitmap", "loader", "modules", "pages", "place", "pylayout", "regions", "sampler", "siblings", "turn", "unwind_thread"},
     {"callsite", "counter", "patch", "pyruntime", "recording", "unwind"},
     {"catalog", "governor", "greenlets", "index", "labels", "liveset", "mismatches", "pools", "pylabel", "settings"},
