@@ -97,7 +97,7 @@ MUTANTS = {
         "liveset", "if (spins == SPINS_FOR_CLEARING) {", "if (0) {", "test_lockfree", **STANDS
     ),
     "a segment's builder is waited for": Mutant(
-        "recording",
+        "recording_room",
         "looks < BUILDER_LOOKS; looks++",
         "; looks++",
         "test_lockfree",
@@ -123,19 +123,19 @@ MUTANTS = {
         "test_lockfree_tracer",
     ),
     "two threads get one room": Mutant(
-        "recording",
+        "recording_room",
         "if (cas_relaxed(&header->room_used, &used, to))",
         "if (store_relaxed(&header->room_used, to), true)",
         "test_recording",
     ),
     "a segment for each": Mutant(
-        "recording",
+        "recording_room",
         "exchange_acq_rel(&table_claims[kind][order], 1))",
         "load_acquire(&table_claims[kind][order]))",
         "test_recording",
     ),
     "the room passes its backing": Mutant(
-        "recording",
+        "recording_room",
         "if (to > load_acquire(&header->room_backed))",
         "if (to > header->file_bytes + 4096)",
         "test_recording",
@@ -163,7 +163,7 @@ MUTANTS = {
         "test_lockfree",
     ),
     "a claim of room lost wins": Mutant(
-        "recording",
+        "recording_room",
         "if (cas_relaxed(&header->room_used, &used, to))",
         "if (exchange_acq_rel(&header->room_used, to), true)",
         "test_lockfree",
