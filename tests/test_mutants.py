@@ -129,7 +129,7 @@ MUTANTS = {
         "liveset", "if (spins == SPINS_FOR_CLEARING) {", "if (0) {", "test_lockfree", **STANDS
     ),
     "a segment's builder is waited for": Mutant(
-        "recording",
+        "recording_room",
         "looks < BUILDER_LOOKS; looks++",
         "; looks++",
         "test_lockfree",
@@ -155,19 +155,19 @@ MUTANTS = {
         "test_lockfree_tracer",
     ),
     "two threads get one room": Mutant(
-        "recording",
+        "recording_room",
         "if (cas_relaxed(&header->room_used, &used, to))",
         "if (store_relaxed(&header->room_used, to), true)",
         "test_recording",
     ),
     "a segment for each": Mutant(
-        "recording",
+        "recording_room",
         "exchange_acq_rel(&table_claims[kind][order], 1))",
         "load_acquire(&table_claims[kind][order]))",
         "test_recording",
     ),
     "the room passes its backing": Mutant(
-        "recording",
+        "recording_room",
         "if (to > load_acquire(&header->room_backed))",
         "if (to > header->file_bytes + 4096)",
         "test_recording",
@@ -195,7 +195,7 @@ MUTANTS = {
         "test_lockfree",
     ),
     "a claim of room lost wins": Mutant(
-        "recording",
+        "recording_room",
         "if (cas_relaxed(&header->room_used, &used, to))",
         "if (exchange_acq_rel(&header->room_used, to), true)",
         "test_lockfree",
@@ -359,23 +359,23 @@ MUTANTS = {
         "binding", "return several ? 0 : foreign ? foreign : first;", "return first;", "test_slots"
     ),
     "a program's own function is not bound yet": Mutant(
-        "slots", "return slot->kind == RELOCS_CALL && value >= image->low", "return value >= image->low", "test_slots"
+        "slots_object", "return slot->kind == RELOCS_CALL && value >= image->low", "return value >= image->low", "test_slots"
     ),
     "what a program stores is another tool's": Mutant(
-        "slots", "if (slot->kind == RELOCS_VARIABLE && (!bound || holder == object->id))", "if (0)", "test_slots"
+        "slots_object", "if (slot->kind == RELOCS_VARIABLE && (!bound || holder == object->id))", "if (0)", "test_slots"
     ),
     "a variable stands for all slots": Mutant(
-        "slots", "if (slot->kind == RELOCS_VARIABLE || (object->sentinel", "if ((object->sentinel", "test_slots"
+        "slots_object", "if (slot->kind == RELOCS_VARIABLE || (object->sentinel", "if ((object->sentinel", "test_slots"
     ),
-    "any slot stands for all": Mutant("slots", "(object->watched || !name->watched)", "1", "test_slots"),
+    "any slot stands for all": Mutant("slots_object", "(object->watched || !name->watched)", "1", "test_slots"),
     "a tool that takes some functions only": Mutant(
         "slots", "state->rounds && state->taken != object->taken;", "0;", "test_slots"
     ),
     "an object that is being loaded is done": Mutant(
-        "slots", "object->unfinished |= !slot->weak && slot->kind != RELOCS_VARIABLE;", ";", "test_slots"
+        "slots_object", "object->unfinished |= !slot->weak && slot->kind != RELOCS_VARIABLE;", ";", "test_slots"
     ),
     "a slot that changed is not looked at again": Mutant(
-        "slots", "object->unfinished |= result == PATCH_LATER;", ";", "test_slots"
+        "slots_object", "object->unfinished |= result == PATCH_LATER;", ";", "test_slots"
     ),
     "maps are read to the first line only": Mutant(
         "pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"
