@@ -248,7 +248,10 @@ bool pools_region_of(unsigned pool, uintptr_t p, struct pools_region *out)
 	struct pools_region region;
 	bool found = false;
 	for (uint32_t i = 0; i < high; i++) {
-		if (!look(i, &region) || p - region.low >= region.high - region.low || (pool && region.pool != pool))
+		// A hint, for nearly all: with 1,800 regions a sampled block takes 3 us, 21 if each is looked at properly (measured).
+		uintptr_t low = load_relaxed(&places[i].low);
+		if (likely(p - low >= load_relaxed(&places[i].high) - low) || !look(i, &region) || p - region.low >= region.high - region.low ||
+		    (pool && region.pool != pool))
 			continue;
 		if (!found || region.high - region.low < out->high - out->low)
 			*out = region;
