@@ -42,7 +42,6 @@ FASTER_Z = 2.33
 REPLACED_Z = 2.0  # so far the ages must be from those of blocks that are all freed in the end
 LOAD_Z = 2.0
 LONGER_THAN_BEFORE, MUCH_LONGER = 3.0, 12.0
-SLOWER = -0.8  # nor may it fall by more than that in a window, e^-0.8, however few samples there are to tell
 FALLS_BY_HALF = -0.69  # the rate of a cache that is half full; a leak's must be told from it ...
 HALF_Z = 1.0  # ... by so many standard errors: with more, leaks of 1 MB a minute are not found in half an hour
 MISFIT = 4.0  # index of dispersion under the fitted law, of eleven degrees of freedom: beyond it the law is another
@@ -254,7 +253,7 @@ class _Case:
                 continue
             if self.series.kept(window.start) > 0.4 * self.series.bytes and part.events < EVENTS_BEHIND_A_START:
                 return bent or self._saturating(window, part, bend, end)
-            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z and bend.k >= SLOWER:
+            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z:
                 if bent is not None and not self._outgrows(candidates[0], window):
                     return bent
                 if bend.k - HALF_Z * bend.se >= FALLS_BY_HALF:
