@@ -98,6 +98,14 @@ class LiveColumns:
                 sums[ref] += value
         return sums
 
+    def squares(self) -> dict[int, int]:
+        """Return, for each row that has samples, the sum of the squares of what each stands for, in 1/1024 bytes."""
+        sums: dict[int, int] = dict.fromkeys(self.refs, 0)
+        for ref, size, weight in zip(self.refs, self.sizes, self.weights):
+            value = size * weight
+            sums[ref] += value * value
+        return sums
+
     def sums(self, ref: int) -> LiveSums:
         """Return the sums over the samples of a row."""
         numbers = self.at(ref)

@@ -231,7 +231,9 @@ class RowTable:
         """Return (born_cs, weight, size in bytes) of a row's live samples."""
         live = self._live
         return [
-            (live.borns[at], live.weights[at] / 1024, live.sizes[at]) for ref in self.refs_of(index) for at in live.at(ref)
+            (live.borns[at], live.weights[at] / 1024, live.sizes[at])
+            for ref in self.refs_of(index)
+            for at in live.at(ref)
         ]
 
     def frames(self, ref: int) -> tuple[Frame, ...]:
@@ -339,7 +341,13 @@ class RowTable:
 
     def sums(self, column: Optional[Sequence[int]] = None, *, weighted: bool = False) -> list[int]:
         """Return for each row the sum of a column of its live samples, of ones without; *weighted* by 1/1024."""
-        of_ref = self._live.add_up(column, weighted)
+        return self._by_row(self._live.add_up(column, weighted))
+
+    def live_squares(self) -> list[int]:
+        """Return for each row the sum of the squares of what its live samples stand for, in 1/1024 bytes."""
+        return self._by_row(self._live.squares())
+
+    def _by_row(self, of_ref: dict[int, int]) -> list[int]:
         found = list(map(of_ref.get, self.refs, repeat(0)))
         for index, refs in self.merged.items():
             found[index] = sum([of_ref.get(ref, 0) for ref in refs])

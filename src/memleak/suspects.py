@@ -60,14 +60,15 @@ def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged
     found = verdicts(sources, groups)
     # What pools give out lies in memory that somebody else was counted for.
     everything = [
-        (number, index) for number in sorted(chosen) for index, row in enumerate(sources[number].recording.rows) if counts(row)
+        (number, index)
+        for number in sorted(chosen)
+        for index, row in enumerate(sources[number].recording.rows)
+        if counts(row)
     ]
     rows = [sources[number].recording.rows[index] for number, index in everything]
     series = series_of(sources, chosen, everything, rows) if rows else Series((), (), 0.0, 0.0)
-    whole = judge([series], shortest_s=_shortest_s(sources, chosen))[0]
-    found.sort(
-        key=lambda pair: (_place(pair[1]), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
-    )
+    whole = judge([series], shortest_s=least_age_s(sources, chosen))[0]
+    found.sort(key=lambda pair: (_place(pair[1]), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order))
     return Judged(found, whole, _forecast(sources, found), len(sources) - len(chosen))
 
 
@@ -78,7 +79,7 @@ def verdicts(sources: tuple[Source, ...], groups: Iterable[Group]) -> list[tuple
     # Of most stacks there are so few samples that nothing has to be known of their past.
     many = [group for group in held if group.sums.samples >= LEAST_EVENTS]
     series = [series_of(sources, chosen, group.members, group.recorded) for group in many]
-    judged = iter(judge(series, shortest_s=_shortest_s(sources, chosen)))
+    judged = iter(judge(series, shortest_s=least_age_s(sources, chosen)))
     return [(group, next(judged) if group.sums.samples >= LEAST_EVENTS else _few(chosen, group)) for group in held]
 
 
@@ -94,7 +95,8 @@ def chosen_sources(sources: tuple[Source, ...]) -> set[int]:
     return set(running or range(len(sources)))
 
 
-def _shortest_s(sources: tuple[Source, ...], chosen: set[int]) -> float:
+def least_age_s(sources: tuple[Source, ...], chosen: set[int]) -> float:
+    """Return how long a stack of these recordings must have been watched to be judged."""
     full = all(sources[number].recording.header.initial.mode == "full" for number in chosen)
     if full:
         return SHORTEST_FULL_S
@@ -132,9 +134,7 @@ def _forecast(sources: tuple[Source, ...], found: list[tuple[Group, Verdict]]) -
         return None
     header = sources[0].recording.header
     growing = [
-        (verdict, group.sums.est_bytes)
-        for group, verdict in found
-        if verdict.grows and counts(group.recorded[0])
+        (verdict, group.sums.est_bytes) for group, verdict in found if verdict.grows and counts(group.recorded[0])
     ]
     if not growing or not header.limit_bytes or not header.limit_seen_cs:
         return None
@@ -155,14 +155,17 @@ def series_of(
         for born, weight, size in source.recording.table.sized_samples(index)
     ]
     first = min(((row.first_cs - source.now_cs) / 100 for source, _, row in parts), default=0.0)
-    histories = [[((at - source.now_cs) / 100, value) for at, value in row.history] for source, _, row in parts]
-    firsts = [(row.first_cs - source.now_cs) / 100 for source, _, row in parts]
+
+    def history() -> list[tuple[float, float]]:
+        histories = [[((at - source.now_cs) / 100, value) for at, value in row.history] for source, _, row in parts]
+        return _added_up(histories, [(row.first_cs - source.now_cs) / 100 for source, _, row in parts])
+
     peak = None
     if len(parts) == 1:
         source, _, row = parts[0]
         peak = (row.peak_cs - source.now_cs) / 100, float(row.peak_bytes)
     taken = sum(row.alloc_samples for _, _, row in parts)
-    return Series(samples, _added_up(histories, firsts), first, 0.0, peak, taken)
+    return Series(samples, history, first, 0.0, peak, taken)
 
 
 def _added_up(histories: list[list[tuple[float, int]]], firsts: list[float]) -> list[tuple[float, float]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from ..estimate import Estimate, estimate_bytes
@@ -35,6 +36,7 @@ LEAST_EVENTS_OF_TREND = 8.0
 EVENTS_BEHIND_A_START = 80.0  # where most was there early, growth must be shown to be steady by so many
 FALSE_DISCOVERIES = 0.01  # of all stacks said to grow, at most so many did not
 GREW_Z = 3.0  # of a single window
+GROWING_EVENTS = GREW_Z**2  # fewer cannot be so far from chance, whatever their times
 SLOWER_Z = 1.645  # a rate falls beyond it: 1 leak in 20 is taken for a cache by it, at one look
 SLIGHTEST = (
     -0.2
@@ -43,7 +45,6 @@ FASTER_Z = 2.33
 REPLACED_Z = 2.0  # so far the ages must be from those of blocks that are all freed in the end
 LOAD_Z = 2.0
 LONGER_THAN_BEFORE, MUCH_LONGER = 3.0, 12.0
-SLOWER = -0.8  # nor may it fall by more than that in a window, e^-0.8, however few samples there are to tell
 FALLS_BY_HALF = -0.69  # the rate of a cache that is half full; a leak's must be told from it ...
 HALF_Z = 1.0  # ... by so many standard errors: with more, leaks of 1 MB a minute are not found in half an hour
 MISFIT = 4.0  # index of dispersion under the fitted law, of eleven degrees of freedom: beyond it the law is another
@@ -93,17 +94,23 @@ class Window(NamedTuple):
     z: float  # of the gain
 
 
-def judge(stacks: Sequence[Series], *, shortest_s: float = SHORTEST_S) -> list[Verdict]:
+def judge(stacks: Sequence[Series], *, shortest_s: float = SHORTEST_S, others: int = 0) -> list[Verdict]:
     """Judge all stacks of one recording together, so that few are said to grow by chance alone.
 
     Args:
         stacks: one series each.
         shortest_s: stacks that were first seen less than this ago are not judged.
+        others: how many more stacks there are that `judge_alone` has judged.
     """
     judged = [_Case(series, shortest_s) for series in stacks]
-    grown = discoveries([case.p for case in judged if case.enough], FALSE_DISCOVERIES)
+    grown = discoveries([case.p for case in judged if case.enough], FALSE_DISCOVERIES, others)
     found = iter(grown)
     return [case.verdict(next(found)) if case.enough else case.not_enough() for case in judged]
+
+
+def judge_alone(series: Series) -> Verdict:
+    """Judge a stack that has been watched long enough, of `LEAST_EVENTS` to `GROWING_EVENTS`: others have no part in it."""
+    return _Case(series, 0.0).verdict(False)
 
 
 def few(samples: int, taken: int) -> Verdict:
@@ -124,13 +131,15 @@ class _Case:
         self.series = series
         self.shortest_s = shortest_s
         self.enough = series.events >= LEAST_EVENTS and series.age >= shortest_s
-        self.windows = list(self._windows()) if self.enough else []
+        may_grow = self.enough and series.events >= GROWING_EVENTS
+        self.windows = [self._window(*known) for known in self._beginnings()] if may_grow else []
         best = max((window.z for window in self.windows), default=0.0)
         self.p = min(1.0, upper_tail(best) * len(self.windows)) if best > 0 else 1.0
 
     # -- windows ---------------------------------------------------------------------------------
 
-    def _windows(self) -> Iterator[Window]:
+    def _beginnings(self) -> Iterator[tuple[float, float]]:
+        """Yield of each window, the longest first, when it begins, and what was held then."""
         series = self.series
         lengths = [series.age * 15 / 16, series.age * 3 / 4]
         lengths += [series.age / 2**n for n in range(1, 12)]
@@ -140,7 +149,16 @@ class _Case:
             known = series.held_near(series.now - length)
             if known is None or series.now - known[0] < length / 2:
                 continue
-            yield self._window(*known)
+            yield known
+
+    def _shrunk(self) -> Iterator[Window]:
+        """Yield those of the two longest windows in which it has lost more than a few tenths of what it held."""
+        series = self.series
+        if series.nothing_freed or (series.peak is not None and series.bytes >= 0.7 * series.peak[1]):
+            return  # whatever it held
+        for start, held in islice(self._beginnings(), 2):
+            if series.bytes < 0.7 * held:
+                yield self._window(start, held)
 
     def _window(self, start: float, held: float) -> Window:
         series = self.series
@@ -189,8 +207,8 @@ class _Case:
 
     def _of_flat(self) -> Verdict:
         series = self.series
-        for window in self.windows[:2]:
-            if window.z <= -GREW_Z - 1 and series.bytes < 0.7 * window.held and not self._rose_again(window):
+        for window in self._shrunk():
+            if window.z <= -GREW_Z - 1 and not self._rose_again(window):
                 lost = 100 * (1 - series.bytes / window.held)
                 return self._said(SHRINKING, f"holds {lost:.0f} % less than {_time(series.now - window.start)} ago")
         low, high = series.shortest_with(0.8)
@@ -239,7 +257,7 @@ class _Case:
                 continue
             if self.series.kept(window.start) > 0.4 * self.series.bytes and part.events < EVENTS_BEHIND_A_START:
                 return bent or self._saturating(window, part, bend, end)
-            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z and bend.k >= SLOWER:
+            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z:
                 if bent is not None and not self._outgrows(candidates[0], window):
                     return bent
                 if bend.k - HALF_Z * bend.se >= FALLS_BY_HALF:
