@@ -113,24 +113,27 @@ void pools_write(void)
 
 // ---- names ---------------------------------------------------------------------------------------
 
-static bool same_name(const struct pool *pool, const char *name)
-{
-	for (unsigned i = 0; i < MLF_POOL_NAME_BYTES - 1; i++) {
-		if (pool->name[i] != name[i])
-			return false;
-		if (!name[i])
-			return true;
-	}
-	return true; // as far as it is kept
-}
-
-static void set_name(struct pool *pool, const char *name)
+// How much of it is kept: no part of a character.
+static unsigned kept_bytes(const char *name)
 {
 	unsigned length = 0;
 	while (name[length] && length < MLF_POOL_NAME_BYTES - 1)
 		length++;
-	while (name[length] && length && ((unsigned char)name[length] & 0xC0) == 0x80)
-		length--; // not within a character
+	for (unsigned least = length - 3; name[length] && length > least && ((unsigned char)name[length] & 0xC0) == 0x80;)
+		length--;
+	return length;
+}
+
+static bool same_name(const struct pool *pool, const char *name, unsigned length)
+{
+	for (unsigned i = 0; i < length; i++)
+		if (pool->name[i] != name[i])
+			return false;
+	return !pool->name[length];
+}
+
+static void set_name(struct pool *pool, const char *name, unsigned length)
+{
 	for (unsigned i = 0; i < length; i++)
 		pool->name[i] = name[i];
 	store_release(&pool->ready, 1); // pairs with who looks at it
@@ -141,19 +144,20 @@ unsigned pools_number(const char *name)
 {
 	if (!name || !*name)
 		return 0;
+	unsigned length = kept_bytes(name);
 	uint32_t given = load_relaxed(&pools_given);
 	for (uint32_t i = 0; i < given && i < NAMED; i++)
-		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name)) // pairs with set_name()
+		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name, length)) // pairs with set_name()
 			return i + 1;
 	do
 		if (given >= NAMED) {
 			if (!load_relaxed(&pools[NAMED].ready))
-				set_name(&pools[NAMED], "other");
+				set_name(&pools[NAMED], "other", 5);
 			count(pool_other);
 			return MLF_POOL_OTHER;
 		}
 	while (!cas_relaxed(&pools_given, &given, given + 1)); // relaxed: only the number's distinctness matters
-	set_name(&pools[given], name);
+	set_name(&pools[given], name, length);
 	return given + 1;
 }
 

@@ -33,6 +33,7 @@ static void test_names(void)
 	CHECK_EQUAL(pools_number(name), 3);
 	memcpy(name + 62, "\xC3\xA9", 3); // a character that would be cut in two
 	CHECK_EQUAL(pools_number(name), 4);
+	CHECK_EQUAL(pools_number(name), 4);
 	pools_write();
 	CHECK(strcmp(record_of(1)->name, "a") == 0 && record_of(1)->state == 1);
 	CHECK(strlen(record_of(3)->name) == 63 && strlen(record_of(4)->name) == 62);
