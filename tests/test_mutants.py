@@ -494,6 +494,40 @@ MUTANTS = {
         "while (0);",
         "test_gauges",
     ),
+    "a look stands at one level only": Mutant("ledger", "(tick >> level * MLF_LEDGER_LEVEL_SHIFT)", "tick", "test_ledger"),
+    "looks come ever more rarely": Mutant(
+        "ledger", "wait < MLF_LEDGER_UNIT_CS ? wait : MLF_LEDGER_UNIT_CS", "wait", "test_ledger"
+    ),
+    "arenas below nothing": Mutant("ledger", "return v > 0 ? (uint64_t)v : 0;", "return (uint64_t)v;", "test_ledger"),
+    "why a heap is silent is not told": Mutant("ledger", "heap.state = told->state;", ";", "test_ledger"),
+    "what a heap told is an older recording's": Mutant("ledger", "heap = (struct ledger_heap){0};", ";", "test_ledger"),
+    "full regions are pinned": Mutant("pins", "if (!region || live_of(region) >= SPARSE_BYTES)", "if (!region)", "test_ledger"),
+    "large objects of Python's count twice": Mutant("pins", "if (sample.size_bytes <= PYMALLOC_MOST)", "", "test_ledger"),
+    "a part of the live set is taken for all": Mutant(
+        "pins", "(uint64_t)sample.weight_x1024 * stride, chunk", "sample.weight_x1024, chunk", "test_ledger"
+    ),
+    "a row pins again and again": Mutant("pins", "most->pinned_bytes = 0;", "most->pinned_bytes /= 2;", "test_ledger"),
+    "each large block is a mapping": Mutant(
+        "pins", "size_bytes >= MMAP_BYTES && (uintptr_t)address % PAGE_BYTES == 16", "size_bytes >= MMAP_BYTES", "test_ledger"
+    ),
+    "small blocks lie side by side": Mutant("pins", "if (chunk < PAGE_BYTES) {", "if (0) {", "test_ledger"),
+    "a busy heap is asked again and again": Mutant(
+        "heaps", "clock_now_cs() < load_relaxed(&next_cs) || ", "", "test_ledger"
+    ),
+    "a heap that took long is asked again": Mutant("heaps", "load_relaxed(&took_long) || ", "", "test_ledger"),
+    "another allocator's blocks are the heap's": Mutant(
+        "heaps", "!function || modules_find(function) != modules_find((uintptr_t)real.malloc)", "!function", "test_ledger"
+    ),
+    "mismatches of two pools are one": Mutant("mismatches", "(uint64_t)seen->freed_pool << 8 | ", "", "test_owners"),
+    "mismatches by two functions are one": Mutant("mismatches", "key ^= seen->target * MLF_CHECK_3;", ";", "test_owners"),
+    "mismatches without room are not counted": Mutant("mismatches", "count(mismatch_full);", ";", "test_owners"),
+    "a mismatch counts for itself only": Mutant(
+        "mismatches", "add_relaxed(&record->count_x1024, seen->weight_x1024);", "add_relaxed(&record->count_x1024, 1024);", "test_owners"
+    ),
+    "each mismatch is told apart": Mutant("mismatches", "if (state == VALID && record->key == key)", "if (0)", "test_owners"),
+    "a name that is cut is another": Mutant("pools", "return !pool->name[length];", "return pool->name[length] == name[length];", "test_pools"),
+    "a pool's regions that ended are there": Mutant("pools", "if (!record || (!pool && !load_relaxed(&record->pool)))", "if (!record || !pool)", "test_pools"),
+    "a pool of another name": Mutant("pools", "&& same_name(&pools[i], name, length))", ")", "test_pools"),
     "labels share a row": Mutant("rows", "(label << 8 | domain)", "domain", "test_labels"),
     "a recording lacks the text": Mutant("rows", "labels_note(stack->label);", ";", "test_labels"),
     "numbers go on": Mutant("labels", "if (n >= MLF_LABEL_SETS)", "if (n >= MLF_LABEL_SETS - 1)", "test_labels"),

@@ -44,14 +44,14 @@ static struct mlf_pool *pool_record(unsigned number)
 	return table ? (struct mlf_pool *)(void *)table->base + (number - 1) : NULL;
 }
 
-static struct mlf_pool_region *region_record(unsigned number)
+static struct mlf_pool_region *region_record(unsigned number, bool make)
 {
 	uint32_t index = number - 1, capacity = REGIONS_FIRST;
 	unsigned order = 0;
 	for (; index >= capacity; order++, capacity *= 2)
 		index -= capacity;
 	const struct recording_table *table = recording_segment(MLF_KIND_POOL_REGIONS, order);
-	if (!table && recording_add_segment(MLF_KIND_POOL_REGIONS, order, capacity, sizeof(struct mlf_pool_region)))
+	if (!table && make && recording_add_segment(MLF_KIND_POOL_REGIONS, order, capacity, sizeof(struct mlf_pool_region)))
 		table = recording_segment(MLF_KIND_POOL_REGIONS, order);
 	return table ? (struct mlf_pool_region *)(void *)table->base + index : NULL;
 }
@@ -79,23 +79,26 @@ static void write_pool(unsigned number)
 	store_release(&record->state, 1); // pairs with readers of the file
 }
 
+// As write_pool(); of two exchanges the later one's thread sees what the other had found, and looks again.
 static void write_region(unsigned number)
 {
 	const struct place *place = &places[number - 1];
-	uintptr_t low = load_acquire(&place->low); // pairs with pools_region_add()
-	bool there = low != FREE && low != HELD;
-	struct mlf_pool_region *record = region_record(number);
-	if (!record) {
-		count(pool_full);
-		return;
-	}
-	if (!there) {
-		store_release(&record->pool, 0); // pairs with readers of the file, as the one below
-		return;
-	}
-	store_relaxed(&record->bytes, place->high - low);
-	store_relaxed(&record->begun_cs, place->begun_cs);
-	store_release(&record->pool, place->pool);
+	uintptr_t low, high;
+	do {
+		low = load_acquire(&place->low); // pairs with pools_region_add()
+		high = load_relaxed(&place->high);
+		uint32_t pool = low != FREE && low != HELD ? load_relaxed(&place->pool) : 0;
+		struct mlf_pool_region *record = region_record(number, pool);
+		if (!record && pool)
+			count(pool_full);
+		if (!record || (!pool && !load_relaxed(&record->pool)))
+			return;
+		if (pool) {
+			store_relaxed(&record->bytes, high - low);
+			store_relaxed(&record->begun_cs, load_relaxed(&place->begun_cs));
+		}
+		exchange_acq_rel(&record->pool, pool); // pairs with itself, and with readers of the file
+	} while (low != load_acquire(&place->low) || high != load_relaxed(&place->high));
 }
 
 void pools_write(void)
@@ -104,11 +107,8 @@ void pools_write(void)
 		if (load_acquire(&pools[number - 1].ready)) // pairs with pools_number()
 			write_pool(number);
 	uint32_t high = load_acquire(&high_water);
-	for (uint32_t i = 0; i < high; i++) {
-		uintptr_t low = load_relaxed(&places[i].low);
-		if (low != FREE && low != HELD)
-			write_region(i + 1);
-	}
+	for (uint32_t i = 0; i < high; i++)
+		write_region(i + 1); // of one that has ended: that it has
 }
 
 // ---- names ---------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ def test_what_lies_in_a_region_that_ends_is_gone(tracer, pools, how):
         assert found.mismatches == ()
         (use,) = Snapshot(found).pools()
         assert (use.regions, use.regions_ended) == ((0, 2) if how == 2 else (1, 1))
+        assert len(use.use) == use.regions
         if mode == "full":
             assert of_pool(found, pools) == ledger(done.stdout)
         tracer.forget()

@@ -62,6 +62,9 @@ static void test_regions(void)
 	CHECK(!pools_region_end(2, 1000, &region) && !pools_region_end(1, 1001, &region));
 	CHECK(pools_region_end(1, 1000, &region) && region.high == 2000);
 	CHECK(!pools_region_end(1, 1000, &region));
+	pools_write();
+	CHECK_EQUAL(region_record(1)->pool, 0);
+	CHECK_EQUAL(region_record(2)->pool, 2);
 	CHECK_EQUAL(pools_region_add(3, 5000, 5), 1); // its place
 	CHECK(pools_region_overlaps(1599, 1600) && pools_region_overlaps(0, 1501) && !pools_region_overlaps(1600, 3000));
 	CHECK(!pools_region_take_within(1501, 3009, &region) && !pools_region_take_within(0, 1599, &region));
@@ -71,6 +74,7 @@ static void test_regions(void)
 	pools_write();
 	CHECK(record_of(1)->capacity_bytes == 0 && record_of(1)->regions == 0 && record_of(1)->regions_ended == 2);
 	CHECK_EQUAL(region_record(1)->pool, 3);
+	CHECK(region_record(2)->pool == 0 && region_record(3)->pool == 0);
 	CHECK(pools_region_end(3, 5000, &region) && !pools_regions_any());
 }
 
@@ -89,6 +93,8 @@ static void *churn(void *argument)
 		for (unsigned i = 0; i < 8; i++)
 			if (!pools_region_of(0, base + i * 4096 + 5, &region) || region.low != base + i * 4096 || region.pool != pool)
 				add_relaxed(&wrong, 1);
+		if (round % 64 == 0)
+			pools_write();
 		for (unsigned i = 0; i < 8; i++)
 			if (!pools_region_end(pool, base + i * 4096, &region) || region.high != base + (i + 1) * 4096)
 				add_relaxed(&wrong, 1);
@@ -104,6 +110,8 @@ static void test_threads(void)
 	pools_write();
 	for (unsigned number = 1; number <= 3; number++)
 		CHECK(record_of(number)->capacity_bytes == 0 && record_of(number)->regions == 0);
+	for (unsigned number = 1; number <= 32; number++)
+		CHECK_EQUAL(region_record(number)->pool, 0);
 }
 
 static void test_more_than_there_are_places(void)
