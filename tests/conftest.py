@@ -129,6 +129,27 @@ class NativeFailure(Exception):
     """A C test that did not pass."""
 
 
+# ---- which process does what --------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
+    """Hand out whole files as scheduling.py says, where ./test shares them among processes."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    import scheduling
+
+    return scheduling.Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    if hasattr(config, "workerinput"):
+        import scheduling
+
+        items.sort(key=lambda item: scheduling.place_of(item.nodeid))
+
+
 # ---- counts ------------------------------------------------------------------------------------------
 
 
