@@ -17,7 +17,7 @@ ROOT = TESTS.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "builders"), str(TESTS / "fuzz"), str(ROOT / "benchmarks")]
 pytest.register_assert_rewrite("tracing", "doors", "relocations", "ownprocess", "tracedprocess", "container")
 
-# A shell's background job has these ignored, and so would all that tests start: bash cannot trap what was ignored before.
+# A shell's background job has these ignored, and so would all that tests start: bash cannot trap what was ignored.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:

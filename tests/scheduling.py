@@ -1,8 +1,8 @@
 """Which process of a run gets which tests: whole files, the longest first, and what waits apart from what computes.
 
-As many processes as there are cores compute. Tests that sleep until a program is old enough to be judged would leave a
-core idle meanwhile; they are the work of one more process, the last, which takes nothing else. A file is never shared, so
-that what its module's fixtures start is started once.
+As many processes as there are cores compute. Tests that sleep until a program is old enough to be judged would leave
+a core idle meanwhile; they are the work of one more process, the last, which takes nothing else. A file is never
+shared, so that what its module's fixtures start is started once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WAITING = (
     "tests/scenarios/test_growth.py",
     "tests/integration/test_verdict_command.py",
 )
-# The longest begin first: a file that takes minutes and begins last would leave the other cores idle. All others follow.
+# They begin first: a file that takes minutes and begins last would leave the other cores idle. All others follow.
 LONGEST = (
     "tests/test_mutants.py",
     "tests/scenarios/test_planted_leaks.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ class Node:
 
 
 def run(nodes: int, tests: list[str]) -> list[list[str]]:
-    """Return which tests each process has run, when all take the same time; one is run when what follows it is known."""
+    """Return which tests each process has run, when all take the same time; a test waits until its next is known."""
     config = SimpleNamespace(getvalue=lambda name: ["popen"] * nodes, option=SimpleNamespace(loadscopereorder=False))
     found = scheduling.Scheduling(config)
     tests = sorted(tests, key=scheduling.place_of)
@@ -67,7 +68,7 @@ def test_what_waits_is_the_work_of_the_last_process(nodes, each):
     tests = of(*others[:20], *WAITING, *LONGEST, *others[20:], each=each)
     *computing, waiting = run(nodes, tests)
     assert files(waiting) == {*WAITING}
-    assert sorted(sum(computing, waiting)) == sorted(tests)
+    assert sorted(chain(waiting, *computing)) == sorted(tests)
     for file in files(tests):
         assert sum(file in files(part) for part in computing) <= 1
     assert {part[0].partition("::")[0] for part in computing} == {*LONGEST[: nodes - 1]}
@@ -77,7 +78,7 @@ def test_what_waits_is_the_work_of_the_last_process(nodes, each):
 def test_no_test_is_left(nodes):
     """Whatever was chosen: tests that wait alone, none that wait, one."""
     for chosen in (of(*WAITING), of("tests/a.py", "tests/b.py", "tests/c.py", "tests/d.py"), of(WAITING[0], each=1)):
-        assert sorted(sum(run(nodes, chosen), [])) == sorted(chosen)
+        assert sorted(chain(*run(nodes, chosen))) == sorted(chosen)
 
 
 def test_without_tests_that_wait_all_processes_compute():
