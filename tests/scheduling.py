@@ -17,6 +17,7 @@ WAITING = (
     "tests/integration/test_gauges.py",
     "tests/scenarios/test_growth.py",
     "tests/integration/test_verdict_command.py",
+    "tests/integration/test_diff_command.py",
 )
 # They begin first: a file that takes minutes and begins last would leave the other cores idle. All others follow.
 LONGEST = (
@@ -62,11 +63,12 @@ class Scheduling(LoadScopeScheduling):
 
     def _next_for(self, node: WorkerController) -> str | None:
         """Return the file that a process gets next, if there is one for it."""
-        waiting = [file for file in self.workqueue if file in WAITING]
-        if self._is_apart(node) and any(map(WAITING.__contains__, map(file_of, self.collection or ()))):
+        place = {file: number for number, file in enumerate(dict.fromkeys(map(file_of, self.collection or ())))}
+        left = sorted(self.workqueue, key=place.__getitem__)  # our base class begins with the files of most tests
+        waiting = [file for file in left if file in WAITING]
+        if self._is_apart(node) and not place.keys().isdisjoint(WAITING):
             return next(iter(waiting), None)
-        others = [file for file in self.workqueue if file not in WAITING]
-        return next(iter([*others, *waiting]), None)
+        return next(iter([*(file for file in left if file not in WAITING), *waiting]), None)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         file = self._next_for(node)

@@ -33,7 +33,7 @@ class Node:
 
 def run(nodes: int, tests: list[str]) -> list[list[str]]:
     """Return which tests each process has run, when all take the same time; a test waits until its next is known."""
-    config = SimpleNamespace(getvalue=lambda name: ["popen"] * nodes, option=SimpleNamespace(loadscopereorder=False))
+    config = SimpleNamespace(getvalue=lambda name: ["popen"] * nodes, option=SimpleNamespace(loadscopereorder=True))
     found = scheduling.Scheduling(config)
     tests = sorted(tests, key=scheduling.place_of)
     processes = [Node(number) for number in range(nodes)]
@@ -71,7 +71,13 @@ def test_what_waits_is_the_work_of_the_last_process(nodes, each):
     assert sorted(chain(waiting, *computing)) == sorted(tests)
     for file in files(tests):
         assert sum(file in files(part) for part in computing) <= 1
-    assert {part[0].partition("::")[0] for part in computing} == {*LONGEST[: nodes - 1]}
+    assert {scheduling.file_of(part[0]) for part in computing} == {*LONGEST[: nodes - 1]}
+
+
+def test_files_begin_in_the_order_that_is_given_however_many_tests_they_have():
+    tests = [*of(*LONGEST, each=1), *of("tests/many.py", each=50)]
+    (ran,) = run(1, tests)
+    assert ran == tests
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4])
