@@ -7,6 +7,8 @@ shared, so that what its module's fixtures start is started once.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
@@ -61,12 +63,16 @@ class Scheduling(LoadScopeScheduling):
         """Tell whether a process is the one for tests that wait: the last, where there are three."""
         return self.numnodes > 2 and node.gateway.id == f"gw{self.numnodes - 1}"
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Return the place of each file in the collection; our base class begins with the files of most tests."""
+        return {file: place for place, file in enumerate(dict.fromkeys(map(file_of, self.collection or ())))}
+
     def _next_for(self, node: WorkerController) -> str | None:
         """Return the file that a process gets next, if there is one for it."""
-        place = {file: number for number, file in enumerate(dict.fromkeys(map(file_of, self.collection or ())))}
-        left = sorted(self.workqueue, key=place.__getitem__)  # our base class begins with the files of most tests
+        left = sorted(self.workqueue, key=self._places.__getitem__)
         waiting = [file for file in left if file in WAITING]
-        if self._is_apart(node) and not place.keys().isdisjoint(WAITING):
+        if self._is_apart(node) and not self._places.keys().isdisjoint(WAITING):
             return next(iter(waiting), None)
         return next(iter([*(file for file in left if file not in WAITING), *waiting]), None)
 
