@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import nativebuild
 import pytest
+
+import nativebuild
 from nativemutant import mutated
 
 
@@ -65,15 +66,25 @@ MUTANTS = {
     "the borrow is kept when nested": Mutant(
         "tracer", "sampler_skip(size_bytes);", "sampler_self.looks++;", "test_tracer"
     ),
-    "widened to off": Mutant("governor", "times(max, factor, GOVERNOR_MAX_INTERVAL)", "times(max, factor, 10000)", **RULES),
-    "widened to narrow gaps": Mutant("governor", "max >= 8 * min ? wide_max / 8 :", "max >= 8 * min ? wide_max :", **RULES),
+    "widened to off": Mutant(
+        "governor", "times(max, factor, GOVERNOR_MAX_INTERVAL)", "times(max, factor, 10000)", **RULES
+    ),
+    "widened to narrow gaps": Mutant(
+        "governor", "max >= 8 * min ? wide_max / 8 :", "max >= 8 * min ? wide_max :", **RULES
+    ),
     "widened into another request": Mutant("governor", "return interval >> 32 << 32 |", "return 0 |", **RULES),
     "full is widened": Mutant("governor", " && (uint32_t)law != SAMPLER_FULL; }", "; }", **RULES),
     "the governor narrows at once": Mutant("governor", "if (wanted < factor) {", "if (0) {", **RULES),
-    "the governor never rests": Mutant("governor", "return difference * 10 < factor && !is_end ?", "return 0 ?", **RULES),
+    "the governor never rests": Mutant(
+        "governor", "return difference * 10 < factor && !is_end ?", "return 0 ?", **RULES
+    ),
     "the governor aims at the budget itself": Mutant("governor", "/ 1024 * 10 / 9;", "/ 1024;", **RULES),
     "a request is adopted as it is": Mutant(
-        "governor", "wide = governor_widen(native, factor),", "wide = native,", "test_governor", arguments=("--requests",)
+        "governor",
+        "wide = governor_widen(native, factor),",
+        "wide = native,",
+        "test_governor",
+        arguments=("--requests",),
     ),
     "bit set beside a remover": Mutant(
         "liveset",
@@ -154,7 +165,11 @@ MUTANTS = {
         "test_lockfree", **STANDS,
     ),
     "a lost insertion is told its own record": Mutant(
-        "index", "\t\t\t\treturn (uint32_t)seen;\n\t\t}\n\t}", "\t\t\t\treturn ref;\n\t\t}\n\t}", "test_lockfree", **STANDS
+        "index",
+        "\t\t\t\treturn (uint32_t)seen;\n\t\t}\n\t}",
+        "\t\t\t\treturn ref;\n\t\t}\n\t}",
+        "test_lockfree",
+        **STANDS,
     ),
     "a removal lost wins": Mutant(
         "liveset",
@@ -195,7 +210,9 @@ MUTANTS = {
     "marks of the recording before": Mutant("marks", "\tpassed = 0;\n", "", "test_marks"),
     "pages of files count": Mutant("memory", "bound.used_bytes -= idle <", "idle -= idle <", "test_memory"),
     "the own cgroup alone": Mutant("memory", "#define LEVELS_UP 16", "#define LEVELS_UP 1", "test_memory"),
-    "a limit beyond the machine": Mutant("memory", "bound.limit_bytes < machine && is_nearer", "is_nearer", "test_memory"),
+    "a limit beyond the machine": Mutant(
+        "memory", "bound.limit_bytes < machine && is_nearer", "is_nearer", "test_memory"
+    ),
     "any word with memory in it": Mutant(
         "memory", "(*end == ',' || *end == ':')", "(*end || 1)", "test_memory"
     ),
@@ -215,7 +232,9 @@ MUTANTS = {
     ),
     "the tail is forgotten": Mutant("mappings", "keep_piece(cut_end, region.end, sample);", ";", "test_regions"),
     "freed late": Mutant("samples", "samples_close(&before, true);", ";", "test_tracer"),
-    "pools add to totals": Mutant("rows", "return likely(row->domain < MLF_POOL_DOMAIN);", "return true;", "test_owners"),
+    "pools add to totals": Mutant(
+        "rows", "return likely(row->domain < MLF_POOL_DOMAIN);", "return true;", "test_owners"
+    ),
     "given out again and still free": Mutant(
         "owners", "while (unmark(p, MLF_LAYER_POOL_FREED, 0))", "while (0)", "test_owners"
     ),
@@ -225,7 +244,9 @@ MUTANTS = {
     "another pool's entry": Mutant("liveset", "return pool == 0 ||", "return true ||", "test_owners"),
     "what a region held stays": Mutant("owners", "if (layers[i] == MLF_LAYER_POOL)", "if (0)", "test_owners"),
     "marks without end": Mutant("owners", "if (oldest)", "if (0)", "test_owners"),
-    "any jump is a call": Mutant("callsite", "if (!slot || !holds(image, slot, function))", "if (!slot)", "test_callsite"),
+    "any jump is a call": Mutant(
+        "callsite", "if (!slot || !holds(image, slot, function))", "if (!slot)", "test_callsite"
+    ),
     "a region within a region": Mutant(
         "pools", "if (!found || region.high - region.low < out->high - out->low)", "if (!found)", "test_pools"
     ),
@@ -253,7 +274,11 @@ MUTANTS = {
         "objects", "return seen >> 32 == of_this_process() >> 32 ?", "return 0 ?", "test_objects", ("-DDEADLINE_S=2",)
     ),
     "a fork during a long walk": Mutant(
-        "objects", "i < WAITS_HELD && value_of(&holding)", "0 && value_of(&holding)", "test_objects", ("-DDEADLINE_S=2",)
+        "objects",
+        "i < WAITS_HELD && value_of(&holding)",
+        "0 && value_of(&holding)",
+        "test_objects",
+        ("-DDEADLINE_S=2",),
     ),
     "who forks may walk while another does": Mutant(
         "objects",
@@ -263,13 +288,19 @@ MUTANTS = {
         ("-DDEADLINE_S=2",),
     ),
     "who has forked may walk while another does": Mutant(
-        "objects", "\tcas_seq_cst(&forker, &self, of_this_process());", "\t(void)self;", "test_objects", ("-DDEADLINE_S=2",)
+        "objects",
+        "\tcas_seq_cst(&forker, &self, of_this_process());",
+        "\t(void)self;",
+        "test_objects",
+        ("-DDEADLINE_S=2",),
     ),
     "the lock comes during a fork and is kept": Mutant(
         "objects", "walk->put_off = !walk->anyway && another_forks();", ";", "test_objects", ("-DDEADLINE_S=2",)
     ),
     "two threads have a turn": Mutant("turn", "return holder != self &&", "return", "test_turn"),
-    "a turn is never taken from the dead": Mutant("turn", "return holder != self &&", "return holder == 0 &&", "test_turn"),
+    "a turn is never taken from the dead": Mutant(
+        "turn", "return holder != self &&", "return holder == 0 &&", "test_turn"
+    ),
     "known before it is known": Mutant("boot", "\t\tlearn();\n", "\t\tdone = true, learn();\n", "test_boot"),
     "displaced samples stay": Mutant(
         "samples", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"
@@ -345,22 +376,33 @@ MUTANTS = {
     "a focus noticed at one of Python's samples": Mutant(
         "counter", "if (c->calls_mod_64 == 0)\n\t\tadopt_focus(c);", "if (hit)\n\t\tadopt_focus(c);", "test_focus"
     ),
-    "drawn and in focus": Mutant("focus", "return SAMPLER_WEIGHT_ONE | FOCUS_MATCHED |", "return drawn | FOCUS_MATCHED |", "test_focus"),
-    "a call of the focus passes": Mutant("sampler", "self->calls_loaded = 1;\n\t\tself->calls_left = 0;", "self->calls_loaded = 1;\n\t\tself->calls_left = 1;", "test_focus"),
+    "drawn and in focus": Mutant(
+        "focus", "return SAMPLER_WEIGHT_ONE | FOCUS_MATCHED |", "return drawn | FOCUS_MATCHED |", "test_focus"
+    ),
+    "a call of the focus passes": Mutant(
+        "sampler",
+        "self->calls_loaded = 1;\n\t\tself->calls_left = 0;",
+        "self->calls_loaded = 1;\n\t\tself->calls_left = 1;",
+        "test_focus",
+    ),
     "a torn focus is believed": Mutant(
         "focus", "mlf_focus_check(text, (uint32_t)(word >> 32)) == (uint32_t)word && aim", "aim", "test_focus"
     ),
     "what is known of a module outlives its aim": Mutant(
         "aim", "known >> 8 == aim->number && known & KNOWN", "known & KNOWN", "test_focus"
     ),
-    "what is known of labels outlives its aim": Mutant("aim", "if (unlikely(known >> 8 != aim->number)) {", "if (!known) {", "test_focus"),
+    "what is known of labels outlives its aim": Mutant(
+        "aim", "if (unlikely(known >> 8 != aim->number)) {", "if (!known) {", "test_focus"
+    ),
     "the budget pays for the focus": Mutant(
         "samples", "if (unlikely(payer == SAMPLES_OF_FOCUS))", "if (0)", "test_focus"
     ),
     "a label that begins like it": Mutant(
         "labels", "if (!*wanted && (at == bytes ||", "if (!*wanted && (1 ||", "test_focus"
     ),
-    "knob words are believed": Mutant("governor", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
+    "knob words are believed": Mutant(
+        "governor", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"
+    ),
     "the dead of a living pid are kept": Mutant(
         "siblings", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_siblings"
     ),
@@ -372,7 +414,9 @@ MUTANTS = {
     ),
     "a zombie lives": Mutant("siblings", "return zombie ? 0 :", "return zombie && 0 ? 0 :", "test_siblings"),
     "room is made once": Mutant("siblings", "\t\tprune(directory_fd, 0);\n\t}", "\t}", "test_siblings"),
-    "no limit to the bytes of the dead": Mutant("siblings", " || dead_bytes > kept || (dead", " || (dead", "test_siblings"),
+    "no limit to the bytes of the dead": Mutant(
+        "siblings", " || dead_bytes > kept || (dead", " || (dead", "test_siblings"
+    ),
     "an interpreter is looked for in vain": Mutant(
         "pyruntime",
         "return !search.counted || !seen_any || search.adds != seen_adds;",
@@ -422,12 +466,17 @@ MUTANTS = {
     "a large gauge loses its exponent": Mutant(
         "gauges", "| exponent << MLF_GAUGE_MANTISSA_BITS |", "|", "test_gauges"
     ),
-    "a child counts its parent's": Mutant("gauges", "sys_madvise(made, PAGE_BYTES, MADV_WIPEONFORK);", ";", "test_gauges"),
+    "a child counts its parent's": Mutant(
+        "gauges", "sys_madvise(made, PAGE_BYTES, MADV_WIPEONFORK);", ";", "test_gauges"
+    ),
     "half-made gauges are taken over": Mutant(
         "gauges", "load_acquire(&record->state) != MLF_GAUGE_NAMED || ", "", "test_gauges"
     ),
     "the last of two gauges set is not written": Mutant(
-        "gauges", "while (unlikely(load_relaxed(&mine->value) != value) && ++tries < TRIES);", "while (0);", "test_gauges"
+        "gauges",
+        "while (unlikely(load_relaxed(&mine->value) != value) && ++tries < TRIES);",
+        "while (0);",
+        "test_gauges",
     ),
     "labels share a row": Mutant("rows", "(label << 8 | domain)", "domain", "test_labels"),
     "a recording lacks the text": Mutant("rows", "labels_note(stack->label);", ";", "test_labels"),
@@ -443,7 +492,11 @@ MUTANTS = {
         "test_liveset",
     ),
     "a mover overwrites what it was left": Mutant(
-        "liveset", "if (likely(cas_seq_cst(slot, &moving, key)))", "if ((exchange_acq_rel(slot, key), 1))", "test_lockfree", **STANDS
+        "liveset",
+        "if (likely(cas_seq_cst(slot, &moving, key)))",
+        "if ((exchange_acq_rel(slot, key), 1))",
+        "test_lockfree",
+        **STANDS,
     ),
     "a removal waits for a stopped mover": Mutant(
         "liveset", "spins >= SPINS_FOR_MOVING && cas_seq_cst", "0 && cas_seq_cst", "test_lockfree", **STANDS
@@ -456,16 +509,24 @@ MUTANTS = {
     ),
     "a key has no sequence": Mutant("liveset", "if (unlikely(!sequence)) // is", "if (0) // is", "test_liveset"),
     "an entry takes others' samples": Mutant("outcome", "if (whose >> 32 == entry)", "if (whose)", "test_outcome"),
-    "an entry takes what was before": Mutant("outcome", "at = end - began > NOTES ? end - NOTES : began", "at = end - NOTES", "test_outcome"),
-    "lost notes are not counted": Mutant("outcome", "if (load_relaxed(&noted) - began > NOTES)", "if (0)", "test_outcome"),
+    "an entry takes what was before": Mutant(
+        "outcome", "at = end - began > NOTES ? end - NOTES : began", "at = end - NOTES", "test_outcome"
+    ),
+    "lost notes are not counted": Mutant(
+        "outcome", "if (load_relaxed(&noted) - began > NOTES)", "if (0)", "test_outcome"
+    ),
     "a removal left to the mover is not accounted for": Mutant(
         "outcome", "} else if (moved == LIVESET_REMOVED) {", "} else if (0) {", "test_outcome"
     ),
     "what moved counts twice": Mutant(
         "rows", "add_relaxed(&from->moved_bytes, scaled(size_bytes, weight_x1024));", ";", "test_outcome"
     ),
-    "what moves has a row of its own": Mutant("rows", "return mix_key(hash, python, domain, label);", "return row->key + label;", "test_outcome"),
-    "a part of a label is replaced": Mutant("labels", "if (end - at == length &&", "if (end - at >= length &&", "test_outcome"),
+    "what moves has a row of its own": Mutant(
+        "rows", "return mix_key(hash, python, domain, label);", "return row->key + label;", "test_outcome"
+    ),
+    "a part of a label is replaced": Mutant(
+        "labels", "if (end - at == length &&", "if (end - at >= length &&", "test_outcome"
+    ),
     "calls go uncounted": Mutant("labels", "[number - 1].calls, 1);", "[number - 1].calls, 0);", "test_outcome"),
     "a number that comes later is not seen": Mutant(
         "pylabel", "if (!found.number && said->kept)", "if (0)", "test_pylabel", ("-rdynamic",)
