@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import nativebuild
 import pytest
+
+import nativebuild
 from nativemutant import mutated
 
 
@@ -23,8 +24,9 @@ class Mutant(NamedTuple):
     arguments: tuple[str, ...] = ()
 
 
-# How long the others may take while one thread stands; with --short they need a few milliseconds.
-STANDS = {"flags": ("-DDEADLINE_MS=10000",), "arguments": ("--short",)}
+# How long the others may take while one thread stands; with --short they need a few milliseconds. They spin meanwhile.
+STANDS = {"flags": ("-DDEADLINE_MS=3000",), "arguments": ("--short",)}
+STANDS_SAMPLING = {"test": "test_lockfree_tracer", "flags": ("-DDEADLINE_MS=6000",)}
 
 
 # Of the governor what needs no time.
@@ -78,7 +80,11 @@ MUTANTS = {
     ),
     "the governor aims at the budget itself": Mutant("governor", "/ 1024 * 10 / 9;", "/ 1024;", **RULES),
     "a request is adopted as it is": Mutant(
-        "governor", "wide = governor_widen(native, factor),", "wide = native,", "test_governor", arguments=("--short",)
+        "governor",
+        "wide = governor_widen(native, factor),",
+        "wide = native,",
+        "test_governor",
+        arguments=("--requests",),
     ),
     "bit set beside a remover": Mutant(
         "liveset",
@@ -139,20 +145,19 @@ MUTANTS = {
         "catalog",
         "\tuint32_t state = load_acquire(&record->state);",
         "\tuint32_t state;\n\twhile ((state = load_acquire(&record->state)) == 1)\n\t\t;",
-        "test_lockfree_tracer",
-        ("-DDEADLINE_MS=10000",),
+        **STANDS_SAMPLING,
     ),
     "a number of a thread lost wins": Mutant(
         "catalog",
         "while (!cas_relaxed(&threads_given, &seen, next));",
         "while (exchange_acq_rel(&threads_given, next) && 0);",
-        "test_lockfree_tracer",
+        **STANDS_SAMPLING,
     ),
     "who frees does not leave": Mutant(
         "tracer",
         "samples_forget(address, layer, false);\n\ttracer_leave(inside);",
         "samples_forget(address, layer, false);",
-        "test_lockfree_tracer",
+        **STANDS_SAMPLING,
     ),
     "two threads get one room": Mutant(
         "recording_room",
@@ -183,22 +188,26 @@ MUTANTS = {
         "index",
         "if (seen == 0 && cas_acq_rel(place, &seen, word))",
         "if (seen == 0 && (exchange_acq_rel(place, word), true))",
-        "test_lockfree",
+        "test_lockfree", **STANDS,
     ),
     "a lost insertion is told its own record": Mutant(
-        "index", "\t\t\t\treturn (uint32_t)seen;\n\t\t}\n\t}", "\t\t\t\treturn ref;\n\t\t}\n\t}", "test_lockfree"
+        "index",
+        "\t\t\t\treturn (uint32_t)seen;\n\t\t}\n\t}",
+        "\t\t\t\treturn ref;\n\t\t}\n\t}",
+        "test_lockfree",
+        **STANDS,
     ),
     "a removal lost wins": Mutant(
         "liveset",
         "!cas_seq_cst(slot, &key, clearing(address))",
         "(exchange_acq_rel(slot, clearing(address)), false)",
-        "test_lockfree",
+        "test_lockfree", **STANDS,
     ),
     "a claim of room lost wins": Mutant(
         "recording_room",
         "if (cas_relaxed(&header->room_used, &used, to))",
         "if (exchange_acq_rel(&header->room_used, to), true)",
-        "test_lockfree",
+        "test_lockfree", **STANDS,
     ),
     "half a key is enough": Mutant("index", "return record[1] == key;", "return true;", "test_index"),
     "ages by the wall clock": Mutant(
