@@ -301,15 +301,14 @@ class Decoder:
                 totals = region, live_bytes, sparse_bytes, occupied, sparse_occupied
                 self.pins = Pins(cs, regions, sparse, *totals, tuple(rows)[:number])
 
-    def _row_index(self, segments: list[Segment]) -> list[int]:
-        """Return the words of the row index that are not empty."""
-        found: list[int] = []
+    def _row_index(self, segments: list[Segment]) -> bytes:
+        """Return the words of the row index."""
+        found: list[bytes] = []
         for segment in segments:
             whole = min(segment.capacity, max(0, len(self.raw) - segment.offset) // 8)
             self._lose("places of the row index beyond the end of the file", segment.capacity - whole)
-            words = memoryview(self.raw)[segment.offset : segment.offset + 8 * whole].cast("Q")
-            found += filter(None, words)
-        return found
+            found.append(self.raw[segment.offset : segment.offset + 8 * whole])
+        return b"".join(found)
 
     # -- records -----------------------------------------------------------------------------------
 

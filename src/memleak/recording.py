@@ -139,7 +139,7 @@ class Recording:
     @aside
     def est_bytes(self) -> list[int]:
         """For each row its estimated live bytes, in 1/1024."""
-        return self.table.sums(self._live.sizes, weighted=True)
+        return self.table.sums(sized=True, weighted=True)
 
     @once
     @aside
@@ -151,7 +151,7 @@ class Recording:
     @aside
     def live_bytes(self) -> list[int]:
         """For each row the bytes of its live samples."""
-        return self.table.sums(self._live.sizes)
+        return self.table.sums(sized=True)
 
     @once
     @aside

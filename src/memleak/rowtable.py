@@ -28,6 +28,8 @@ _FIELDS = {name: index for index, name in enumerate(layout.ROW.codes)}
 _ALLOC_SAMPLES = _FIELDS["alloc_samples"]
 # What came from a row that its outcome was not known in: counted there, too.
 _MOVED = {"alloc_count_x1024": "moved_count_x1024", "alloc_bytes": "moved_bytes"}
+# Native and Python stack; labels, domain and flags in one word.
+_IDENTITY = tuple([(layout.ROW.offsets[name], width) for name, width in (("native_stack", 4), ("python_stack", 4), ("label_set", 8))])
 _KEY_HIGH = layout.ROW.offsets["key"] + 4
 
 
@@ -57,6 +59,7 @@ class RowTable:
         """Begin empty; *labels* returns the labels of a set by its number, *pool_name* the name of a domain's pool."""
         self._arena = arena
         self._raw = arena.raw
+        self._limit = len(arena.raw) // layout.REF_BYTES
         self._header = header
         self._live = live
         self.labels = labels
@@ -72,7 +75,8 @@ class RowTable:
         words = header.history_levels * header.history_slots
         is_known = 0 < words <= 4096 and header.history_unit_cs and header.history_level_shift <= 8
         self._history_words = words if is_known else 0
-        self._histories: Sequence[int] = []  # of all records, before those that mean the same were merged
+        self._records: list[int] = []  # all of them, before those that mean the same were merged
+        self._owners: Optional[bytes] = b""  # of each live sample which of these; None: some belong to none
         self._frames = _Frames()
         self._made: dict[int, RecordedRow] = {}
 
@@ -81,7 +85,7 @@ class RowTable:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def read(self, index: Sequence[int], overflow_row: int) -> None:
+    def read(self, index: bytes, overflow_row: int) -> None:
         """Read the rows that the words of the row index lead to, and those that live samples belong to.
 
         Raises:
@@ -90,26 +94,28 @@ class RowTable:
         refs = self._read_index(index)
         if overflow_row and self._add(refs, overflow_row, None) and not self._field(overflow_row, _ALLOC_SAMPLES):
             del refs[overflow_row]  # it is always there, and mostly empty
-        if not refs.keys() >= set(self._live.refs):
+        self._owners = self._live.owners(list(refs), self._limit)
+        if self._owners is None:
             for ref in dict.fromkeys(self._live.refs):
                 # Published after the index was copied: the record itself may still be in the copy.
                 if not self._add(refs, ref, None):
                     self._missing.append(ref)
+            if not self._missing:
+                self._owners = self._live.owners(list(refs), self._limit)
+        self._records = list(refs)
         if refs:
-            self._take(list(refs))
+            self._take(self._records)
         self._add_missing()
 
-    def _read_index(self, index: Sequence[int]) -> dict[int, None]:
-        refs = [word & _MASK for word in index]
-        highs = [word >> 32 for word in index]
-        found = dict.fromkeys(refs)
-        if len(found) == len(refs) and self._arena.records(
-            refs, layout.RECORD_ROW, layout.ROW.bytes, lambda _: list(self._arena.halves(refs, _KEY_HIGH)) == highs
-        ):
-            return found
-        found = {}
-        for ref, high in zip(refs, highs):
-            self._add(found, ref, high)
+    def _read_index(self, index: bytes) -> dict[int, None]:
+        from . import _columns  # as in arena.py
+
+        rows = _columns.rows(self._arena.copy, index)
+        if rows is not None and self._arena.pay(rows[1]):
+            return dict.fromkeys(rows[0])
+        found: dict[int, None] = {}
+        for word in filter(None, memoryview(index).cast("Q")):
+            self._add(found, word & _MASK, word >> 32)
         return found
 
     def _add(self, found: dict[int, None], ref: int, key_high: Optional[int]) -> bool:
@@ -131,30 +137,24 @@ class RowTable:
         return True
 
     def _take(self, refs: list[int]) -> None:
-        arena = self._arena
+        from . import _columns
+
         self.refs = refs
-        self.natives = arena.halves(refs, _offset("native_stack"))
-        pythons = arena.halves(refs, _offset("python_stack"))
+        self.natives, pythons, kinds = self._arena.fields(refs, *_IDENTITY)
         self.pythons = pythons if self.python_stacks.known(1) else [0] * len(pythons)
-        kinds = arena.words(refs, _offset("label_set"))
         if any([kind > _PLAIN_KINDS for kind in kinds]):
             lost = layout.ROW_PYTHON_LOST << layout.KIND_FLAGS_SHIFT
             # Where there is a Python stack it is not lost.
             kinds = [kind & _KIND_MASK & ~(lost if python else 0) for kind, python in zip(kinds, pythons)]
         self.kinds = kinds
         self._read_stacks()
-        self._histories = arena.halves(refs, _offset("history"))
-        keys: Sequence[int] = arena.halves(refs, _KEY_HIGH)
-        if len(set(keys)) < len(keys):
-            keys = arena.words(refs, _offset("key"))
-        if len(set(keys)) < len(keys):
-            self._merge_same(keys)
+        if not _columns.distinct(self._arena.copy, refs, layout.ROW.offsets["key"]):
+            self._merge_same(self._arena.words(refs, layout.ROW.offsets["key"]))
 
     def _read_stacks(self) -> None:
         frames_left = len(self._raw) // _BYTES_PER_FRAME
         for stacks, refs in ((self.native_stacks, self.natives), (self.python_stacks.table, self.pythons)):
-            stacks.read(dict.fromkeys(refs))
-            frames_left -= stacks.frames(refs)
+            frames_left -= stacks.read(refs)
         if frames_left < 0:
             raise RecordingError(f"{self._arena.origin}: damaged: its rows have more frames than its size allows")
 
@@ -260,8 +260,6 @@ class RowTable:
 
     def stacks_at(self, native: int, python: int) -> tuple[tuple[Frame, ...], bool, PythonStack]:
         """Return a native stack, whether it was cut, and a Python stack, which need not be of a row."""
-        self.native_stacks.read([native])
-        self.python_stacks.table.read([python])
         return self.frames(native), self.native_stacks.is_truncated(native), self.python_stacks.stack(python)
 
     def _stacks_at(self, index: int) -> tuple[tuple[Frame, ...], bool, tuple[Any, ...], bool]:
@@ -337,9 +335,15 @@ class RowTable:
 
     # -- all of them -------------------------------------------------------------------------------
 
-    def sums(self, column: Optional[Sequence[int]] = None, *, weighted: bool = False) -> list[int]:
-        """Return for each row the sum of a column of its live samples, of ones without; *weighted* by 1/1024."""
-        of_ref = self._live.add_up(column, weighted)
+    def sums(self, *, sized: bool = False, weighted: bool = False) -> list[int]:
+        """Return for each row the sum of the sizes of its live samples, of ones without; *weighted* by 1/1024."""
+        if self._owners is None:
+            of_ref = self._live.add_up_by_row(sized=sized, weighted=weighted)
+        else:
+            found = self._live.add_up(self._owners, len(self._records), sized=sized, weighted=weighted)
+            if self.refs is self._records:
+                return found
+            of_ref = dict(zip(self._records, found))
         found = list(map(of_ref.get, self.refs, repeat(0)))
         for index, refs in self.merged.items():
             found[index] = sum([of_ref.get(ref, 0) for ref in refs])
@@ -348,8 +352,7 @@ class RowTable:
     def column(self, field: str) -> list[int]:
         """Return a field of each row's record, of merged rows that of the first; 0 of the row of missing ones."""
         refs = [max(ref, 0) for ref in self.refs]  # reference 0 is the header
-        at, code = layout.ROW.offsets[field], layout.ROW.codes[field]
-        found = list(self._arena.words(refs, at) if code == "Q" else self._arena.halves(refs, at))
+        (found,) = self._arena.fields(refs, (layout.ROW.offsets[field], 8 if layout.ROW.codes[field] == "Q" else 4))
         if field in _MOVED:
             moved = self.column(_MOVED[field])
             if any(moved):
@@ -384,7 +387,7 @@ class RowTable:
     def check_rest(self) -> None:
         """Look at all that has been left until it is asked for, so that what is not in this copy is counted."""
         self.python_stacks.check(dict.fromkeys(self.pythons))
-        refs = [ref for ref in self._histories if ref]
+        refs = [ref for ref in self._arena.halves(self._records, layout.ROW.offsets["history"]) if ref]
         least = 16 + 8 * self._history_words
         if self._history_words and not self._arena.all_stand(refs, layout.RECORD_HISTORY, least):
             for ref in refs:
@@ -398,10 +401,6 @@ class _Frames(dict[int, Frame]):
     def __missing__(self, word: int) -> Frame:
         frame = self[word] = frame_of(word)
         return frame
-
-
-def _offset(field: str) -> int:
-    return layout.ROW.offsets[field]
 
 
 def _added_up(parts: list[tuple[int, ...]]) -> tuple[int, ...]:
