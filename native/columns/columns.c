@@ -91,6 +91,14 @@ static PyMethodDef functions[] = {
 	{"order", columns_order, METH_VARARGS,
 	 "order(values, numbers): *numbers* in the order of values[number], the greatest first, equal ones as they stood; None when a value\n"
 	 "has more than 64 bits."},
+	{"places", columns_places, METH_VARARGS,
+	 "places(raw, offset, frames, names): for each word of a native stack the name of its module, 10 bytes each by number and the first\n"
+	 "of those that are not known, and its address, 6 bytes."},
+	{"history", columns_history, METH_VARARGS,
+	 "history(raw, offset, levels, slots, unit_cs, level_shift, end_cs): (cs, value) of the words of a history, the oldest first."},
+	{"lines", columns_lines, METH_VARARGS,
+	 "lines(kind, table, first_line, cut): where ranges of instructions with one line begin, as bytes of I, and their lines, as bytes\n"
+	 "of i; -1 where there is none."},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -266,3 +266,37 @@ PyObject *columns_distinct(PyObject *module, PyObject *args)
 		PyErr_SetString(PyExc_IndexError, "a reference leads out of the recording");
 	return different == -1 ? PyErr_NoMemory() : different < 0 ? NULL : PyBool_FromLong(different);
 }
+
+// ---- the words of a stack ---------------------------------------------------------------------------------
+
+#define NAME_BYTES 10
+#define VADDR_BYTES 6
+
+PyObject *columns_places(PyObject *module, PyObject *args)
+{
+	(void)module;
+	PyObject *bytes, *list;
+	struct view raw, names;
+	Py_ssize_t offset, frames;
+	if (!PyArg_ParseTuple(args, "SnnS", &bytes, &offset, &frames, &list) || !view_of(bytes, &raw) || !view_of(list, &names))
+		return NULL;
+	if (offset < 0 || frames < 0 || offset > raw.bytes || frames > (raw.bytes - offset) / 8) {
+		PyErr_SetString(PyExc_IndexError, "a stack lies outside of the recording");
+		return NULL;
+	}
+	if (names.bytes < NAME_BYTES) {
+		PyErr_SetString(PyExc_ValueError, "no module has a name");
+		return NULL;
+	}
+	PyObject *found = PyBytes_FromStringAndSize(NULL, frames * (NAME_BYTES + VADDR_BYTES));
+	char *to = found ? PyBytes_AsString(found) : NULL;
+	for (Py_ssize_t i = 0; to && i < frames; i++) {
+		uint64_t word = word_at(raw.data + offset + 8 * i), vaddr = word & MLF_FRAME_VADDR_MASK;
+		uint64_t module_id = word >> MLF_FRAME_MODULE_SHIFT;
+		bool is_known = module_id < (uint64_t)names.bytes / NAME_BYTES;
+		memcpy(to, names.data + (is_known ? module_id * NAME_BYTES : 0), NAME_BYTES);
+		memcpy(to + NAME_BYTES, &vaddr, VADDR_BYTES); // little endian
+		to += NAME_BYTES + VADDR_BYTES;
+	}
+	return found;
+}

@@ -277,7 +277,7 @@ class Decoder:
             return ()
         # A gauge may be set when nothing was allocated for long.
         header = header._replace(heartbeat_cs=max(header.end_cs, set_cs))
-        points = decode_history(struct.unpack_from(f"<{words}Q", slots), header)
+        points = decode_history(slots, 0, header)
         known = {cs: gauge_value(word) for cs, word in points if cs >= first_cs}
         known[header.end_cs] = value  # the last word may be that of a thread that set it at the same time
         return tuple(sorted(known.items()))

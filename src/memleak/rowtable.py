@@ -58,8 +58,8 @@ class RowTable:
     ) -> None:
         """Begin empty; *labels* returns the labels of a set by its number, *pool_name* the name of a domain's pool."""
         self._arena = arena
-        self._raw = arena.raw
-        self._limit = len(arena.raw) // layout.REF_BYTES
+        self._raw = arena.copy
+        self._limit = len(self._raw) // layout.REF_BYTES
         self._header = header
         self._live = live
         self.labels = labels

@@ -77,5 +77,12 @@ class StackWords:
         first = ref * _WORDS_PER_REF + _WORDS_BEFORE
         return self._words[first : first + frames]
 
+    def places(self, ref: int, names: bytes) -> bytes:
+        """Return for each word of a native stack the name of its module, of *names*, and its address; see `_columns.places`."""
+        from . import _columns
+
+        frames = self.shape(ref) & 0xFFFF
+        return _columns.places(self._arena.copy, ref * layout.REF_BYTES + layout.STACK.bytes if frames else 0, frames, names)
+
 
 _LOST = layout.STACK_TRUNCATED << 16

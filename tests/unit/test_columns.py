@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import random
 import struct
+from types import SimpleNamespace
 
+import columnmodels
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memleak import _columns, layout
 
@@ -308,3 +312,87 @@ def test_order_is_that_of_a_stable_sort():
             _columns.order([1, 2], numbers)
     with pytest.raises(TypeError):
         _columns.order([1, 2], (0, 1))
+
+
+# -- histories and places ----------------------------------------------------------------------------------
+
+SHAPES = st.one_of(
+    st.tuples(st.just(6), st.just(16), st.just(400), st.just(2)),
+    st.tuples(st.integers(1, 8), st.integers(1, 20), st.one_of(st.integers(1, 5), st.integers(1, (1 << 32) - 1)), st.integers(0, 8)),
+)
+
+
+@st.composite
+def histories(draw):
+    """Return the form of a history, its words, and when it ended: most words are of periods that there were."""
+    levels, slots, unit, shift = draw(SHAPES)
+    end = draw(st.one_of(st.integers(0, 100_000), st.integers(0, (1 << 32) - 1)))
+    words = [0] * (levels * slots)
+    for index in draw(st.lists(st.integers(0, levels * slots - 1), max_size=20)):
+        level, slot = divmod(index, slots)
+        now = (1 + end // unit) >> level * shift
+        period = max(0, now - draw(st.integers(0, 2 * slots)))
+        period -= (period - slot) % slots
+        tag = draw(st.one_of(st.just(1 + period % layout.HISTORY_TAG_MASK), st.integers(0, layout.HISTORY_TAG_MASK)))
+        words[index] = tag << layout.HISTORY_VALUE_BITS | draw(st.integers(0, (1 << layout.HISTORY_VALUE_BITS) - 1))
+    return levels, slots, unit, shift, end, words
+
+
+@settings(max_examples=800, deadline=None)
+@given(histories(), st.integers(0, 20))
+def test_histories_are_those_of_the_model(history, before):
+    levels, slots, unit, shift, end, words = history
+    header = SimpleNamespace(
+        history_levels=levels, history_slots=slots, history_unit_cs=unit, history_level_shift=shift, end_cs=end
+    )
+    raw = bytes(before) + struct.pack(f"<{len(words)}Q", *words)
+    assert _columns.history(raw, before, levels, slots, unit, shift, end) == columnmodels.history(words, header)
+
+
+def test_histories_of_the_longest_form_end():
+    """64 levels of 64 slots, each shift of which goes beyond any recording."""
+    rng = random.Random(4)
+    words = [rng.getrandbits(64) for _ in range(4096)]
+    header = SimpleNamespace(history_levels=64, history_slots=64, history_unit_cs=1, history_level_shift=8, end_cs=(1 << 32) - 1)
+    raw = struct.pack("<4096Q", *words)
+    assert _columns.history(raw, 0, 64, 64, 1, 8, (1 << 32) - 1) == columnmodels.history(words, header)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((bytes(800), 0, 6, 17, 400, 2, 1), IndexError),
+        ((bytes(800), 33, 6, 16, 400, 2, 1), IndexError),
+        ((bytes(800), -1, 6, 16, 400, 2, 1), IndexError),
+        ((bytes(800), 1 << 62, 6, 16, 400, 2, 1), IndexError),
+        ((bytes(800), 0, 0, 16, 400, 2, 1), ValueError),
+        ((bytes(800), 0, 6, 0, 400, 2, 1), ValueError),
+        ((bytes(800), 0, 4096, 2, 400, 2, 1), ValueError),
+        ((bytes(800), 0, 6, 16, 0, 2, 1), ValueError),
+        ((bytes(800), 0, 6, 16, 400, 65, 1), ValueError),
+        ((bytes(800), 0, 6, 16, 400, -1, 1), ValueError),
+        ((bytes(800), 0, 6, 16, 400, 2, 1 << 32), ValueError),
+        ((bytes(800), 0, 6, 16, 400, 2, -1), ValueError),
+    ],
+)
+def test_histories_refuse_nonsense(arguments, error):
+    with pytest.raises(error):
+        _columns.history(*arguments)
+
+
+def test_places_are_module_and_address():
+    rng = random.Random(12)
+    names = bytes(rng.randrange(256) for _ in range(35))  # of three modules and no fourth
+    words = [rng.choice([0, 1, 2, 3, 0xFFFF]) << 48 | rng.getrandbits(48) for _ in range(200)]
+    raw = bytes(8) + struct.pack("<200Q", *words)
+    expected = b""
+    for word in words:
+        module = word >> 48 if word >> 48 < 3 else 0
+        expected += names[10 * module : 10 * module + 10] + (word & layout.FRAME_VADDR_MASK).to_bytes(6, "little")
+    assert _columns.places(raw, 8, 200, names) == expected
+    assert _columns.places(raw, len(raw), 0, names) == b""
+    for offset, frames in ((9, 200), (8, 201), (-8, 1), (8, -1), (1 << 62, 1), (0, 1 << 62)):
+        with pytest.raises(IndexError):
+            _columns.places(raw, offset, frames, names)
+    with pytest.raises(ValueError):
+        _columns.places(raw, 8, 1, bytes(9))

@@ -192,7 +192,7 @@ class _Part:
         self.groups = groups
         self.judge = Judgement((source,), lambda: groups)
         self._table = source.recording.table
-        self._words = _Words(source.recording.modules)
+        self._names = _names(source.recording.modules)
         self._python_words = _PythonWords(self._table.python_stacks)
         self._natives: dict[int, bytes] = {}
 
@@ -201,8 +201,7 @@ class _Part:
         native, kind = table.natives[at], table.kinds[at]
         places = self._natives.get(native)
         if places is None:
-            words = table.native_stacks.words(native)
-            places = self._natives[native] = b"".join(map(self._words.__getitem__, words))
+            places = self._natives[native] = table.native_stacks.places(native, self._names)
         lost = kind > 0 and kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
         python, is_cut = table.pythons[at], bool(lost)
         if python and not lost:
@@ -215,17 +214,10 @@ class _Part:
         return int.from_bytes(blake2b(places, digest_size=8, person=flags).digest(), "little") >> 1
 
 
-class _Words(dict[int, bytes]):
-    """What identifies a frame of one recording anywhere, by its word."""
-
-    def __init__(self, modules: tuple[Module, ...]) -> None:
-        names = ["", *(module.build_id or module.path for module in modules)]
-        self._names = [blake2b(name.encode("utf-8", "surrogateescape"), digest_size=10).digest() for name in names]
-
-    def __missing__(self, frame: int) -> bytes:
-        module, vaddr = frame >> layout.FRAME_MODULE_SHIFT, frame & layout.FRAME_VADDR_MASK
-        word = self[frame] = self._names[module if module < len(self._names) else 0] + vaddr.to_bytes(6, "little")
-        return word
+def _names(modules: tuple[Module, ...]) -> bytes:
+    """Return what identifies modules anywhere, 10 bytes each by number; the first is for those that are not known."""
+    names = ["", *(module.build_id or module.path for module in modules)]
+    return b"".join([blake2b(name.encode("utf-8", "surrogateescape"), digest_size=10).digest() for name in names])
 
 
 class _PythonWords(dict[int, bytes]):
