@@ -55,7 +55,7 @@ __all__ = [
 Reader = Callable[[int, int], bytes]
 
 FILE_BYTES_MOST = 4 << 30
-_KEYS_PER_COPY = 128
+_KEYS_PER_COPY = 512  # and 16 KiB of entries: a few microseconds, in which few samples come or go
 _ROOM_STEPS = 4
 _BEYOND_BYTES = 1 << 20
 

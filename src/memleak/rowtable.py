@@ -28,9 +28,11 @@ _FIELDS = {name: index for index, name in enumerate(layout.ROW.codes)}
 _ALLOC_SAMPLES = _FIELDS["alloc_samples"]
 # What came from a row that its outcome was not known in: counted there, too.
 _MOVED = {"alloc_count_x1024": "moved_count_x1024", "alloc_bytes": "moved_bytes"}
+_AT = layout.ROW.offsets
 # Native and Python stack; labels, domain and flags in one word.
-_IDENTITY = tuple([(layout.ROW.offsets[name], width) for name, width in (("native_stack", 4), ("python_stack", 4), ("label_set", 8))])
-_KEY_HIGH = layout.ROW.offsets["key"] + 4
+_IDENTITY = (_AT["native_stack"], 4), (_AT["python_stack"], 4), (_AT["label_set"], 8)
+_PAST = (_AT["history"], 4), (_AT["last_cs"], 4), (_AT["alloc_bytes"], 8), (_AT["freed_bytes"], 8)
+_KEY_HIGH = _AT["key"] + 4
 
 
 class RowTable:
@@ -148,8 +150,8 @@ class RowTable:
             kinds = [kind & _KIND_MASK & ~(lost if python else 0) for kind, python in zip(kinds, pythons)]
         self.kinds = kinds
         self._read_stacks()
-        if not _columns.distinct(self._arena.copy, refs, layout.ROW.offsets["key"]):
-            self._merge_same(self._arena.words(refs, layout.ROW.offsets["key"]))
+        if not _columns.distinct(self._arena.copy, refs, _AT["key"]):
+            self._merge_same(self._arena.words(refs, _AT["key"]))
 
     def _read_stacks(self) -> None:
         frames_left = len(self._raw) // _BYTES_PER_FRAME
@@ -231,7 +233,9 @@ class RowTable:
         """Return (born_cs, weight, size in bytes) of a row's live samples."""
         live = self._live
         return [
-            (live.borns[at], live.weights[at] / 1024, live.sizes[at]) for ref in self.refs_of(index) for at in live.at(ref)
+            (live.borns[at], live.weights[at] / 1024, live.sizes[at])
+            for ref in self.refs_of(index)
+            for at in live.at(ref)
         ]
 
     def frames(self, ref: int) -> tuple[Frame, ...]:
@@ -285,11 +289,32 @@ class RowTable:
 
     def history(self, index: int) -> Sequence[tuple[int, int]]:
         """Return what a row held at earlier moments, as `RecordedRow` has it."""
-        if self.refs[index] == MISSING_ROW:
+        if self.refs[index] == MISSING_ROW or index in self.merged:
             return self.row(index).history
-        return self._joined(
-            [layout.ROW.format.unpack_from(self._raw, ref * layout.REF_BYTES) for ref in self.refs_of(index)]
-        )
+        history, last_cs, allocated, freed = self._pasts[index]
+        present = last_cs, max(0, allocated - freed)
+        return self._decode(history * layout.REF_BYTES + 16) or (present,) if self._is_past(history) else (present,)
+
+    @once
+    def _pasts(self) -> list[tuple[int, ...]]:
+        """Of the first record of each row history, last_cs, and bytes that were allocated and freed."""
+        refs = [max(ref, 0) for ref in self.refs]
+        return list(zip(*self._arena.fields(refs, *_PAST)))
+
+    @once
+    def _decode(self) -> Callable[[int], tuple[tuple[int, int], ...]]:
+        """What decodes the history whose words begin at an offset."""
+        from . import _columns
+
+        header = self._header
+        form = header.history_levels, header.history_slots, header.history_unit_cs, header.history_level_shift
+        raw, end_cs = self._raw, header.end_cs
+        return lambda at: _columns.history(raw, at, *form, end_cs)
+
+    def _is_past(self, history: int) -> bool:
+        """Whether there is a history at a reference that a row has."""
+        words = self._history_words
+        return bool(history and words) and self._arena.stands(history, layout.RECORD_HISTORY, 16 + 8 * words)
 
     def _joined(self, parts: list[tuple[int, ...]]) -> Sequence[tuple[int, int]]:
         histories = [self._history(part) for part in parts]
@@ -297,9 +322,9 @@ class RowTable:
 
     def _history(self, fields: tuple[int, ...]) -> Sequence[tuple[int, int]]:
         """Return a row's history; a row too young to have one gives its present value."""
-        history, words = fields[_FIELDS["history"]], self._history_words
+        history = fields[_FIELDS["history"]]
         present = (fields[9], max(0, fields[16] - fields[17]))
-        if not history or not words or not self._arena.stands(history, layout.RECORD_HISTORY, 16 + 8 * words):
+        if not self._is_past(history):
             return (present,)
         return History(self._raw, history * layout.REF_BYTES + 16, self._header, present)
 
@@ -352,7 +377,7 @@ class RowTable:
     def column(self, field: str) -> list[int]:
         """Return a field of each row's record, of merged rows that of the first; 0 of the row of missing ones."""
         refs = [max(ref, 0) for ref in self.refs]  # reference 0 is the header
-        (found,) = self._arena.fields(refs, (layout.ROW.offsets[field], 8 if layout.ROW.codes[field] == "Q" else 4))
+        (found,) = self._arena.fields(refs, (_AT[field], 8 if layout.ROW.codes[field] == "Q" else 4))
         if field in _MOVED:
             moved = self.column(_MOVED[field])
             if any(moved):
@@ -387,7 +412,7 @@ class RowTable:
     def check_rest(self) -> None:
         """Look at all that has been left until it is asked for, so that what is not in this copy is counted."""
         self.python_stacks.check(dict.fromkeys(self.pythons))
-        refs = [ref for ref in self._arena.halves(self._records, layout.ROW.offsets["history"]) if ref]
+        refs = [ref for ref in self._arena.halves(self._records, _AT["history"]) if ref]
         least = 16 + 8 * self._history_words
         if self._history_words and not self._arena.all_stand(refs, layout.RECORD_HISTORY, least):
             for ref in refs:

@@ -6,6 +6,7 @@ from . import layout
 from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 
 _SHAPE = layout.STACK.offsets["frames"]  # Python stacks begin alike
+_LOOKED_FOR = 64  # shapes that are read one by one before all are
 _WORDS_BEFORE = layout.STACK.bytes // 8
 _WORDS_PER_REF = layout.REF_BYTES // 8
 
@@ -26,6 +27,8 @@ class StackWords:
         self._words = memoryview(arena.raw)[: len(arena.raw) & ~7].cast("Q")
         self._shapes: dict[int, int] = {0: 0}  # number of frames, and flags from bit 16 on
         self._standing = b""  # a bit for each reference, 1 for those that are known to stand and were paid for
+        self._refs: Sequence[int] = ()  # of those
+        self._looked_for = 0
         self.alike = False
 
     def read(self, refs: Sequence[int]) -> int:
@@ -41,6 +44,7 @@ class StackWords:
         found = _columns.stacks(self._arena.copy, refs, self._kind, FRAMES_MOST)
         if found is not None and self._arena.pay(found[0]):
             _, frames, self.alike, self._standing = found
+            self._refs = refs
             return frames
         self.alike = True
         return sum([self.shape(ref) & 0xFFFF for ref in refs])
@@ -55,6 +59,10 @@ class StackWords:
     def _read(self, ref: int) -> int:
         at = ref * layout.REF_BYTES + _SHAPE
         if ref >> 3 < len(self._standing) and self._standing[ref >> 3] >> (ref & 7) & 1:
+            self._looked_for += 1
+            if self._looked_for > _LOOKED_FOR:
+                self._shapes.update(zip(self._refs, self._arena.halves(self._refs, _SHAPE)))
+                self._shapes[0] = 0
             return int.from_bytes(self._arena.raw[at : at + 4], "little")
         try:
             _, length = self._arena.record(ref, self._kind, layout.STACK.bytes)
@@ -77,12 +85,9 @@ class StackWords:
         first = ref * _WORDS_PER_REF + _WORDS_BEFORE
         return self._words[first : first + frames]
 
-    def places(self, ref: int, names: bytes) -> bytes:
-        """Return for each word of a native stack the name of its module, of *names*, and its address; see `_columns.places`."""
-        from . import _columns
-
-        frames = self.shape(ref) & 0xFFFF
-        return _columns.places(self._arena.copy, ref * layout.REF_BYTES + layout.STACK.bytes if frames else 0, frames, names)
+    def span(self, ref: int) -> tuple[int, int]:
+        """Return where the words of a stack begin, and how many there are."""
+        return ref * layout.REF_BYTES + layout.STACK.bytes, self.shape(ref) & 0xFFFF
 
 
 _LOST = layout.STACK_TRUNCATED << 16

@@ -37,7 +37,16 @@ def test_fields_are_what_stands_behind_references():
 
 @pytest.mark.parametrize(
     ("refs", "offset", "width"),
-    [([100], 0, 4), ([99], 16, 4), ([99], 12, 8), ([1 << 60], 0, 4), ([1 << 64], 0, 4), ([0], 1 << 62, 8), ([1 << 59], 1 << 62, 8), ([-1], 0, 4)],
+    [
+        ([100], 0, 4),
+        ([99], 16, 4),
+        ([99], 12, 8),
+        ([1 << 60], 0, 4),
+        ([1 << 64], 0, 4),
+        ([0], 1 << 62, 8),
+        ([1 << 59], 1 << 62, 8),
+        ([-1], 0, 4),
+    ],
 )
 def test_fields_refuse_what_lies_outside(refs, offset, width):
     for places in (((offset, width),), ((0, 4), (offset, width))):
@@ -67,7 +76,15 @@ def test_fields_refuse_nonsense(arguments, error):
 def test_live_takes_what_is_whole_and_counts_the_rest():
     live = layout.LIVE_KEY_LIVE
     of = layout.LIVE_KEY_LAYER_SHIFT
-    keys = [0, live | 1 << of | 5, live | 3 << of | 6, 1 << of | 7, live | 9 << of | 8, live | 1 << of | 9, live | 1 << of | 10]
+    keys = [
+        0,
+        live | 1 << of | 5,
+        live | 3 << of | 6,
+        1 << of | 7,
+        live | 9 << of | 8,
+        live | 1 << of | 9,
+        live | 1 << of | 10,
+    ]
     facts = [(0, 0, 0, 0, 0), (100, 50, 1024, 3, 1), (1 << 40, 60, 2048, 4, 2), (1, 1, 1024, 1, 1), (1, 1, 1024, 1, 1)]
     facts += [(8, 8, 1024, 8, 8), (9, 9, 1023, 9, 9)]
     entries = [entry(key, *fact) for key, fact in zip(keys, facts)]
@@ -103,7 +120,13 @@ def test_live_is_as_one_by_one():
     raw = bytearray(struct.pack(f"<{capacity}Q", *keys))
     expected, torn = [], 0
     for key in keys:
-        fact = (rng.getrandbits(48), rng.getrandbits(32), rng.choice([100, 1024, 5000]), rng.getrandbits(32), rng.getrandbits(32))
+        fact = (
+            rng.getrandbits(48),
+            rng.getrandbits(32),
+            rng.choice([100, 1024, 5000]),
+            rng.getrandbits(32),
+            rng.getrandbits(32),
+        )
         whole = rng.random() < 0.8
         raw += entry(key, *fact, check=None if whole else rng.getrandbits(32))
         layer = key >> layout.LIVE_KEY_LAYER_SHIFT & 15
@@ -170,7 +193,9 @@ def test_rows_are_those_that_every_word_leads_to():
         index = struct.pack(f"<{2 * len(words)}Q", *[each for word in words for each in (0, word)])
         lengths = [stands(raw, ref, layout.RECORD_ROW, layout.ROW.bytes) for ref in refs]
         whole = None not in lengths and len(set(refs)) == len(refs)
-        whole = whole and all(word >> 32 == int.from_bytes(raw[16 * ref + 12 : 16 * ref + 16], "little") for ref, word in zip(refs, words))
+        whole = whole and all(
+            word >> 32 == int.from_bytes(raw[16 * ref + 12 : 16 * ref + 16], "little") for ref, word in zip(refs, words)
+        )
         found = _columns.rows(bytes(raw), index)
         assert found == ((refs, sum(lengths)) if whole else None)
         answered += whole
@@ -194,9 +219,14 @@ def test_stacks_are_counted_once_and_their_frames_each_time():
         if rng.random() < 0.1:
             asked.append(rng.choice([1, 1 << 31, 1 << 63, 1 << 64, -1]))
         raw = bytes(raw)
-        lengths = {ref: stands(raw, ref, layout.RECORD_STACK, layout.STACK.bytes) if 0 < ref < 1 << 40 else None for ref in {*asked} - {0}}
+        lengths = {
+            ref: stands(raw, ref, layout.RECORD_STACK, layout.STACK.bytes) if 0 < ref < 1 << 40 else None
+            for ref in {*asked} - {0}
+        }
         frames = {ref: int.from_bytes(raw[16 * ref + 16 : 16 * ref + 18], "little") for ref in lengths if lengths[ref]}
-        whole = None not in lengths.values() and all(24 + 8 * frames[ref] <= lengths[ref] and frames[ref] <= 3 for ref in frames)
+        whole = None not in lengths.values() and all(
+            24 + 8 * frames[ref] <= lengths[ref] and frames[ref] <= 3 for ref in frames
+        )
         found = _columns.stacks(raw, asked, layout.RECORD_STACK, 3)
         answered += whole
         if not whole:
@@ -303,7 +333,9 @@ def test_sums_refuse_nonsense(arguments, error):
 def test_order_is_that_of_a_stable_sort():
     rng = random.Random(10)
     for _ in range(300):
-        values = [rng.choice([0, 1, 255, 256, 1 << 40, (1 << 64) - 1, rng.getrandbits(64)]) for _ in range(rng.randrange(30))]
+        values = [
+            rng.choice([0, 1, 255, 256, 1 << 40, (1 << 64) - 1, rng.getrandbits(64)]) for _ in range(rng.randrange(30))
+        ]
         numbers = rng.sample(range(len(values)), rng.randrange(len(values) + 1))
         assert _columns.order(values, numbers) == sorted(numbers, key=values.__getitem__, reverse=True)
     assert _columns.order([1 << 64, 1], [0, 1]) is None
@@ -318,7 +350,12 @@ def test_order_is_that_of_a_stable_sort():
 
 SHAPES = st.one_of(
     st.tuples(st.just(6), st.just(16), st.just(400), st.just(2)),
-    st.tuples(st.integers(1, 8), st.integers(1, 20), st.one_of(st.integers(1, 5), st.integers(1, (1 << 32) - 1)), st.integers(0, 8)),
+    st.tuples(
+        st.integers(1, 8),
+        st.integers(1, 20),
+        st.one_of(st.integers(1, 5), st.integers(1, (1 << 32) - 1)),
+        st.integers(0, 8),
+    ),
 )
 
 
@@ -353,7 +390,9 @@ def test_histories_of_the_longest_form_end():
     """64 levels of 64 slots, each shift of which goes beyond any recording."""
     rng = random.Random(4)
     words = [rng.getrandbits(64) for _ in range(4096)]
-    header = SimpleNamespace(history_levels=64, history_slots=64, history_unit_cs=1, history_level_shift=8, end_cs=(1 << 32) - 1)
+    header = SimpleNamespace(
+        history_levels=64, history_slots=64, history_unit_cs=1, history_level_shift=8, end_cs=(1 << 32) - 1
+    )
     raw = struct.pack("<4096Q", *words)
     assert _columns.history(raw, 0, 64, 64, 1, 8, (1 << 32) - 1) == columnmodels.history(words, header)
 

@@ -105,7 +105,9 @@ def test_any_bytes_have_an_answer(kind, table, first_line, offsets, cut):
     st.integers(0, 4),
     st.one_of(
         st.binary(max_size=300),
-        st.lists(st.sampled_from([0x80, 0x87, 0xE8, 0xEF, 0xF0, 0xF7, 0xFF, 0xD0, 0xE0, 0x40, 0x7F, 0, 1, 2]), max_size=300).map(bytes),
+        st.lists(
+            st.sampled_from([0x80, 0x87, 0xE8, 0xEF, 0xF0, 0xF7, 0xFF, 0xD0, 0xE0, 0x40, 0x7F, 0, 1, 2]), max_size=300
+        ).map(bytes),
     ),
     st.one_of(st.integers(-(2**31), 2**31 - 1), st.integers(2**31 - 300, 2**31 - 1), st.integers(-20, 20)),
     st.booleans(),
