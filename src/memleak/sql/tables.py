@@ -41,9 +41,10 @@ def frames(content: Content) -> Values:
 def history(content: Content) -> Values:
     """Yield the points of each row's history, the oldest first."""
     columns = [content.column(name) for name in ("svr_ip", "svr_port", "mod_name", "labels")]
-    for number, (svr_ip, svr_port, mod_name, set_of_labels) in enumerate(zip(*columns), 1):
-        stack_id = content.stack_id(number)
-        for at, held in content.history(number):
+    for svr_ip, svr_port, mod_name, set_of_labels, stack_id, points in zip(
+        *columns, content.stack_ids, content.histories()
+    ):
+        for at, held in points:
             yield svr_ip, svr_port, stack_id, mod_name, set_of_labels, at, held
 
 
