@@ -159,7 +159,7 @@ def watched(tmp_path_factory):
 @pytest.mark.parametrize("watcher", WATCHERS)
 def test_python_tools(runtime_directory, watched, watcher, mode, door):
     """A Python program that is watched by a tool of its own."""
-    script = watched / f"{watcher}.py"
+    script = watched / f"watched_by_{watcher}.py"
     script.write_text(WATCHERS[watcher] + (HERE / "few_calls.py").read_text())
     environment = preloaded(runtime_directory, mode)
     if door == "import":
