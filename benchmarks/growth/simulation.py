@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memleak.verdict import LEAK, SATURATING, judge
+from memleak.verdict import LEAK, SATURATING, TOO_FEW, judge
 
 from .shapes import DAY, SHAPES, Shape, filling, series_at
 
@@ -102,17 +102,19 @@ def table(outcomes: list[Outcome]) -> list[str]:
 def level_table(levels: list[Level]) -> list[str]:
     """Return the lines of a table of the levels told, by how full the cache was."""
     lines = [
-        "| full | caches | said to saturate | said to leak | level told | within its 90 % limits | highest / lowest, median |",
-        "|---|---|---|---|---|---|---|",
+        "| full | caches | said to saturate | said to leak | too few samples | level told | within its 90 % limits |"
+        " highest / lowest, median |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for share in FILLS:
         mine = [level for level in levels if level.fill == share]
         told = [level for level in mine if level.told]
-        saturating, leaking = (sum(level.said == name for level in mine) for name in (SATURATING, LEAK))
+        saturating, leaking, few = (sum(level.said == name for level in mine) for name in (SATURATING, LEAK, TOO_FEW))
         inside = 100 * sum(level.inside for level in told) / max(1, len(told))
         width = float(np.median([level.width for level in told])) if told else 0.0
         lines.append(
-            f"| {100 * share:.0f} % | {len(mine)} | {saturating} | {leaking} | {len(told)} | {inside:.1f} % | {width:.2f} |"
+            f"| {100 * share:.0f} % | {len(mine)} | {saturating} | {leaking} | {few} |"
+            f" {len(told)} | {inside:.1f} % | {width:.2f} |"
         )
     return lines
 

@@ -4,13 +4,41 @@
 //     ./buddy                                    # runs by itself, too: no libmemleak is linked
 //     memleak run -o buddy.mlrec ./buddy
 //     memleak top buddy.mlrec; memleak pools buddy.mlrec; memleak mismatches buddy.mlrec
+//     memleak run -o buddy.mlrec ./buddy 1000    # so many requests a second until it is stopped; then memleak verdict buddy.mlrec
 //
 // The faults: sessions that are never closed (a leak); small records that stay behind in each arena after a burst (fragmentation); and log lines
-// of the buddy allocator that one path hands to the slab of another pool (a mismatched free).
+// of the buddy allocator that one path hands to the slab of another pool (a mismatched free). They are lost to the buddy allocator, too.
+//
+// What is true of them, for tests/scenarios/growth, which judges recordings of this program when it has been killed:
+/*
+   scenario: buddy allocator
+   arguments: 1000
+   verdict: leak
+   rate: 1000 / 10 * 200
+   beside: 1000 / 8 * 64
+   pool: buddy
+   capacity: 32 * 1048576
+   used: 1334 * 48
+   mismatch: pool_freed_to_other_pool
+   mismatches: 1000 / 8
+
+   scenario: buddy allocator, 200 requests a second
+   arguments: 200
+   verdict: leak
+   rate: 200 / 10 * 200
+   beside: 200 / 8 * 64
+   pool: buddy
+   capacity: 32 * 1048576
+   used: 1334 * 48
+   mismatch: pool_freed_to_other_pool
+   mismatches: 200 / 8
+   mode: normal
+*/
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "memleak.h"
 
@@ -83,7 +111,7 @@ static void *buddy_alloc(struct buddy *buddy, size_t bytes)
 		block = take(arena, order);
 	if (!block)
 		block = take(new_arena(buddy), order);
-	memleak_pool_alloc(buddy->pool, block, bytes);
+	memleak_pool_alloc(buddy->pool, block, bytes); // gives it out
 	return block;
 }
 
@@ -157,17 +185,20 @@ static struct buddy pool;
 
 __attribute__((noinline)) static char *open_session(unsigned number)
 {
-	char *session = buddy_alloc(&pool, 200);
+	char *session = buddy_alloc(&pool, 200); // blamed
 	return session ? memset(session, (int)number, 200) : NULL;
 }
 
 __attribute__((noinline)) static void *load_page(void) { return buddy_alloc(&pool, 4096); }
 
-__attribute__((noinline)) static void *keep_record(void) { return buddy_alloc(&pool, 48); }
+__attribute__((noinline)) static void *keep_record(void)
+{
+	return buddy_alloc(&pool, 48); // pins
+}
 
 __attribute__((noinline)) static char *format_line(unsigned number)
 {
-	char *line = buddy_alloc(&pool, 64);
+	char *line = buddy_alloc(&pool, 64); // leaks, too
 	snprintf(line, 64, "request %u", number);
 	return line;
 }
@@ -175,32 +206,59 @@ __attribute__((noinline)) static char *format_line(unsigned number)
 __attribute__((noinline)) static void drop_line(struct slab *slab, char *line, int on_the_wrong_path)
 {
 	if (on_the_wrong_path)
-		slab_free(slab, line); // it was the buddy allocator's
+		slab_free(slab, line); // freed the wrong way
 	else
 		buddy_free(&pool, line);
 }
 
-int main(void)
+enum { PAGES = 8000, EACH = 6, REQUESTS = 40000, FORGOTTEN = 10, WRONG_WAY = 8 }; // one session in ten, one line in eight
+static void *page[PAGES], *record[PAGES / EACH + 1];
+
+static void burst(void) // leaves records behind in each arena
 {
-	enum { PAGES = 8000, EACH = 6, REQUESTS = 40000, SESSIONS_LEAKED = 4000 };
-	static void *page[PAGES], *record[PAGES / EACH];
-	struct slab *slab = new_slab();
-	pool.pool = memleak_pool("buddy");
-	for (unsigned i = 0; i < PAGES; i++) { // a burst, which leaves records behind in each arena
+	for (unsigned i = 0; i < PAGES; i++) {
 		page[i] = load_page();
 		if (i % EACH == 0)
 			record[i / EACH] = keep_record();
 	}
 	for (unsigned i = 0; i < PAGES; i++)
 		buddy_free(&pool, page[i]);
-	for (unsigned i = 0; i < REQUESTS; i++) {
-		char *session = open_session(i), *line = format_line(i);
-		void *slot = slab_alloc(slab);
-		drop_line(slab, line, i % 8 == 0);
-		slab_free(slab, slot);
-		if (i % (REQUESTS / SESSIONS_LEAKED)) // one in ten is forgotten
-			buddy_free(&pool, session);
-	}
+}
+
+static void serve(struct slab *slab, unsigned number)
+{
+	char *session = open_session(number), *line = format_line(number);
+	void *slot = slab_alloc(slab);
+	drop_line(slab, line, number % WRONG_WAY == 0);
+	slab_free(slab, slot);
+	if (number % FORGOTTEN)
+		buddy_free(&pool, session);
+}
+
+static double now(void)
+{
+	struct timespec at;
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
+}
+
+static void serve_for_ever(struct slab *slab, double per_second)
+{
+	double began = now();
+	for (unsigned number = 0;; nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL))
+		for (; number < (now() - began) * per_second; number++)
+			serve(slab, number);
+}
+
+int main(int count, char **words)
+{
+	struct slab *slab = new_slab();
+	pool.pool = memleak_pool("buddy");
+	burst();
+	if (count > 1)
+		serve_for_ever(slab, atof(words[1]));
+	for (unsigned number = 0; number < REQUESTS; number++)
+		serve(slab, number);
 	printf("%u requests, %u lines refused by the slab, %s\n", (unsigned)REQUESTS, slab->refused, record[0] ? "done" : "?");
 	return 0;
 }

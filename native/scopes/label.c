@@ -185,8 +185,11 @@ static struct scope *kept_within(struct label *self, struct scope *kept)
 		Py_INCREF(inner);
 		return inner;
 	}
-	PyObject *given = self->given ? self->given : Py_None;
-	Py_INCREF(given);
+	PyObject *given = self->given ? self->given : PyDict_New(); // a derived class need not have called __init__()
+	if (!given)
+		return NULL;
+	if (self->given)
+		Py_INCREF(given);
 	PyObject *found = PyObject_CallFunctionObjArgs(self->home->find, (PyObject *)kept, given, NULL);
 	Py_DECREF(given);
 	if (!found || Py_TYPE(found) != self->home->scope_type) {
@@ -234,6 +237,8 @@ static PyObject *label_enter(struct label *self, PyObject *unused)
 {
 	(void)unused;
 	struct scope *outer = in_force(self->home);
+	if (outer && outer->depth >= SCOPE_DEEPEST)
+		outer = scope_flat(outer);
 	if (!outer)
 		return unless_failed((PyObject *)self);
 	struct scope *inner = kept_within(self, outer->kept ? outer->kept : outer);
@@ -261,24 +266,28 @@ static int is_failure(PyObject *kind)
 }
 
 // The outcome of the innermost entry of this label that has none yet, from `scope` outwards.
-static void judge(const struct label *self, struct scope *scope, PyObject *kind)
+static int judge(const struct label *self, struct scope *scope, PyObject *kind)
 {
 	while (scope && (scope->owner != (PyObject *)self || !scope->open))
 		scope = scope->outer == scope ? NULL : scope->outer;
 	if (!scope)
-		return;
+		return 0;
 	scope->open = 0;
 	if (!scope->number && scope->kept) // the core began to follow meanwhile
 		scope->number = scope->kept->number;
 	if (!is_failure(kind)) {
 		if (scope->number && count_call)
 			count_call(scope->number);
-		return;
+		return 0;
 	}
 	PyObject *done = PyObject_CallFunctionObjArgs(self->home->failed, (PyObject *)scope, kind, NULL);
-	if (!done)
+	if (!done) {
+		if (!PyErr_ExceptionMatches(PyExc_Exception))
+			return -1; // an interrupt that came meanwhile
 		PyErr_Clear(); // the program's own exception goes on
+	}
 	Py_XDECREF(done);
+	return 0;
 }
 
 static PyObject *label_exit(struct label *self, PyObject *const *args, Py_ssize_t count)
@@ -288,7 +297,7 @@ static PyObject *label_exit(struct label *self, PyObject *const *args, Py_ssize_
 		return unless_failed(Py_None);
 	int failed = put_in_force(self->home, scope->outer ? scope->outer : scope);
 	if (!failed && self->judges)
-		judge(self, scope, count ? args[0] : Py_None);
+		failed = judge(self, scope, count ? args[0] : Py_None);
 	Py_DECREF(scope);
 	if (failed)
 		return NULL;
@@ -321,6 +330,12 @@ static PyObject *way_out(PyObject *way, PyObject *const *args, size_t count, PyO
 	return label_exit(way_object(way), args, (Py_ssize_t)way_count(count));
 }
 
+static PyMemberDef label_members[] = {
+	{"_given", T_OBJECT, offsetof(struct label, given), READONLY, "the labels as they were given"},
+	{"_judges", T_BOOL, offsetof(struct label, judges), READONLY, "its entries end with an outcome"},
+	{NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot label_slots[] = {
 	{Py_tp_doc, "Labels that can be entered and left."},
 	{Py_tp_new, label_new},
@@ -329,6 +344,7 @@ static PyType_Slot label_slots[] = {
 	{Py_tp_traverse, label_traverse},
 	{Py_tp_clear, label_clear},
 	{Py_tp_getattro, label_getattro},
+	{Py_tp_members, label_members},
 	{0, NULL},
 };
 

@@ -2,13 +2,15 @@
 //
 // Context:   Python's, with the GIL; the two words of a scope that the core reads may be read at any moment.
 // Invariant: a scope that is kept lies within kept ones; what lies within an entry, or is one, is a copy of a kept one. A copy holds
-//            on to its label and so to the home; no spare is in force, or known to the garbage collector.
+//            on to its label and so to the home; no spare is in force, holds on to anything, or is known to the garbage collector.
+//            No chain of scopes that are entered is longer than SCOPE_DEEPEST: see scope_flat().
 // Why:       each entry whose outcome is to be known needs an object of its own: those that are over serve again, a third of what
 //            making one takes. docs/adr/0020-labels.md, docs/adr/0023-outcome.md
 // Proof:     tests/integration/test_label_scopes.py, test_outcome.py
 #include "scope.h"
 
 #define SPARES_MOST 32U
+#define KEPT_DEEPEST 16U
 
 static int scope_traverse(struct scope *self, visitproc visit, void *arg)
 {
@@ -21,9 +23,23 @@ static int scope_traverse(struct scope *self, visitproc visit, void *arg)
 	return 0;
 }
 
+// One after another: of a chain that is freed one within another a small stack overflows.
+static void drop_chain(struct scope *scope)
+{
+	while (scope && Py_REFCNT(scope) == 1) {
+		struct scope *outer = scope->outer;
+		scope->outer = NULL;
+		Py_DECREF(scope);
+		scope = outer;
+	}
+	Py_XDECREF(scope);
+}
+
 static int scope_clear(struct scope *self)
 {
-	Py_CLEAR(self->outer);
+	struct scope *outer = self->outer;
+	self->outer = NULL;
+	drop_chain(outer);
 	Py_CLEAR(self->labels);
 	Py_CLEAR(self->inner);
 	Py_CLEAR(self->kept);
@@ -68,6 +84,20 @@ static struct scope *allocate(PyTypeObject *type) // zeroed
 	return (struct scope *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
 }
 
+// By no label: such a one is never a spare.
+static struct scope *new_scope(PyTypeObject *type, struct scope *outer, PyObject *labels)
+{
+	struct scope *self = allocate(type);
+	if (!self)
+		return NULL;
+	self->outer = outer ? outer : self;
+	self->depth = outer ? outer->depth + 1 : 0;
+	Py_INCREF(self->outer);
+	Py_XINCREF(labels);
+	self->labels = labels;
+	return self;
+}
+
 struct scope *scope_copy(struct home *home, struct scope *kept, struct scope *outer, PyObject *owner)
 {
 	struct scope *self = home->spares;
@@ -82,7 +112,7 @@ struct scope *scope_copy(struct home *home, struct scope *kept, struct scope *ou
 		Py_DECREF(kept);
 		return NULL;
 	}
-	Py_INCREF(outer), Py_INCREF(kept->labels), Py_INCREF(owner);
+	Py_INCREF(outer), Py_XINCREF(kept->labels), Py_INCREF(owner);
 	self->outer = outer;
 	self->labels = kept->labels;
 	self->owner = owner;
@@ -91,10 +121,34 @@ struct scope *scope_copy(struct home *home, struct scope *kept, struct scope *ou
 	self->kept = kept;
 	self->home = home;
 	self->began = 0;
+	self->depth = outer->depth + 1;
 	self->open = 0;
 	if (spare)
 		PyObject_GC_Track(self);
 	return self;
+}
+
+// What is started under labels begins with them, and never leaves them: a callback that makes its successor, a thread that starts the
+// next one, go deeper without end.
+struct scope *scope_flat(struct scope *scope)
+{
+	struct scope *outermost = scope->outer, *made = NULL;
+	while (outermost && outermost->outer && outermost->outer != outermost)
+		outermost = outermost->outer;
+	if (outermost && (made = new_scope(Py_TYPE(scope), outermost, scope->labels))) {
+		made->number = scope->number;
+		made->entry = scope->entry;
+		if (scope->kept) {
+			Py_INCREF(scope->kept);
+			made->kept = scope_flat(scope->kept);
+		}
+		if (scope->kept && !made->kept) {
+			Py_DECREF(made);
+			made = NULL;
+		}
+	}
+	Py_DECREF(scope);
+	return made;
 }
 
 static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -109,14 +163,11 @@ static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		PyErr_SetString(PyExc_TypeError, "outer is no scope");
 		return NULL;
 	}
-	struct scope *self = allocate(type);
+	struct scope *self = new_scope(type, outer == Py_None ? NULL : (struct scope *)outer, labels);
 	if (!self)
 		return NULL;
-	self->outer = outer == Py_None ? self : (struct scope *)outer;
-	self->labels = labels;
-	Py_INCREF(self->outer), Py_INCREF(labels);
 	self->number = number;
-	if (keep && !(self->inner = PyDict_New())) {
+	if (keep && self->depth <= KEPT_DEEPEST && !(self->inner = PyDict_New())) {
 		Py_DECREF(self);
 		return NULL;
 	}

@@ -45,6 +45,7 @@ class Heaps(NamedTuple):
     fast: int  # of `free`: small blocks that were not merged yet
     trimmable: int  # of `free`: what malloc_trim(0) gives back
     blocks: int  # in use
+    arenas: int = 0  # whose heaps these are: one may have several
 
 
 class Mapped(NamedTuple):
@@ -249,7 +250,7 @@ class _Walk:
 def walk_heaps(memory: Memory, mappings: Sequence[Mapping]) -> Optional[Heaps]:
     """Walk the C library's heaps; None where there are none, or they are not glibc's."""
     parts = [part for one in mappings if one.kind == HEAP for part in _parts(memory, one)]
-    fast = fast_blocks(memory, mappings, [start for start, _, is_main in parts if not is_main])
+    fast = fast_blocks(memory, mappings, _arenas(memory, parts))
     total = _Sums()
     resident = skipped = 0
     steps = _CHUNKS_MOST
@@ -273,8 +274,13 @@ def walk_heaps(memory: Memory, mappings: Sequence[Mapping]) -> Optional[Heaps]:
         return None
     return Heaps(
         len(parts), total.walked, skipped, resident, total.used, total.used_absent, total.free, total.fast,
-        total.trimmable, total.blocks,
+        total.trimmable, total.blocks, len(_arenas(memory, parts)) + any(is_main for _, _, is_main in parts),
     )  # fmt: skip
+
+
+def _arenas(memory: Memory, parts: Sequence[tuple[int, int, bool]]) -> set[int]:
+    """Return where the structures of arenas are, but that of the first one."""
+    return {head[0] for start, _, is_main in parts if not is_main for head in [memory.words(start, 1)] if head}
 
 
 def _parts(memory: Memory, one: Mapping) -> list[tuple[int, int, bool]]:
@@ -290,9 +296,15 @@ def _parts(memory: Memory, one: Mapping) -> list[tuple[int, int, bool]]:
     return found
 
 
-def fast_blocks(memory: Memory, mappings: Sequence[Mapping], heaps: Sequence[int]) -> set[int]:
-    """Return where the free blocks begin that are kept as they are: the block behind one does not call it free."""
-    arenas = {head[0] for start in heaps for head in [memory.words(start, 1)] if head}
+def fast_blocks(memory: Memory, mappings: Sequence[Mapping], others: set[int]) -> set[int]:
+    """Return where the free blocks begin that are kept as they are: the block behind one does not call it free.
+
+    Args:
+        memory: of the process.
+        mappings: all of it.
+        others: where the structures of arenas are, but that of the first one.
+    """
+    arenas = set(others)
     main = _main_arena(memory, mappings, arenas)
     if main:
         arenas.add(main)

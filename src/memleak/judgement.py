@@ -1,12 +1,16 @@
 """The verdicts of a snapshot's stacks as columns of its rows: worked out at first use, of all stacks together."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from .aside import aside
 from .grouping import Group, Source
 from .merging import Groups
 from .once import once
 from .rows import NO_WORD, Word
+
+if TYPE_CHECKING:
+    from .verdict import Series, Verdict
 
 Member = tuple[int, int]  # number of the source, index of the row
 
@@ -48,26 +52,74 @@ class Judgement:
         found: dict[Member, Word] = {}
         rates = {}
         if isinstance(groups, Groups):
-            found, groups = _few(groups)
-        for group, verdict in verdicts(self._sources, groups):
+            (source,) = self._sources
+            numbers, judged = by_column(source, groups)
+            pairs: Iterable[tuple[list[Member], Verdict]] = zip(
+                ([(0, index) for index in groups.stacks.rows(number)] for number in numbers), judged
+            )
+        else:
+            pairs = ((group.members, verdict) for group, verdict in verdicts(self._sources, groups))
+        for members, verdict in pairs:
             word = verdict.rate.value if verdict.rate is not None else None, verdict.verdict
-            found.update(dict.fromkeys(group.members, word))
+            found.update(dict.fromkeys(members, word))
             if verdict.rate is not None:
-                rates[group.members[0]] = verdict.rate.value
+                rates[members[0]] = verdict.rate.value
         return found, rates
 
 
-def _few(groups: Groups) -> tuple[dict[Member, Word], list[Group]]:
-    """Return the words on stacks of few samples, for which no group has to be made, and the groups of the others."""
-    from .verdict import CHURN, CHURNED, LEAST_EVENTS, TOO_FEW
+def by_column(source: Source, groups: Groups) -> tuple[list[int], list["Verdict"]]:
+    """Return the numbers of the stacks of one recording that hold something, and the verdict of each.
 
-    stacks = groups.stacks
-    samples, taken, several = stacks.sums("samples"), stacks.taken, stacks.merged
-    found: dict[Member, Word] = {}
-    others = []
+    The same that `suspects.verdicts` finds, from columns: no group is made, and of most stacks nothing has to be known
+    but their live samples.
+    """
+    from .suspects import least_age_s, series_of
+    from .verdict import GROWING_EVENTS, LEAST_EVENTS, TOO_FEW, Series, Verdict, few, judge, judge_alone
+
+    not_yet = Verdict(TOO_FEW, "")
+    stacks, table = groups.stacks, source.recording.table
+    samples, taken, held = stacks.sums("samples"), stacks.taken, stacks.sums("est_bytes")
+    squares, firsts = table.live_squares(), table.column("first_cs")
+    peaks, peaks_at = table.column("peak_bytes"), table.column("peak_cs")
+    several = {*stacks.merged, *table.merged}
+    now_cs, shortest_s = source.now_cs, least_age_s((source,), {0})
+    oldest_cs = now_cs - 100 * shortest_s
+    numbers: list[int] = []
+    found: list[Verdict] = []
+    series: dict[int, Series] = {}
+    others = 0
     for number in groups.numbers:
-        if samples[number] >= LEAST_EVENTS or number in several:
-            others.append(stacks.group(number))
-        elif samples[number]:
-            found[0, number] = (None, CHURN if max(samples[number], taken[number]) >= CHURNED else TOO_FEW)
-    return found, others
+        if not samples[number]:
+            continue
+        if number in several:
+            group = stacks.group(number)
+            series[len(found)] = series_of((source,), {0}, group.members, group.recorded)
+            found.append(not_yet)
+        elif samples[number] < LEAST_EVENTS or held[number] ** 2 < LEAST_EVENTS * squares[number]:
+            found.append(few(samples[number], max(samples[number], taken[number])))
+        else:
+            peak = peaks_at[number], peaks[number]
+            one = _series(source, number, firsts[number], peak, taken[number])
+            if held[number] ** 2 < GROWING_EVENTS * squares[number] and firsts[number] <= oldest_cs:
+                others += 1
+                found.append(judge_alone(one))
+            else:
+                series[len(found)] = one
+                found.append(not_yet)
+        numbers.append(number)
+    for at, verdict in zip(series, judge(list(series.values()), shortest_s=shortest_s, others=others)):
+        found[at] = verdict
+    return numbers, found
+
+
+def _series(source: Source, number: int, first_cs: int, peak: tuple[int, int], taken: int) -> "Series":
+    """Return a stack that is one row as `suspects.series_of` does; *peak* is (cs, bytes)."""
+    from .verdict import Series
+
+    table, now_cs = source.recording.table, source.now_cs
+
+    def history() -> list[tuple[float, float]]:
+        return [((at - now_cs) / 100, float(value)) for at, value in table.history(number)]
+
+    samples = [((born - now_cs) / 100, weight, size) for born, weight, size in table.sized_samples(number)]
+    return Series(samples, history, (first_cs - now_cs) / 100, 0.0, ((peak[0] - now_cs) / 100, float(peak[1])), taken)

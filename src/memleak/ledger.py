@@ -6,11 +6,12 @@ resident, what the C library said of its heaps, and the live samples. Each part 
 wrong.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from . import coverage, heapwalk, layout, locate, smaps
+from . import arenacap, coverage, heapwalk, layout, locate, smaps
 from .coverage import OutOfReach
 from .recording import Recording
 from .records import LedgerEntry, Pins
@@ -24,7 +25,7 @@ PARTS = (
 RETENTION, LIVE, OUTSIDE, FILES, SHARED, UNCLEAR = "retention", "live", "outside", "files", "shared", "unclear"
 _RETENTION_SHARE, _RETENTION_LEAST = 0.2, 8 << 20
 _GROWTH_SHARE, _GROWTH_LEAST = 0.1, 8 << 20
-_MANY_HEAPS = 8
+_MANY_ARENAS = 8
 _OUTSIDE_LEAST = 1 << 20
 _STALE_CS, _STALE_SHARE = 200, 0.05
 _STACK_BYTES = 16 << 10  # of a thread, mostly
@@ -85,8 +86,11 @@ class Ledger(NamedTuple):
         locked_bytes: that the kernel may not take away.
         page_table_bytes: of the kernel's for this process; not in `rss_bytes`.
         heaps: of the C library; 0 when not known.
+        arenas: whose heaps these are; 0 when not known.
         trim_gain: what malloc_trim(0) would give back; None when not known.
         trim_error: how far that may be wrong; None when `trim_gain` is.
+        cap_gain: what MALLOC_ARENA_MAX=2 would not have kept; None where that is no remedy.
+        cap_least, cap_most: the same, if as many threads of each arena are busy at once as can be, and as few.
         growth_s: seconds that `Part.growth` is over; None when the recording does not tell.
         outside: objects whose allocations do not come by: what is unexplained may be theirs.
         holders: objects whose variables lead to memory that no hook has seen come: the part `outside`.
@@ -105,8 +109,12 @@ class Ledger(NamedTuple):
     locked_bytes: int
     page_table_bytes: int
     heaps: int
+    arenas: int
     trim_gain: Optional[int]
     trim_error: Optional[int]
+    cap_gain: Optional[int]
+    cap_least: Optional[int]
+    cap_most: Optional[int]
     growth_s: Optional[float]
     outside: tuple[OutOfReach, ...]
     holders: tuple[Owner, ...]
@@ -131,7 +139,7 @@ class _Figures:
     def __init__(self) -> None:
         self.rss = 0
         self.parts: dict[str, tuple[int, Optional[int], str]] = {}
-        self.untouched = self.swapped = self.heaps = 0
+        self.untouched = self.swapped = self.heaps = self.arenas = self.in_heaps = 0
         self.trim_gain: Optional[int] = None
         self.trim_error: Optional[int] = None
         self.notes: list[str] = []
@@ -189,6 +197,7 @@ def of(recording: Recording, pid: Optional[int] = None, *, alive: bool = True) -
         known, known_error = told.get(name, (live.mapped, 0) if name == "mappings" else (None, None))
         parts.append(Part(name, value, error, how, known, known_error, growth.get(name)))
     last = looks[-1] if looks else None
+    cap = _cap(recording, figures, last)
     began = header.started_at
     unseen = coverage.of(recording, pid if measured else None).out_of_reach
     found = Ledger(
@@ -201,8 +210,12 @@ def of(recording: Recording, pid: Optional[int] = None, *, alive: bool = True) -
         locked_bytes=last.locked_bytes if last else 0,
         page_table_bytes=last.page_table_bytes if last else 0,
         heaps=figures.heaps,
+        arenas=figures.arenas,
         trim_gain=figures.trim_gain,
         trim_error=figures.trim_error,
+        cap_gain=cap and cap.expected,
+        cap_least=cap and cap.least,
+        cap_most=cap and cap.most,
         growth_s=growth_s,
         outside=unseen,
         holders=figures.holders,
@@ -301,7 +314,7 @@ def _measure(recording: Recording, pid: int, live: _Live) -> _Figures:
     if not inside.complete:
         figures.notes.append("not all mappings without a name were looked into")
     doubt = heaps.resident * heaps.skipped_bytes // max(1, heaps.walked_bytes + heaps.skipped_bytes)
-    figures.heaps = heaps.heaps
+    figures.heaps, figures.arenas, figures.in_heaps = heaps.heaps, heaps.arenas, heaps.used + heaps.free
     figures.put("native_live", heaps.used + inside.large, doubt, MEASURED)
     figures.put("allocator_free", heaps.free, doubt, MEASURED)
     figures.put("python_objects", inside.python_used, 0, MEASURED)
@@ -354,6 +367,7 @@ def _share_out(figures: _Figures, recording: Recording, live: _Live, heap: int, 
     last = looks[-1] if looks else None
     told = last if last and last.heap_cs else None
     used = min(heap, told.heap_used_bytes) if told else min(heap, live.native)
+    figures.in_heaps = heap
     figures.put("allocator_free", heap - used, 0 if told else live.native_error, TOLD if told else ESTIMATED)
     arenas = max(last.python_arena_bytes if last else 0, live.python)
     python = min(rest, live.python)
@@ -424,6 +438,7 @@ def _recorded(look: LedgerEntry, live: Optional[_Live], pins: Optional[Pins]) ->
         figures.notes.append(f"the C library was last asked what its heaps hold {earlier} s earlier: it took long")
     figures.untouched = absent_native + absent_mapped
     if told:
+        figures.in_heaps = max(0, look.heap_bytes - absent_free)
         _predict_trim(figures, pins, look.heap_bytes - absent_free)
     return figures
 
@@ -441,12 +456,34 @@ def _scaled(live: Optional[_Live], which: str, look: LedgerEntry) -> int:
 
 
 def _predict_trim(figures: _Figures, pins: Optional[Pins], heap: int) -> None:
-    """Predict what malloc_trim(0) gives back by where live samples lie: pages without any, as if they lay at random."""
+    """Predict what malloc_trim(0) gives back by where live samples lie: pages without any.
+
+    The core takes blocks to lie at random within a region. Blocks at regular distances, one that each request leaves
+    behind, stand on more pages. Which it is so few samples do not tell; the middle is off by half of what is between.
+    """
     free = figures.bytes("allocator_free")
     if pins is None or not pins.regions:
         return
-    figures.trim_gain = max(0, min(free, heap - pins.occupied_bytes))
+    occupied = pins.occupied_bytes + (_occupied_if_regular(pins) - pins.sparse_occupied_bytes) / 2
+    figures.trim_gain = max(0, min(free, round(heap - occupied)))
     figures.trim_error = max(free - figures.trim_gain, figures.trim_gain // 5)
+
+
+def _occupied_if_regular(pins: Pins) -> float:
+    """Return the pages of sparse regions that hold something if blocks lie at equal distances, a page each till all do."""
+    pages = pins.sparse_regions * pins.region_bytes
+    share = pins.sparse_occupied_bytes / pages if pages else 0.0  # 1 - e^-blocks a page
+    return pages * min(1.0, -math.log1p(-share)) if share < 1 else float(pages)
+
+
+def _cap(recording: Recording, figures: _Figures, last: Optional[LedgerEntry]) -> Optional[arenacap.Gain]:
+    """Return what a bound on the arenas would not have kept, where there are many and it would tell."""
+    arenas = figures.arenas or (last.threads if last else 0)  # each thread may have one
+    free = figures.bytes("allocator_free")
+    if arenas < _MANY_ARENAS or free < _RETENTION_LEAST:
+        return None
+    gain = arenacap.Gain(*(min(value, free) for value in arenacap.gain(recording, figures.in_heaps, arenas)))
+    return gain if gain.expected >= max(_RETENTION_LEAST, free / 4) else None
 
 
 # ---- over time -------------------------------------------------------------------------------------
@@ -520,8 +557,12 @@ def _retention(ledger: Ledger, free: int, idle: int) -> Verdict:
         words += f"the C library keeps ({size(free)}" + (f", Python {size(idle)})" if idle > free // 10 else ")")
         if ledger.trim_gain is not None and gain >= free / 4:
             remedies.append(f"malloc_trim(0) gives back about {size(gain)}")
-        if ledger.heaps >= _MANY_HEAPS:
-            remedies.append(f"MALLOC_ARENA_MAX=2 keeps it from coming back: there are {ledger.heaps} heaps")
+        if ledger.cap_gain is not None:
+            whose = f"there are {ledger.arenas} arenas" if ledger.arenas else "each thread may have an arena of its own"
+            remedies.append(
+                f"MALLOC_ARENA_MAX={arenacap.ARENAS} would have kept about {size(ledger.cap_gain)} less"
+                f" ({size(ledger.cap_least or 0)} … {size(ledger.cap_most or 0)}): {whose}"
+            )
         if ledger.trim_gain is not None and gain < free / 2:
             remedies.append(
                 f"{size(free - gain)} lies between live blocks and cannot be given back: see who pins the heaps,"

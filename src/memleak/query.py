@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "GROUPS", "NUMERIC", "SIDES", "DiffRow", "Row", "Snapshot", "open"]
 
-GROWING = ("leak", "growing (saturating)")
 _ARCHIVE = b"PK\x03\x04"  # what a bundle begins with
 MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
 
@@ -405,7 +404,8 @@ class Snapshot:
     def verdicts(self, n: Optional[int] = None, *, growing: bool = False, side: str = "mixed") -> list["Found"]:
         """Return stacks with what their growth means: a leak, a cache that fills, churn, …
 
-        Leaks come first, then what fills up, each the fastest first; then the rest, the most live bytes first. All stacks
+        Leaks come first, then what fills up, then what grows and has too few samples to tell which, each the fastest
+        first; then the rest, the most live bytes first. All stacks
         are judged together, so that few are said to grow by chance: docs/explanation/verdict.md. Of several recordings each
         is taken on the clock of its own end; those of ended processes are left out while others run.
 
@@ -419,9 +419,7 @@ class Snapshot:
         """
         from .suspects import Found
 
-        chosen = [
-            (group, verdict) for group, verdict in self.judged.stacks if not growing or verdict.verdict in GROWING
-        ][:n]
+        chosen = [(group, verdict) for group, verdict in self.judged.stacks if not growing or verdict.grows][:n]
         rows = self._rows_of([group for group, _ in chosen]).show(side)
         return [Found(row, verdict) for row, (_, verdict) in zip(rows, chosen)]
 
@@ -535,7 +533,7 @@ class Snapshot:
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
         others: dict[str, int] = {}
-        losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact}
+        losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact and name != layout.MERGED}
         python: dict[str, int] = {}
         governors: dict[Governor, int] = {}
         reached = [coverage.of(found) for found in self.recordings]

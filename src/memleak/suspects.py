@@ -8,8 +8,8 @@ from .grouping import Group, Source
 from .records import RecordedRow
 from .rows import Row
 from .verdict import (
-    LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_S, VERDICTS, Forecast, Series, Verdict, few, forecast,
-    judge,
+    LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_PRESSED_S, SHORTEST_S, VERDICTS, Forecast, Series,
+    Verdict, few, forecast, judge,
 )  # fmt: skip
 
 _BEGINNING_S = 8.0  # of a row: its history begins when its first tick has ended
@@ -60,14 +60,15 @@ def judge_stacks(sources: tuple[Source, ...], groups: Iterable[Group]) -> Judged
     found = verdicts(sources, groups)
     # What pools give out lies in memory that somebody else was counted for.
     everything = [
-        (number, index) for number in sorted(chosen) for index, row in enumerate(sources[number].recording.rows) if counts(row)
+        (number, index)
+        for number in sorted(chosen)
+        for index, row in enumerate(sources[number].recording.rows)
+        if counts(row)
     ]
     rows = [sources[number].recording.rows[index] for number, index in everything]
     series = series_of(sources, chosen, everything, rows) if rows else Series((), (), 0.0, 0.0)
-    whole = judge([series], shortest_s=_shortest_s(sources, chosen))[0]
-    found.sort(
-        key=lambda pair: (_ORDER.get(pair[1].verdict, 2), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order)
-    )
+    whole = judge([series], shortest_s=least_age_s(sources, chosen))[0]
+    found.sort(key=lambda pair: (_place(pair[1]), -_speed(pair[1]), -pair[0].sums.est_bytes, pair[0].order))
     return Judged(found, whole, _forecast(sources, found), len(sources) - len(chosen))
 
 
@@ -78,7 +79,7 @@ def verdicts(sources: tuple[Source, ...], groups: Iterable[Group]) -> list[tuple
     # Of most stacks there are so few samples that nothing has to be known of their past.
     many = [group for group in held if group.sums.samples >= LEAST_EVENTS]
     series = [series_of(sources, chosen, group.members, group.recorded) for group in many]
-    judged = iter(judge(series, shortest_s=_shortest_s(sources, chosen)))
+    judged = iter(judge(series, shortest_s=least_age_s(sources, chosen)))
     return [(group, next(judged) if group.sums.samples >= LEAST_EVENTS else _few(chosen, group)) for group in held]
 
 
@@ -94,14 +95,34 @@ def chosen_sources(sources: tuple[Source, ...]) -> set[int]:
     return set(running or range(len(sources)))
 
 
-def _shortest_s(sources: tuple[Source, ...], chosen: set[int]) -> float:
+def least_age_s(sources: tuple[Source, ...], chosen: set[int]) -> float:
+    """Return how long a stack of these recordings must have been watched to be judged."""
     full = all(sources[number].recording.header.initial.mode == "full" for number in chosen)
-    return SHORTEST_FULL_S if full else SHORTEST_S
+    if full:
+        return SHORTEST_FULL_S
+    found = [sources[number] for number in chosen]
+    return SHORTEST_PRESSED_S if not any(source.alive for source in found) or _no_time(found) else SHORTEST_S
+
+
+def _no_time(sources: list[Source]) -> bool:
+    """Whether the limit will be met before there are verdicts, if more is held at the pace of the life so far."""
+    left = [
+        header.limit_bytes - header.limit_used_bytes
+        for header in (source.recording.header for source in sources)
+        if header.limit_bytes and header.limit_seen_cs
+    ]
+    pace = sum(source.recording.total_est_bytes / max(1.0, source.now_cs / 100) for source in sources)
+    age = max((source.now_cs / 100 for source in sources), default=0.0)
+    return bool(left) and min(left) < pace * (SHORTEST_S - age)
 
 
 def counts(row: RecordedRow) -> bool:
     """Whether a row is in totals."""
     return row.domain <= layout.POOL_DOMAIN
+
+
+def _place(verdict: Verdict) -> int:
+    return _ORDER.get(verdict.verdict, len(_ORDER) if verdict.grows else len(_ORDER) + 1)
 
 
 def _speed(verdict: Verdict) -> float:
@@ -113,9 +134,7 @@ def _forecast(sources: tuple[Source, ...], found: list[tuple[Group, Verdict]]) -
         return None
     header = sources[0].recording.header
     growing = [
-        (verdict, group.sums.est_bytes)
-        for group, verdict in found
-        if verdict.verdict in _ORDER and counts(group.recorded[0])
+        (verdict, group.sums.est_bytes) for group, verdict in found if verdict.grows and counts(group.recorded[0])
     ]
     if not growing or not header.limit_bytes or not header.limit_seen_cs:
         return None
@@ -136,14 +155,17 @@ def series_of(
         for born, weight, size in source.recording.table.sized_samples(index)
     ]
     first = min(((row.first_cs - source.now_cs) / 100 for source, _, row in parts), default=0.0)
-    histories = [[((at - source.now_cs) / 100, value) for at, value in row.history] for source, _, row in parts]
-    firsts = [(row.first_cs - source.now_cs) / 100 for source, _, row in parts]
+
+    def history() -> list[tuple[float, float]]:
+        histories = [[((at - source.now_cs) / 100, value) for at, value in row.history] for source, _, row in parts]
+        return _added_up(histories, [(row.first_cs - source.now_cs) / 100 for source, _, row in parts])
+
     peak = None
     if len(parts) == 1:
         source, _, row = parts[0]
         peak = (row.peak_cs - source.now_cs) / 100, float(row.peak_bytes)
     taken = sum(row.alloc_samples for _, _, row in parts)
-    return Series(samples, _added_up(histories, firsts), first, 0.0, peak, taken)
+    return Series(samples, history, first, 0.0, peak, taken)
 
 
 def _added_up(histories: list[list[tuple[float, int]]], firsts: list[float]) -> list[tuple[float, float]]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -330,3 +331,145 @@ with label(who="both"): block(1)
 assert len(asked) == 2
 """)
     assert found == {1: {"who": "both"}, 2: {"who": "both"}}
+
+
+CHAINS = {
+    "callbacks": """
+async def main():
+    loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+    def tick(n):
+        with mine:
+            turn(n)
+            if n < N: loop.call_soon(tick, n + 1)
+            else: done.set_result(None)
+    tick(0)
+    await done
+asyncio.run(main())
+""",
+    "tasks": """
+async def main():
+    done = asyncio.get_running_loop().create_future()
+    async def step(n):
+        with mine:
+            turn(n)
+            if n < N: asyncio.create_task(step(n + 1))
+            else: done.set_result(None)
+    await step(0)
+    await done
+asyncio.run(main())
+""",
+    "executors": """
+import queue
+done = queue.Queue()
+pool = ThreadPoolExecutor(1)
+def step(n):
+    with mine:
+        turn(n)
+        if n < N: pool.submit(step, n + 1)
+        else: done.put(None)
+pool.submit(step, 0); done.get(); pool.shutdown()
+""",
+}
+
+
+@pytest.mark.parametrize("outcome", [False, True])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_what_makes_its_own_successor(chain, outcome):
+    """Each begins with the labels of the one before and adds its own: that takes no more memory, nor stack in the end."""
+    found = do(f"""
+import gc
+N = 60_000
+mine, seen = label(job="tick", outcome={outcome}), []
+def turn(n):
+    if n in (2000, N): gc.collect(); seen.append(len(gc.get_objects()))
+    if n % 1000 == 500: block(n // 1000); told_of.add(labels.current()["job"])
+told_of = set()
+threading.stack_size(64 << 10)
+{CHAINS[chain]}
+gc.collect()
+with label(after=1): block(900)
+print(json.dumps([seen[1] - seen[0], labels._kept, sorted(told_of), [*told().items()]]))
+""")
+    more, kept, labels, sizes = found
+    assert more < 2000 and kept < 100 and labels == ["tick"]
+    assert {size for size, _ in sizes} == {*range(60), 900}
+    assert all(found.get("job") == "tick" for size, found in sizes if size < 900) and sizes[-1][1] == {"after": "1"}
+
+
+def test_nesting_deeper_than_scopes_go():
+    """What is entered within very many others has all labels, and leaves no trace; up to 256 nothing differs."""
+    found = do("""
+sys.setrecursionlimit(10_000)
+def down(n):
+    with label(depth=n % 7, outcome=n % 2 == 0):
+        assert labels.current()["depth"] == str(n % 7)
+        if n: down(n - 1)
+def spare(n, deepest):
+    with label(a=n):
+        if n < deepest: spare(n + 1, deepest)
+        assert labels.current() == {"a": str(n)}, (n, labels.current())
+spare(0, 200)
+down(2000)
+with label(outer=1):
+    down(2000)
+print(json.dumps(labels.current()))
+""")
+    assert found == {}
+
+
+def test_scopes_that_serve_again_after_deep_ones():
+    """They begin as new ones do: they hold on to nothing of before, and are as deep as where they are entered says."""
+    alive, current, sizes, calls = do("""
+class Mine(label):
+    alive = 0
+    def __new__(cls, **given):
+        Mine.alive += 1
+        return super().__new__(cls)
+    def __del__(self): Mine.alive -= 1
+def down(n, deepest, fails=0):
+    with Mine(depth=n % 3, outcome=True):
+        if n > 900: block(n)
+        if n < deepest: down(n + 1, deepest, fails)
+        else: kept.append(contextvars.copy_context())
+        if n == fails: raise KeyError(n)
+__import__("gc").disable()
+alive, kept = [], []
+for deepest in (250, 250, 600):
+    down(1, deepest)
+    alive.append(Mine.alive)  # held by the innermost scope, up to where a chain was cut
+    kept.clear()
+    alive.append(Mine.alive)
+try:
+    with label(sql="first"): down(901, 940, 920)
+except KeyError: pass
+with label(sql="again"): down(941, 980)
+calls = [[dict(labels), number] for labels, number in memleak.snapshot().calls.items()]
+print(json.dumps([alive, labels.current(), [*told().items()], calls]))
+""")
+    assert alive[0] == alive[2] == 250 and 0 < alive[4] < 256 and alive[1::2] == [0, 0, 0] and current == {}
+    assert {size: (labels["sql"], labels["outcome"], labels["depth"]) for size, labels in sizes} == {
+        n: ("first" if n <= 940 else "again", "KeyError" if n <= 920 else "ok", str(n % 3)) for n in range(901, 981)
+    }
+    ended = Counter()
+    for labels, number in calls:
+        ended[labels.get("sql"), labels["outcome"]] += number
+    assert ended["first", "KeyError"] == ended["first", "ok"] == 20 and ended["again", "ok"] == 40
+
+
+def test_a_label_that_was_made_in_another_way():
+    """A derived class need not call __init__(); copies, and what goes through pickle, are labels of the same."""
+    found = sizes("""
+import copy, pickle
+class Mine(label):
+    def __init__(self, note): self.note = note
+with Mine(1): block(1)
+mine = Mine([2])
+for again in copy.copy(mine), copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)):
+    assert type(again) is Mine and again.note == [2]
+    with again: block(2)
+for n, again in enumerate((copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one)))):
+    try:
+        with again(label(n=n, outcome=True)): block(3 + n); raise KeyError
+    except KeyError: pass
+""")
+    assert found == {1: {}, 2: {}, **{3 + n: {"n": str(n), "outcome": "KeyError"} for n in range(3)}}

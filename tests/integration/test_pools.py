@@ -78,9 +78,23 @@ def test_what_lies_in_a_region_that_ends_is_gone(tracer, pools, how):
         assert found.mismatches == ()
         (use,) = Snapshot(found).pools()
         assert (use.regions, use.regions_ended) == ((0, 2) if how == 2 else (1, 1))
+        assert len(use.use) == use.regions
         if mode == "full":
             assert of_pool(found, pools) == ledger(done.stdout)
         tracer.forget()
+
+
+@pytest.mark.parametrize("how", [0, 1])
+def test_a_region_whose_pages_come_and_go(tracer, pools, how):
+    """Committed by MAP_FIXED, and a part of it given back: the region stays, and all that was given out elsewhere in it."""
+    done = tracer.same(pools, f"committed{how}")
+    found = tracer.only(pools)
+    assert found.mismatches == ()
+    assert of_pool(found, pools) == ledger(done.stdout)
+    (use,) = Snapshot(found).pools()
+    assert (use.regions, use.regions_ended, use.capacity_bytes, use.outside_bytes) == (1, 0, 64 << 20, 0)
+    (region,) = use.use
+    assert region.samples == 300
 
 
 @pytest.mark.parametrize("what", ["nested", "passing_on"])
@@ -298,7 +312,7 @@ def test_the_buddy_example(tracer, tmp_path):
     assert buddy["idle_share"] > 0.9  # the fragmentation
     pins = [pin["frames"][1]["function"] for region in buddy["use"] for pin in region["pins"]]
     assert "keep_record" in pins
-    assert "buddy_alloc < keep_record < main" in ask("pools", "-n", "100")
+    assert "buddy_alloc < keep_record < burst < main" in ask("pools", "-n", "100")
     (mismatch,) = json.loads(ask("mismatches", "--json"))["mismatches"]
     assert mismatch["kind"] == "pool_freed_to_other_pool"
     assert mismatch["what"] == "a block of pool buddy was freed to pool line slab"

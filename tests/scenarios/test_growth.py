@@ -25,6 +25,7 @@ from truth import read, scenarios  # noqa: E402
 
 LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 SLICE = (
+    "buddy allocator",
     "DDL on a view, error path",
     "LRU cache, filling",
     "leak of 1 % of requests",
@@ -32,7 +33,7 @@ SLICE = (
     "start-up caches before a leak",
     "table cache, filling, limit 16 GiB",
 )
-AT_ONCE = 6  # they mostly sleep
+AT_ONCE = 7  # they mostly sleep
 
 
 def judge(names, tmp_path, **words):

@@ -27,11 +27,11 @@ SOURCES = Path(__file__).resolve().parent / "ledger"
 MIB = 1 << 20
 TIMEOUT_S = 60
 UNEXPLAINED = 0.05
-NATIVE = ("threads", "one", "small", "cluster", "leak", "files", "outside")
+NATIVE = ("threads", "one", "random", "small", "cluster", "leak", "files", "outside")
 PYTHON = ("objects", "alive", "arrays")
-TRIMMED = {"threads": 100, "one": 40, "small": 40, "cluster": 40}  # MiB that come back at least
+TRIMMED = {"threads": 100, "one": 40, "random": 40, "small": 40, "cluster": 40}  # MiB that come back at least
 VERDICTS = {
-    "threads": "retention", "one": "retention", "small": "retention", "cluster": "retention", "leak": "live",
+    "threads": "retention", "one": "retention", "random": "retention", "small": "retention", "cluster": "retention", "leak": "live",
     "files": "shared", "outside": "outside", "objects": "retention", "alive": "live", "arrays": "live",
 }  # fmt: skip
 JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
@@ -71,17 +71,20 @@ class Workload:
         subprocess.run(own, check=True)
         native = ["gcc", *flags, "-pthread", "-o", programs / "native", SOURCES / "native.c", f"-L{programs}", "-lown"]
         subprocess.run([*native, f"-Wl,-rpath,{programs}"], check=True)
+        subprocess.run(["gcc", *flags, "-pthread", "-o", programs / "arenas", SOURCES / "arenas.c"], check=True)
         self.seen: dict[str, Seen] = {}
 
-    def start(self, name: str, *preload: str) -> subprocess.Popen:
+    def start(self, name: str, *preload: str, **variables: str) -> subprocess.Popen:
         """Start a program with the tracer preloaded, behind other libraries."""
         if name in PYTHON:
             command = [sys.executable, SOURCES / "objects.py", name]
+        elif name.startswith("arenas "):
+            command = [self.programs / "arenas", *name.split()[1:]]
         else:
             command = [self.programs / "native", name, self.programs / "file"]
         environment = {
             **os.environ, "LD_PRELOAD": " ".join([_native.library_path(), *preload]), "MEMLEAK": "1", "MEMLEAK_SEED": "1",
-            "MEMLEAK_DIR": str(self.recordings),
+            "MEMLEAK_DIR": str(self.recordings), **variables,
         }  # fmt: skip
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -105,8 +108,7 @@ class Workload:
                 ).stdout
                 live = query.open(process.pid)
                 recorded, pinners = live.ledger(pid=0), live.pinners()
-                with open(f"/proc/{process.pid}/status") as status:
-                    resident = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS:"))
+                resident = resident_bytes(process.pid)
                 process.stdin.write("trim\n")
                 process.stdin.flush()
                 before, after = map(int, process.stdout.readline().split())
@@ -129,6 +131,12 @@ class Workload:
                 return next(path for path in self.recordings.iterdir() if path.name.startswith(f"{pid}-"))
             time.sleep(0.2)
         raise AssertionError("no look was taken")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return what the kernel says is resident of a process."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS:"))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +186,7 @@ def test_verdict(each):
 
 @pytest.mark.parametrize("name", TRIMMED)
 def test_trim_gives_back_what_was_predicted(workloads, name, record_property):
-    """Within a fifth where the heaps were walked; within the error that is stated where they were not."""
+    """Within a fifth, from a walk along the heaps and from samples alone."""
     seen = workloads.see(name)
     measured, recorded = seen.measured, seen.recorded
     record_property(
@@ -187,7 +195,7 @@ def test_trim_gives_back_what_was_predicted(workloads, name, record_property):
     )
     assert seen.trimmed > TRIMMED[name] * MIB
     assert abs(measured.trim_gain - seen.trimmed) < seen.trimmed / 5
-    assert abs(recorded.trim_gain - seen.trimmed) <= recorded.trim_error
+    assert abs(recorded.trim_gain - seen.trimmed) < min(seen.trimmed / 5, recorded.trim_error)
     assert any(remedy.startswith("malloc_trim(0) gives back about") for remedy in measured.verdict.remedies)
 
 
@@ -314,3 +322,52 @@ def test_growth_is_told_of_a_dead_process(workloads):
     found = query.open(path).ledger()
     assert found.part("native_live").growth > 40 * MIB
     assert found.verdict.kind == "live" and found.verdict.words.endswith(": native_live")
+
+
+def _of_arenas(workloads: Workload, words: str, most: str = "") -> tuple[int, dict[str, Ledger]]:
+    """Return what is resident of threads with arenas of their own, or few, and the ledgers: walked, recorded, dead."""
+    with workloads.start(f"arenas {words}", **({"MALLOC_ARENA_MAX": most} if most else {})) as process:
+        try:
+            process.stdout.readline()
+            path = workloads._settled(process.pid)
+            snapshot = query.open(process.pid)
+            said = {"walked": snapshot.ledger(pid=process.pid), "recorded": snapshot.ledger(pid=0)}
+            resident = resident_bytes(process.pid)
+        finally:
+            process.kill()
+    return resident, {**said, "dead": query.open(path).ledger()}
+
+
+@pytest.mark.parametrize(("at_once", "rounds"), [(1, 4), (2, 4), (4, 4), (4, 12)])
+def test_few_arenas_keep_what_was_predicted_less(workloads, at_once, rounds, record_property):
+    """Sixteen threads, *at_once* of which need much at one time: what MALLOC_ARENA_MAX=2 saves is what is said.
+
+    By a walk and from the recording, of the process and of what is left of it. It is within a fifth of the value that is
+    said; with four it is chance who has an arena in common with whom, and one run saves a third more than another.
+    """
+    resident, said = _of_arenas(workloads, f"16 {at_once} {rounds}")
+    fewer, bounded = _of_arenas(workloads, f"16 {at_once} {rounds}", "2")
+    saved = resident - fewer
+    figures = {name: (found.cap_gain, found.cap_least, found.cap_most) for name, found in said.items()}
+    record_property("cap", f"{at_once}, {rounds} rounds: {saved} of {resident}, {figures}")
+    assert said["walked"].arenas >= 8
+    for found in said.values():
+        assert found.verdict.kind == "retention"
+        assert abs(found.cap_gain - saved) < saved / (5 if at_once < 4 else 3)
+        assert 0.9 * found.cap_least < saved < 1.1 * found.cap_most
+        assert any(remedy.startswith("MALLOC_ARENA_MAX=2 would have kept about ") for remedy in found.verdict.remedies)
+    assert bounded["walked"].arenas == 2
+    assert not _names_the_bound(bounded["walked"])
+
+
+def test_few_arenas_are_no_remedy_where_all_threads_need_much_at_once(workloads, record_property):
+    """They would keep as much: it is not recommended, and does not help."""
+    resident, said = _of_arenas(workloads, "16 16 3")
+    fewer, _ = _of_arenas(workloads, "16 16 3", "2")
+    record_property("cap", f"all at once: {resident - fewer} of {resident}")
+    assert said["walked"].arenas >= 8 and resident - fewer < resident / 5
+    assert not any(_names_the_bound(found) for found in said.values())
+
+
+def _names_the_bound(found: Ledger) -> bool:
+    return found.cap_gain is not None or any("MALLOC_ARENA_MAX" in remedy for remedy in found.verdict.remedies)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import random
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from recordingwriter import RecordingWriter
 
-from memleak import cli, recording, suspects
+from memleak import cli, judgement, recording, suspects
+from memleak.merging import Groups
 from memleak.query import Snapshot
 from memleak.rows import COLUMNS, JUDGED
 
@@ -40,7 +43,14 @@ def an_hour(*, speed=1, **header) -> RecordingWriter:
         writer.live(leak, size=1000, weight=100, born_cs=round(HOUR_CS * (n + 0.5) / (200 * speed)), thread=thread)
     held = 100 * 100 * 100_000
     start_up = writer.row(
-        [(app, 0x20)], samples=100, bytes=held, peak=held, first_cs=0, last_cs=500, history=past(lambda s: held), domain=2
+        [(app, 0x20)],
+        samples=100,
+        bytes=held,
+        peak=held,
+        first_cs=0,
+        last_cs=500,
+        history=past(lambda s: held),
+        domain=2,
     )
     for n in range(100):
         writer.live(start_up, size=100_000, weight=100, born_cs=n, thread=thread)
@@ -49,6 +59,48 @@ def an_hour(*, speed=1, **header) -> RecordingWriter:
     writer.live(writer.row([(app, 0x40)], samples=1, bytes=100, first_cs=0), size=10, weight=10)
     writer.row([(app, 0x50)], samples=1, bytes=100, freed_bytes=100)
     return writer
+
+
+def minutes(number, **header) -> RecordingWriter:
+    """Return so many minutes of a leak of 1 MB/s, as seen at the default knobs, read at its last moment."""
+    end_cs = 6000 * number
+    writer = RecordingWriter(
+        heartbeat_cs=end_cs, start_monotonic_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC) - end_cs * 10**7, **header
+    )
+    app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
+    rate, size = 1e6, 10_000
+    words = {(2, n % 16): (1 + n) << 40 | round((n + 1) * 64 * rate) for n in range(end_cs // 6400)}
+    total = round(rate * end_cs / 100)
+    number = total // size // 100
+    leak = writer.row(
+        [(app, 0x10)], samples=number, bytes=total, first_cs=0, last_cs=end_cs, peak=total, history=writer.history(words)
+    )
+    for n in range(number):
+        writer.live(leak, size=size, weight=100, born_cs=round(end_cs * (n + 0.5) / number))
+    return writer
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("age", "alive", "left", "word"),
+    [
+        (6, False, None, "leak"),
+        (6, True, None, "too few samples"),
+        (6, True, GIB, "too few samples"),
+        (6, True, GIB // 2, "leak"),  # 540 s are left to the 15 minutes; at this pace the limit is met in 537
+        (6, True, -1, "leak"),
+        (4, False, None, "too few samples"),
+        (4, True, 1, "too few samples"),
+        (16, True, None, "leak"),
+    ],
+)
+def test_who_has_no_time_is_judged_sooner(age, alive, left, word):
+    limit = (1, 6000 * age, 8 * GIB, 8 * GIB - left, 0) if left is not None else (0, 0, 0, 0, 0)
+    (row,) = snapshot_of(minutes(age, limit=limit), alive=[alive])
+    assert row.verdict == word
+    assert row.growth_bytes_per_s == (pytest.approx(1e6, rel=0.1) if word == "leak" else None)
 
 
 def snapshot_of(*writers, alive=None) -> Snapshot:
@@ -95,6 +147,47 @@ def test_columns_are_the_verdicts(alive):
     assert other.verdict == (None if alive == (True, False) else "too few samples")
 
 
+def many(chance: random.Random, end_cs: int = HOUR_CS) -> RecordingWriter:
+    """Many stacks of few and of many samples: kept, freed in part, with and without a history, young ones, rows of one key."""
+    writer = RecordingWriter(heartbeat_cs=end_cs, live_capacity=1 << 14, index_capacity=1 << 12)
+    app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
+    for place in range(600):
+        live = chance.choice([0, 1, 3, 4, 5, 6, 8, 9, 10, 14, 40])
+        first = chance.choice([0, 0, 0, end_cs // 2, end_cs - 50_000])
+        freed = chance.choice([0, 0, live, 5 * live])
+        size, weight = chance.choice([100, 5000]), chance.choice([1.0, 136.0])
+        if chance.random() < 0.5:
+            born = [round(first + (end_cs - first) * (n + chance.random()) / max(1, live)) for n in range(live)]
+        else:
+            born = [min(end_cs, first + chance.randrange(3000)) for _ in range(live)]
+        held = live * size * weight
+        words = {
+            (3, n % 16): (1 + n) << 40 | round(held * chance.choice([0.2, 1.0, 1.0, 2.0]) if freed else held * n / 14)
+            for n in range(end_cs // 100 // PERIOD_S)
+        }
+        for copy_of in range(1 + (chance.random() < 0.05)):
+            row = writer.row(
+                [(app, 0x10 * (place + 1))], samples=live + freed, freed_samples=freed, first_cs=first, last_cs=end_cs,
+                bytes=round((live + freed) * size * weight), freed_bytes=round(freed * size * weight), domain=1 + copy_of,
+                peak=round(held * chance.choice([1, 2])), history=writer.history(words) if chance.random() < 0.7 else 0,
+            )  # fmt: skip
+            for at in born:
+                writer.live(row, size=chance.choice([size, 7 * size]), weight=weight, born_cs=at)
+    return writer
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_by_column_the_verdicts_are_the_same(seed):
+    """No group is made of most stacks, and of some nothing is known but their samples: that is all that is different."""
+    snapshot = snapshot_of(many(random.Random(seed)))
+    found = snapshot._all.groups
+    assert isinstance(found, Groups)
+    numbers, judged = judgement.by_column(snapshot._sources[0], found)
+    expected = {group.members[0][1]: verdict for group, verdict in suspects.verdicts(snapshot._sources, list(found))}
+    assert dict(zip(numbers, judged)) == expected and len(numbers) == len(judged)
+    assert len({one.verdict for one in judged}) >= 5
+
+
 def test_groups_grow_by_the_sum_of_their_stacks():
     writer = an_hour()
     snapshot = snapshot_of(writer)
@@ -108,8 +201,8 @@ def test_groups_grow_by_the_sum_of_their_stacks():
 
 def test_nothing_is_judged_before_it_is_asked_for(monkeypatch):
     judged = []
-    verdicts = suspects.verdicts
-    monkeypatch.setattr(suspects, "verdicts", lambda *found: judged.append(1) or verdicts(*found))
+    by_column = judgement.by_column
+    monkeypatch.setattr(judgement, "by_column", lambda *found: judged.append(1) or by_column(*found))
     snapshot = snapshot_of(an_hour())
     rows = snapshot.top(10)
     snapshot.filter(mod_name="glibc_malloc").group("module").sort("total_bytes")[:3]
@@ -145,7 +238,9 @@ def test_rows_of_other_questions_have_it_too():
 
 def test_sql_judges_each_recording_by_itself():
     snapshot = snapshot_of(an_hour(pid=1), an_hour(pid=2, recording_id=2, speed=2))
-    query = "SELECT svr_port, verdict, growth_bytes_per_s FROM malloc_sample_info ORDER BY growth_bytes_per_s DESC LIMIT 3"
+    query = (
+        "SELECT svr_port, verdict, growth_bytes_per_s FROM malloc_sample_info ORDER BY growth_bytes_per_s DESC LIMIT 3"
+    )
     second, first, none = snapshot.sql(query).rows
     assert second[:2] == (2, "leak") and second[2] == pytest.approx(2 * RATE, rel=0.05)
     assert first[:2] == (1, "leak") and first[2] == pytest.approx(RATE, rel=0.05) and none[2] is None
@@ -163,8 +258,13 @@ def test_postmortem_tells_the_verdict_of_what_grew(tmp_path, capsys):
     path.write_bytes(writer.bytes())
     assert cli.main(["postmortem", str(path), "--no-symbols"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"#2  19\.1 MiB .*\n    growth: .*\n    verdict: leak, 324\.7 KiB/min\n.*\n    app\+0x10\n", out), out
-    assert re.search(r"AT THE END +GROWTH AT THE END +VERDICT\n\+9\.5 MiB +9\.5 MiB +19\.1 MiB +324\.7 KiB/min +leak +app\+0x10\n", out)
+    assert re.search(
+        r"#2  19\.1 MiB .*\n    growth: .*\n    verdict: leak, 324\.7 KiB/min\n.*\n    app\+0x10\n", out
+    ), out
+    assert re.search(
+        r"AT THE END +GROWTH AT THE END +VERDICT\n\+9\.5 MiB +9\.5 MiB +19\.1 MiB +324\.7 KiB/min +leak +app\+0x10\n",
+        out,
+    )
 
     assert cli.main(["postmortem", str(path), "--no-symbols", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -177,12 +177,34 @@ def test_nothing_and_nonsense_do_not_raise():
         assert found.verdict
 
 
+def test_small_blocks_behind_enormous_ones():
+    """Sums over all time have not the digits for both: those over a stretch of it are added up again."""
+    pools = [(float(n), 1.0, 16 << 30) for n in range(8)]
+    for size in (1, 24, 300):
+        one = Series([*pools, *((10 + n / 2, 1.0, size) for n in range(2000))], [(9.0, 8.0 * (16 << 30))], 0.0, 1010.0)
+        part = one.born(10, 1010)
+        assert part.bytes == 1999 * size
+        assert part.events == pytest.approx(1999) and part.mean_time == pytest.approx(510, abs=0.5)
+        (found,) = judge([one], shortest_s=20.0)
+        assert found.verdict != LEAK
+
+
 def test_chance_is_shared_by_all_stacks():
     """A p value that is rare for one stack is not among a thousand."""
     weak = series(steady(14, 0, HOUR))
     flat = [series(steady(12, 0, 600)) for _ in range(1000)]
-    assert judge([weak])[0].verdict == LEAK
-    assert judge([weak, *flat])[0].verdict != LEAK
+    assert judge([weak])[0].grows
+    assert not judge([weak, *flat])[0].grows
+
+
+@pytest.mark.parametrize("samples", [10, 20])
+def test_so_few_samples_do_not_tell_a_leak_from_a_cache_that_fills(samples):
+    """The pace of a cache falls by half until half of it is full, and so few samples may seem steady by chance."""
+    (found,) = judge([series(steady(samples, 0, HOUR))])
+    assert (found.verdict, found.grows) == (TOO_FEW, True)
+    assert found.rate.low < 100 * samples * 1000 / HOUR < found.rate.high
+    assert "a leak, or a cache that fills" in found.evidence
+    assert judge([series(steady(30, 0, HOUR))])[0].verdict == LEAK
 
 
 # -- the forecast --------------------------------------------------------------------------------------
@@ -199,6 +221,14 @@ def test_a_leak_meets_the_limit_when_its_rate_has_used_up_what_is_left():
     assert soonest == pytest.approx(8_000, rel=1e-6)
     assert latest == pytest.approx(12_500, rel=1e-6)
     assert found.levels_above is None
+
+
+def test_what_may_be_a_cache_goes_on_like_a_leak_and_may_end_at_once():
+    unsure = leak(100.0, 80.0, 125.0)._replace(verdict=TOO_FEW)
+    found = forecast([(unsure, 1e6)], 2_000_000, 1_000_000.0)
+    assert found.seconds[:2] == (pytest.approx(10_000, rel=1e-6), pytest.approx(8_000, rel=1e-6))
+    assert found.seconds[2] is None and found.levels_above is None
+    assert found.rate[0] == 100.0
 
 
 def test_what_levels_below_the_limit_never_meets_it_and_what_levels_above_does():

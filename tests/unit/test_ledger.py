@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 
@@ -222,6 +223,21 @@ def test_sql():
     assert tuple(rows[0]) == ("allocator_free", 180 * MIB, "told")
     assert len(sql.run(snapshot, "SELECT * FROM ledger_history").rows) == 2
     assert sql.run(query.Snapshot(read(written())), "SELECT * FROM ledger").rows == []
+
+
+@pytest.mark.parametrize(("blocks_a_page", "regular"), [(0.05, 0.05), (0.5, 0.5), (0.99, 0.99), (3.0, 1.0)])
+def test_trim_is_predicted_between_blocks_at_random_and_at_regular_distances(blocks_a_page, regular):
+    """Of a heap of fifty regions, 200 MiB: so many pages hold something."""
+    writer = written()
+    writer.look(cs=1000, **told())
+    by_chance = -math.expm1(-blocks_a_page)
+    occupied = round(200 * MIB * by_chance)
+    writer.pins(
+        [], regions=50, sparse=50, live=19 * MIB, sparse_live=19 * MIB, occupied=occupied, sparse_occupied=occupied
+    )
+    found = of(writer)
+    assert found.trim_gain == pytest.approx(min(180, 200 * (1 - (by_chance + regular) / 2)) * MIB, abs=1000)
+    assert found.trim_error >= found.trim_gain // 5
 
 
 def shown(capsys, *argv):

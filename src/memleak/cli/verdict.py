@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..verdict import LEAK, SATURATING
+from ..verdict import LEAK, TOO_FEW
 from . import materialised, per_call, render
 from .common import Parser, add_stack_options, add_target, positive
 from .top import as_json, named, opened, title
@@ -78,7 +78,9 @@ def summary(snapshot: Snapshot) -> str:
         return "no live samples: nothing to judge"
     words = [f"{render.plural(number, 'stack')}: {name}" for name, number in counts.items()]
     whole = judged.whole
-    return f"{'; '.join(words)}. All together: {whole.verdict}{_how_fast(whole)}"
+    # Who asks too early is told when to ask again, though no stack is shown.
+    why = f": {whole.evidence}" if whole.verdict == TOO_FEW else ""
+    return f"{'; '.join(words)}. All together: {whole.verdict}{_how_fast(whole)}{why}"
 
 
 def _how_fast(verdict: Verdict) -> str:
@@ -121,7 +123,7 @@ def _as_json(snapshot: Snapshot, found: Sequence[Found]) -> dict[str, Any]:
         "verdicts": [{**_verdict(one.verdict), "row": as_json(one.row, None)} for one in found],
         "counts": judged.counts,
         "leaks": judged.leaks,
-        "growing": judged.counts.get(LEAK, 0) + judged.counts.get(SATURATING, 0),
+        "growing": sum(verdict.grows for _, verdict in judged.stacks),
         "whole": _verdict(judged.whole),
         "forecast": judged.forecast._asdict() if judged.forecast is not None else None,
         "left_out": judged.left_out,

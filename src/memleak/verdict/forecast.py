@@ -1,4 +1,7 @@
-"""When what grows will have used up what is left: leaks at their rate, saturating stacks as far as their level."""
+"""When what grows will have used up what is left: leaks at their rate, saturating stacks as far as their level.
+
+What too few samples tell from a cache goes on as a leak does; at the least, it comes to an end at once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .judging import LEAK, SATURATING, Verdict
+from .judging import SATURATING, TOO_FEW, Verdict
 
 _Z95 = 1.96
 _FARTHEST_S = 10 * 365.25 * 86400.0  # nobody wants to know more
@@ -21,7 +24,7 @@ class Forecast(NamedTuple):
         rate: bytes per second now, with 95 % limits: (value, low, high).
         seconds: until nothing is left: (value, soonest, latest), None for each that never comes; rates as they are.
         levels_above: bytes above the limit at which it all would level if only saturating stacks grow; None when it
-            would level below, or when something leaks.
+            would level below, or when something leaks, or may.
     """
 
     limit_bytes: int
@@ -40,7 +43,7 @@ def forecast(found: Sequence[tuple[Verdict, float]], limit_bytes: int, used_byte
         used_bytes: how much of it is in use.
     """
     headroom = max(0.0, limit_bytes - used_bytes)
-    growing = [verdict for verdict, _ in found if verdict.verdict in (LEAK, SATURATING) and verdict.rate is not None]
+    growing = [verdict for verdict, _ in found if verdict.grows]
     value, below, above = (
         sum(_speed(verdict, 0) for verdict in growing),
         *(math.sqrt(sum((_speed(verdict, side) - _speed(verdict, 0)) ** 2 for verdict in growing)) for side in (-1, 1)),
@@ -50,11 +53,11 @@ def forecast(found: Sequence[tuple[Verdict, float]], limit_bytes: int, used_byte
         _meets(lambda t: _grown(found, t, 1), headroom),
         _meets(lambda t: _grown(found, t, -1), headroom),
     )
-    leaks = any(verdict.verdict == LEAK for verdict, _ in found)
+    may_leak = any(verdict.grows and verdict.verdict != SATURATING for verdict, _ in found)
     beyond = _grown(found, _FARTHEST_S, 0) - headroom
     return Forecast(
         limit_bytes, headroom, (value, max(0.0, value - below), value + above), seconds,
-        beyond if not leaks and beyond > 0 else None,
+        beyond if not may_leak and beyond > 0 else None,
     )  # fmt: skip
 
 
@@ -70,9 +73,14 @@ def _grown(found: Sequence[tuple[Verdict, float]], seconds: float, side: int) ->
 
 def _one(verdict: Verdict, held: float, seconds: float, side: int) -> float:
     level = verdict.level
-    if verdict.rate is None or verdict.verdict not in (LEAK, SATURATING):
+    if not verdict.grows or (verdict.verdict == TOO_FEW and side < 0):
         return 0.0
-    if verdict.verdict == LEAK or level is None or not verdict.time_constant_s or (side > 0 and level.high is None):
+    if (
+        verdict.verdict != SATURATING
+        or level is None
+        or not verdict.time_constant_s
+        or (side > 0 and level.high is None)
+    ):
         return _speed(verdict, side) * seconds  # nothing says that it ends
     more = max(0.0, _side(level.value, level.low, level.high, side) - held)
     return more * -math.expm1(-seconds / verdict.time_constant_s)

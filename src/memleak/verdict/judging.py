@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from ..estimate import Estimate, estimate_bytes
@@ -26,19 +27,26 @@ VERDICTS = (LEAK, SATURATING, STEADY, CHURN, STEP, SHRINKING, TOO_FEW)
 
 SHORTEST_S = 900.0  # so long a stack is watched before it is judged
 SHORTEST_FULL_S = 20.0  # where every allocation is recorded
+# Of a process that has ended, or will have met its limit before: a better answer never comes. At this age three leaks in
+# five are found, and one in sixteen of what does not leak is called one, of shapes that take minutes to fill or turn over.
+SHORTEST_PRESSED_S = 300.0
 LEAST_EVENTS = 5.0
 CHURNED = 4 * LEAST_EVENTS  # samples taken of what has too few live ones
 LEAST_EVENTS_OF_TREND = 8.0
 EVENTS_BEHIND_A_START = 80.0  # where most was there early, growth must be shown to be steady by so many
 FALSE_DISCOVERIES = 0.01  # of all stacks said to grow, at most so many did not
 GREW_Z = 3.0  # of a single window
+GROWING_EVENTS = GREW_Z**2  # fewer cannot be so far from chance, whatever their times
 SLOWER_Z = 1.645  # a rate falls beyond it: 1 leak in 20 is taken for a cache by it, at one look
-SLIGHTEST = -0.2  # by less, e^-0.2 in a window, the pace of any program varies, and with many samples all of it is beyond chance
+SLIGHTEST = (
+    -0.2
+)  # by less, e^-0.2 in a window, the pace of any program varies, and with many samples all of it is beyond chance
 FASTER_Z = 2.33
 REPLACED_Z = 2.0  # so far the ages must be from those of blocks that are all freed in the end
 LOAD_Z = 2.0
 LONGER_THAN_BEFORE, MUCH_LONGER = 3.0, 12.0
-SLOWER = -0.8  # nor may it fall by more than that in a window, e^-0.8, however few samples there are to tell
+FALLS_BY_HALF = -0.69  # the rate of a cache that is half full; a leak's must be told from it ...
+HALF_Z = 1.0  # ... by so many standard errors: with more, leaks of 1 MB a minute are not found in half an hour
 MISFIT = 4.0  # index of dispersion under the fitted law, of eleven degrees of freedom: beyond it the law is another
 LEVEL_Z = 1.9  # 90 % limits, and what choosing the stacks that bend adds to them: measured
 
@@ -69,6 +77,11 @@ class Verdict(NamedTuple):
     samples: int = 0
     events: float = 0.0
 
+    @property
+    def grows(self) -> bool:
+        """Whether it grows: it leaks, or fills up, or too few samples tell which."""
+        return self.rate is not None
+
 
 class Window(NamedTuple):
     """The stretch from *start* to now."""
@@ -81,17 +94,23 @@ class Window(NamedTuple):
     z: float  # of the gain
 
 
-def judge(stacks: Sequence[Series], *, shortest_s: float = SHORTEST_S) -> list[Verdict]:
+def judge(stacks: Sequence[Series], *, shortest_s: float = SHORTEST_S, others: int = 0) -> list[Verdict]:
     """Judge all stacks of one recording together, so that few are said to grow by chance alone.
 
     Args:
         stacks: one series each.
         shortest_s: stacks that were first seen less than this ago are not judged.
+        others: how many more stacks there are that `judge_alone` has judged.
     """
     judged = [_Case(series, shortest_s) for series in stacks]
-    grown = discoveries([case.p for case in judged if case.enough], FALSE_DISCOVERIES)
+    grown = discoveries([case.p for case in judged if case.enough], FALSE_DISCOVERIES, others)
     found = iter(grown)
     return [case.verdict(next(found)) if case.enough else case.not_enough() for case in judged]
+
+
+def judge_alone(series: Series) -> Verdict:
+    """Judge a stack that has been watched long enough, of `LEAST_EVENTS` to `GROWING_EVENTS`: others have no part in it."""
+    return _Case(series, 0.0).verdict(False)
 
 
 def few(samples: int, taken: int) -> Verdict:
@@ -112,13 +131,15 @@ class _Case:
         self.series = series
         self.shortest_s = shortest_s
         self.enough = series.events >= LEAST_EVENTS and series.age >= shortest_s
-        self.windows = list(self._windows()) if self.enough else []
+        may_grow = self.enough and series.events >= GROWING_EVENTS
+        self.windows = [self._window(*known) for known in self._beginnings()] if may_grow else []
         best = max((window.z for window in self.windows), default=0.0)
         self.p = min(1.0, upper_tail(best) * len(self.windows)) if best > 0 else 1.0
 
     # -- windows ---------------------------------------------------------------------------------
 
-    def _windows(self) -> Iterator[Window]:
+    def _beginnings(self) -> Iterator[tuple[float, float]]:
+        """Yield of each window, the longest first, when it begins, and what was held then."""
         series = self.series
         lengths = [series.age * 15 / 16, series.age * 3 / 4]
         lengths += [series.age / 2**n for n in range(1, 12)]
@@ -128,7 +149,16 @@ class _Case:
             known = series.held_near(series.now - length)
             if known is None or series.now - known[0] < length / 2:
                 continue
-            yield self._window(*known)
+            yield known
+
+    def _shrunk(self) -> Iterator[Window]:
+        """Yield those of the two longest windows in which it has lost more than a few tenths of what it held."""
+        series = self.series
+        if series.nothing_freed or (series.peak is not None and series.bytes >= 0.7 * series.peak[1]):
+            return  # whatever it held
+        for start, held in islice(self._beginnings(), 2):
+            if series.bytes < 0.7 * held:
+                yield self._window(start, held)
 
     def _window(self, start: float, held: float) -> Window:
         series = self.series
@@ -155,7 +185,8 @@ class _Case:
         series = self.series
         if series.events < LEAST_EVENTS:
             return few(series.samples, series.taken)
-        return self._said(TOO_FEW, f"seen for {series.age:.0f} s; it takes {self.shortest_s:.0f} s")
+        sooner = f", or {SHORTEST_FULL_S:.0f} s in full mode" if self.shortest_s > SHORTEST_FULL_S else ""
+        return self._said(TOO_FEW, f"seen for {series.age:.0f} s; it takes {self.shortest_s:.0f} s{sooner}")
 
     def verdict(self, grown: bool) -> Verdict:
         candidates = [window for window in self.windows if window.z >= GREW_Z] if grown else []
@@ -176,8 +207,8 @@ class _Case:
 
     def _of_flat(self) -> Verdict:
         series = self.series
-        for window in self.windows[:2]:
-            if window.z <= -GREW_Z - 1 and series.bytes < 0.7 * window.held and not self._rose_again(window):
+        for window in self._shrunk():
+            if window.z <= -GREW_Z - 1 and not self._rose_again(window):
                 lost = 100 * (1 - series.bytes / window.held)
                 return self._said(SHRINKING, f"holds {lost:.0f} % less than {_time(series.now - window.start)} ago")
         low, high = series.shortest_with(0.8)
@@ -226,10 +257,13 @@ class _Case:
                 continue
             if self.series.kept(window.start) > 0.4 * self.series.bytes and part.events < EVENTS_BEHIND_A_START:
                 return bent or self._saturating(window, part, bend, end)
-            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z and bend.k >= SLOWER:
+            if (bend.z >= -SLOWER_Z or bend.k > SLIGHTEST) and bend.z <= FASTER_Z:
                 if bent is not None and not self._outgrows(candidates[0], window):
                     return bent
-                return self._leak(window, part, end)
+                if bend.k - HALF_Z * bend.se >= FALLS_BY_HALF:
+                    return self._leak(window, part, end)
+                bent = bent or self._undecided(window, part, end)
+                continue
             if bend.k < 0 and bent is None:
                 bent = self._saturating(window, part, bend, end)
             elif bend.k > 0 and pure and window is candidates[-1]:
@@ -313,6 +347,15 @@ class _Case:
             f"comes at a steady rate for {_time(length)} and stays: {part.sums.samples} samples are still there{before}"
         )
         return self._said(LEAK, evidence, rate=rate, window_s=length, events=part.events)
+
+    def _undecided(self, window: Window, part: Part, end: float) -> Verdict:
+        """Say that it grows, and that it takes more samples to tell how that will go on."""
+        leak = self._leak(window, part, end)
+        evidence = (
+            f"grew for {_time(leak.window_s)}: a leak, or a cache that fills; {part.sums.samples} samples do not tell"
+            " whether it comes at a steady rate or at one that has fallen by half"
+        )
+        return leak._replace(verdict=TOO_FEW, evidence=evidence)
 
     def _saturating(self, window: Window, part: Part, bend: Trend, end: float) -> Verdict:
         """New blocks come ever more rarely: exponentially, what is to come is part / (e^|k| - 1)."""

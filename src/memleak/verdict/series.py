@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
+from ..once import once
 from ..records import LiveSums
+
+Points = Sequence[tuple[float, float]]
+History = Union[Points, Callable[[], Points]]
+_DIGITS = 1e-9
 
 
 class Part(NamedTuple):
@@ -30,17 +35,18 @@ class Series:
 
     Args:
         samples: (time of birth, weight, size in bytes) of its live samples.
-        history: (time, estimated live bytes), oldest first; between two moments it may have been anything.
+        history: (time, estimated live bytes), oldest first, or what returns them; between two moments it may have been
+            anything.
         first: when it was first seen.
         now: when the recording was read, or ended.
         peak: (time, estimated live bytes) of its highest.
-        taken: samples ever taken of it; those that are live when not given.
+        taken: samples ever taken of it; 0: not known.
     """
 
     def __init__(
         self,
         samples: Iterable[tuple[float, float, int]],
-        history: Sequence[tuple[float, float]],
+        history: History,
         first: float,
         now: float,
         peak: tuple[float, float] | None = None,
@@ -51,15 +57,33 @@ class Series:
         self.first = first
         self.now = max(now, first)
         self.peak = peak
+        self.nothing_freed = taken == len(ordered) > 0
         self.taken = max(taken, len(ordered))
         self._births = [birth for birth, _, _ in ordered]
         self._samples = [(weight, size) for _, weight, size in ordered]
-        self._bytes = [0.0, *accumulate(weight * size for weight, size in self._samples)]
-        self._squares = [0.0, *accumulate((weight * size) ** 2 for weight, size in self._samples)]
-        self._moments = [0.0, *accumulate(birth * weight * size for birth, weight, size in ordered)]
-        inside = [(at, value) for at, value in history if first <= at < self.now]
-        self.points: list[tuple[float, float]] = [*inside, (self.now, self._bytes[-1])]
-        self._times = [at for at, _ in self.points]
+        values = [weight * size for weight, size in self._samples]
+        self._bytes = [0.0, *accumulate(values)]
+        self._square = sum([value * value for value in values])
+        self._history = history
+
+    @once
+    def points(self) -> list[tuple[float, float]]:
+        """What was held: (time, bytes), the last of them now."""
+        history = self._history() if callable(self._history) else self._history
+        return [*((at, value) for at, value in history if self.first <= at < self.now), (self.now, self._bytes[-1])]
+
+    @once
+    def _times(self) -> list[float]:
+        return [at for at, _ in self.points]
+
+    @once
+    def _squares(self) -> list[float]:
+        return [0.0, *accumulate((weight * size) ** 2 for weight, size in self._samples)]
+
+    @once
+    def _moments(self) -> list[float]:
+        births = zip(self._births, self._samples)
+        return [0.0, *accumulate(birth * weight * size for birth, (weight, size) in births)]
 
     @property
     def age(self) -> float:
@@ -79,12 +103,12 @@ class Series:
     @property
     def events(self) -> float:
         """As many samples of equal weight would vary like these."""
-        return self._bytes[-1] ** 2 / self._squares[-1] if self._squares[-1] else 0.0
+        return self._bytes[-1] ** 2 / self._square if self._square else 0.0
 
     @property
     def grain(self) -> float:
         """Variance for each byte: what chance does to sums of such samples, that of sampling and that of their coming."""
-        return self._squares[-1] / self._bytes[-1] if self._bytes[-1] else 0.0
+        return self._square / self._bytes[-1] if self._bytes[-1] else 0.0
 
     def kept(self, at: float) -> float:
         """Return the estimated bytes that were allocated up to *at* and are live now."""
@@ -97,8 +121,12 @@ class Series:
         squares = self._squares[j] - self._squares[i]
         if i == j or total <= 0:
             return Part(0.0, 0.0, 0.0, LiveSums())
-        mean = (self._moments[j] - self._moments[i]) / total
-        return Part(total, total * total / squares, mean, LiveSums.of(self._samples[i:j]))
+        moments = self._moments[j] - self._moments[i]
+        if squares <= _DIGITS * self._squares[j]:  # behind blocks of gigabytes the digits of small ones are lost
+            each = [weight * size for weight, size in self._samples[i:j]]
+            total, squares = math.fsum(each), math.fsum(value * value for value in each)
+            moments = math.fsum(birth * value for birth, value in zip(self._births[i:j], each))
+        return Part(total, total * total / squares, moments / total, LiveSums.of(self._samples[i:j]))
 
     def bursts(self, low: float, high: float, k: float) -> float:
         """Return how much more births in a stretch vary than single events would, at least 1: the index of dispersion.
@@ -132,6 +160,8 @@ class Series:
         """Return the first moment from *at* on of which is known what was held, and that; None: only of now."""
         if at <= self.first:
             return (self.first, 0.0)
+        if self.nothing_freed and at < self.now:
+            return (at, self.kept(at))
         i = bisect_left(self._times, at)
         return self.points[i] if i < len(self.points) - 1 else None
 

@@ -62,15 +62,16 @@ def upper_tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
-def discoveries(p_values: Sequence[float], rate: float) -> list[bool]:
+def discoveries(p_values: Sequence[float], rate: float, others: int = 0) -> list[bool]:
     """Return which of the hypotheses are rejected when at most *rate* of the rejections may be false.
 
-    Benjamini and Hochberg, 1995: the k smallest, for the greatest k whose k-th value is at most rate k / n.
+    Benjamini and Hochberg, 1995: the k smallest, for the greatest k whose k-th value is at most rate k / n. *others* is
+    how many more hypotheses there are, whose values are 1.
     """
-    n = len(p_values)
-    order = sorted(range(n), key=p_values.__getitem__)
+    n = len(p_values) + others
+    order = sorted((index for index, p in enumerate(p_values) if p <= rate), key=p_values.__getitem__)
     most = max((place for place, index in enumerate(order, 1) if p_values[index] <= rate * place / n), default=0)
-    found = [False] * n
+    found = [False] * len(p_values)
     for index in order[:most]:
         found[index] = True
     return found

@@ -1,6 +1,7 @@
 """Real programs with a known truth before `memleak verdict`.
 
 Usage: python tests/scenarios/growth [--normal [--minutes N]] [--only WORD] [--seed N] [--jobs N] [--json FILE]
+                                       [--keep DIR | --judge DIR]
 
 Each program runs under `memleak run`, is killed (SIGKILL), and is judged from its recording alone. In full mode that
 takes two minutes for all; with --normal, at the default knobs, 20 minutes. The table goes to standard output; what was
@@ -22,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 sys.dont_write_bytecode = True
 
-from running import build, run  # noqa: E402
+from running import Outcome, build, kept_at, rejudge, run  # noqa: E402
 from table import as_json, lines  # noqa: E402
 from truth import scenarios  # noqa: E402
 
@@ -36,11 +37,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the sampling (1)")
     parser.add_argument("--jobs", type=int, default=0, help="programs at once (with --normal all, else 3 a core)")
     parser.add_argument("--json", type=Path, help="keep what was found here, too")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave recordings and compiled programs there")
+    parser.add_argument("--judge", type=Path, metavar="DIR", help="run nothing: judge what --keep has left there")
     options = parser.parse_args()
     mode = "normal" if options.normal else "full"
     chosen = [one for one in scenarios() if mode in one.modes and options.only in one.name]
     if not chosen:
         parser.error(f"no scenario of {mode} mode has {options.only!r} in its name")
+    if options.judge:
+        chosen = [one for one in chosen if kept_at(one, options.judge).exists()]
+        return told(options, mode, [rejudge(one, mode, kept_at(one, options.judge)) for one in chosen])
     jobs = options.jobs or (len(chosen) if options.normal else 3 * (os.cpu_count() or 1))
     with ExitStack() as stack:
         words = {}
@@ -53,16 +59,29 @@ def main() -> int:
             else:
                 print(f"{missing}: its scenarios are left out", file=sys.stderr)
                 chosen = [one for one in chosen if one.needs != "mariadb"]
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-growth-")))
+        directory = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-growth-")))
+        directory.mkdir(parents=True, exist_ok=True)
         commands = [build(one, directory) for one in chosen]
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
         runs = [
             pool.submit(
-                run, one, mode, 60 * options.minutes if options.normal else one.seconds, command, words, options.seed
+                run,
+                one,
+                mode,
+                60 * options.minutes if options.normal else one.seconds,
+                command,
+                words,
+                options.seed,
+                options.keep,
             )
             for one, command in zip(chosen, commands)
         ]
         outcomes = [one.result() for one in runs]
+    return told(options, mode, outcomes)
+
+
+def told(options: argparse.Namespace, mode: str, outcomes: list[Outcome]) -> int:
+    """Print what was found, and return the status."""
     table = lines(outcomes)
     print("\n".join(table))
     for outcome in outcomes:

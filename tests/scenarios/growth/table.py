@@ -14,7 +14,20 @@ HEAD = ("scenario", "expected", "found", "line: true, blamed", "rate: true, foun
 def lines(outcomes: Sequence[Outcome]) -> list[str]:
     """Return a table in Markdown."""
     rows = [HEAD, tuple("---" for _ in HEAD), *map(_row, outcomes)]
-    return ["| " + " | ".join(row) + " |" for row in rows]
+    pools = [line for one in outcomes if one.pool for line in _pool(one)]
+    return [*("| " + " | ".join(row) + " |" for row in rows), *pools]
+
+
+def _pool(outcome: Outcome) -> list[str]:
+    """Return what was found of a program's own allocator, in a sentence."""
+    found, true = outcome.pool, outcome.scenario.pool
+    return [
+        "",
+        f"{outcome.scenario.name}: of the pool {100 * found['true_idle_share']:.1f} % are idle,"
+        f" {100 * found['idle_share']:.1f} % found, kept by {outcome.scenario.source.name}:{true.pins};"
+        f" {found['true_mismatches']:.0f} mismatched frees, {found['mismatches']:.0f} found,"
+        f" of what was allocated at line {true.allocated}, at line {true.freed}",
+    ]
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
@@ -74,7 +87,7 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "true_rate": one.scenario.rate or one.scenario.least, "rate": one.rate,
             "true_level": None if one.scenario.level == float("inf") else one.scenario.level, "level": one.level,
             "true_above": one.scenario.above, "above": one.above,
-            "samples": one.samples, "lost": one.lost, "wrong": one.wrong,
+            "samples": one.samples, "pool": one.pool, "lost": one.lost, "wrong": one.wrong,
         }
         for one in outcomes
     ]  # fmt: skip

@@ -5,6 +5,7 @@
 // "NAME BYTES" pairs that it knows of.
 //   threads   four arenas filled with blocks and mostly freed, a block in 64 kept
 //   one       the same in the first heap, one block in 16 kept
+//   random    the same, one in 16 by chance
 //   small     small blocks only, all freed but one in 1,000: they stand in the lists of fast blocks
 //   cluster   blocks of 400 bytes; the second half of what was asked for is freed, and a few are kept at the end
 //   leak      blocks that nobody frees
@@ -32,27 +33,30 @@ static void *filled(size_t bytes)
 	return p;
 }
 
-static size_t fill_and_free(unsigned seed, int blocks, int keep, size_t least, size_t more)
+static size_t fill_and_free(unsigned seed, int blocks, int keep, size_t least, size_t more, bool by_chance)
 {
 	void **p = malloc(sizeof(*p) * (size_t)blocks);
+	bool *is_kept = calloc((size_t)blocks, sizeof(*is_kept));
 	size_t kept = 0;
 	for (int i = 0; i < blocks; i++) {
 		seed = seed * 1103515245u + 12345;
 		size_t bytes = least + (more ? (seed >> 16) % more : 0);
 		p[i] = filled(bytes);
-		if (i % keep == 0)
+		is_kept[i] = (by_chance ? rand() : i) % keep == 0;
+		if (is_kept[i])
 			kept += bytes;
 	}
 	for (int i = 0; i < blocks; i++)
-		if (i % keep)
+		if (!is_kept[i])
 			free(p[i]);
+	free(is_kept);
 	free(p);
 	return kept;
 }
 
 static void *work(void *seed)
 {
-	size_t kept = fill_and_free((unsigned)(size_t)seed, 80000, 64, 100, 900);
+	size_t kept = fill_and_free((unsigned)(size_t)seed, 80000, 64, 100, 900, false);
 	pthread_barrier_wait(&done);
 	pthread_barrier_wait(&done);
 	return (void *)kept;
@@ -110,13 +114,15 @@ static long resident(void)
 static size_t grow(const char *workload, const char *path)
 {
 	if (!strcmp(workload, "one"))
-		return fill_and_free(7, 200000, 16, 100, 900);
+		return fill_and_free(7, 200000, 16, 100, 900, false);
+	if (!strcmp(workload, "random"))
+		return fill_and_free(7, 200000, 16, 100, 900, true);
 	if (!strcmp(workload, "small"))
-		return fill_and_free(7, 1000000, 1000, 48, 0);
+		return fill_and_free(7, 1000000, 1000, 48, 0, false);
 	if (!strcmp(workload, "cluster"))
 		return cluster();
 	if (!strcmp(workload, "leak"))
-		return fill_and_free(7, 100000, 1, 100, 900);
+		return fill_and_free(7, 100000, 1, 100, 900, false);
 	if (!strcmp(workload, "files"))
 		return files(path);
 	if (!strcmp(workload, "outside")) {
