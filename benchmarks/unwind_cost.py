@@ -26,7 +26,18 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 import nativebuild  # noqa: E402 - the one list of the core's flags
 
-PARTS = ("elfimage", "dwarf", "cfi", "objects", "modules", "unwind_thread", "unwind")
+PARTS = (
+    "elfimage",
+    "dwarf",
+    "cfi",
+    "objects",
+    "modules_seen",
+    "snapshot",
+    "modules",
+    "unwind_thread",
+    "unwind_step",
+    "unwind",
+)
 FRAMES = 16
 
 

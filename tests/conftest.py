@@ -17,7 +17,7 @@ ROOT = TESTS.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "builders"), str(TESTS / "fuzz"), str(ROOT / "benchmarks")]
 pytest.register_assert_rewrite("tracing", "doors", "relocations", "ownprocess", "tracedprocess", "container")
 
-# A shell's background job has these ignored, and so would all that tests start: bash cannot trap what was ignored before.
+# A shell's background job has these ignored, and so would all that tests start: bash cannot trap what was ignored.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:
@@ -127,6 +127,27 @@ class NativeItem(pytest.Item):
 
 class NativeFailure(Exception):
     """A C test that did not pass."""
+
+
+# ---- which process does what --------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
+    """Hand out whole files as scheduling.py says, where ./test shares them among processes."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    import scheduling
+
+    return scheduling.Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    if hasattr(config, "workerinput"):
+        import scheduling
+
+        items.sort(key=lambda item: scheduling.place_of(item.nodeid))
 
 
 # ---- counts ------------------------------------------------------------------------------------------

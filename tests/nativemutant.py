@@ -14,10 +14,21 @@ def mutated(directory: Path, source: Path, module: str, old: str, new: str, *mor
     others = [path for path in nativebuild.core_sources() if path.stem not in nativebuild.LEFT_OUT | {module}]
     objects = [str(nativebuild.core_object(path)) for path in others]
     program = directory / source.stem
-    includes = [f"-I{nativebuild.NATIVE / 'src'}", f"-I{source.parent}"]
-    command = ["gcc", *flags, *includes, *more, "-o", str(program), str(source), str(copy), *objects]
-    nativebuild.run([*command, "-pthread", "-lm", "-ldl"])
+    command = ["gcc", *flags, f"-I{nativebuild.NATIVE / 'src'}", f"-I{source.parent}", *more]
+    test = test_object(source, command, more)
+    nativebuild.run([*command, "-o", str(program), str(test), str(copy), *objects, "-pthread", "-lm", "-ldl"])
     return program
+
+
+def test_object(source: Path, command: list[str], flags: tuple[str, ...]) -> Path:
+    """Compile the test itself, which is the same for all mutants with these flags, unless that has been done."""
+    directory = nativebuild.cache() / "mutants"
+    directory.mkdir(exist_ok=True)
+    target = directory / f"{'-'.join([source.stem, *(flag.strip('-').replace('=', '-') for flag in flags)])}.o"
+    used = [source, *source.parent.glob("*.h"), *nativebuild.headers(), nativebuild.NATIVE / "meson.build"]
+    if not target.exists() or target.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in used):
+        nativebuild.make(target, [*command, "-c", str(source)])
+    return target
 
 
 def mutated_core(directory: Path, module: str, old: str, new: str) -> Path:

@@ -1,7 +1,7 @@
 """The decoder's idea of a recording is the C header's: constants, enumerations, counters, offsets.
 
-The header is read twice: as text, which needs no compiler, and by a C program that prints what the
-compiler made of it.
+The header and its parts are read twice: as text, which needs no compiler, and by a C program that prints
+what the compiler made of them.
 """
 
 import re
@@ -16,7 +16,9 @@ from memleak.records import Header
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "native" / "include" / "memleak_format.h"
-TEXT = re.sub(r"//[^\n]*", "", HEADER.read_text())
+PARTS = [HEADER.with_name(name) for name in re.findall(r'^#include "(mlf_\w+\.h)"$', HEADER.read_text(), re.MULTILINE)]
+WHOLE = "".join(path.read_text() for path in [HEADER, *PARTS])
+TEXT = re.sub(r"//[^\n]*", "", WHOLE)
 SIZES = {"uint8_t": "B", "uint16_t": "H", "uint32_t": "I", "uint64_t": "Q", "int32_t": "i", "int64_t": "q", "char": "s"}
 
 
@@ -29,6 +31,11 @@ def constants():
     for body in re.findall(r"enum mlf_\w+ \{([^#}]*)\};", TEXT):
         for name, value in re.findall(r"(MLF_\w+) = (\d+)", body):
             yield name[4:], int(value)
+
+
+def test_header_includes_every_part():
+    """No part of the format is left out of what the other tests read."""
+    assert sorted(PARTS) == sorted(HEADER.parent.glob("mlf_*.h"))
 
 
 def test_every_constant_has_its_value():
@@ -50,7 +57,7 @@ def test_every_domain_has_a_name():
 
 def test_counters_in_order_with_their_meaning():
     """COUNTERS lists the header's counters in its order, with makes_inexact."""
-    declared = re.findall(r"X\((\w+), ([01]), \"", HEADER.read_text())
+    declared = re.findall(r"X\((\w+), ([01]), \"", WHOLE)
     assert [(name, bool(int(flag))) for name, flag in declared] == list(layout.COUNTERS)
 
 

@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import nativebuild
 import pytest
+
+import nativebuild
 from nativemutant import mutated
 
 
@@ -23,8 +24,9 @@ class Mutant(NamedTuple):
     arguments: tuple[str, ...] = ()
 
 
-# How long the others may take while one thread stands; with --short they need a few milliseconds.
-STANDS = {"flags": ("-DDEADLINE_MS=10000",), "arguments": ("--short",)}
+# How long the others may take while one thread stands; with --short they need a few milliseconds. They spin meanwhile.
+STANDS = {"flags": ("-DDEADLINE_MS=3000",), "arguments": ("--short",)}
+STANDS_SAMPLING = {"test": "test_lockfree_tracer", "flags": ("-DDEADLINE_MS=6000",)}
 
 
 # Of the governor what needs no time.
@@ -62,17 +64,27 @@ MUTANTS = {
     ),
     "the borrow is kept": Mutant("sampler", "self->bytes_left += size; // undo", "; // undo", "test_sampler"),
     "the borrow is kept when nested": Mutant(
-        "tracer", "sampler_skip(size_bytes);", "sampler_self.looks++;", "test_tracer"
+        "tracer_take", "sampler_skip(size_bytes);", "sampler_self.looks++;", "test_tracer"
     ),
-    "widened to off": Mutant("governor", "times(max, factor, GOVERNOR_MAX_INTERVAL)", "times(max, factor, 10000)", **RULES),
-    "widened to narrow gaps": Mutant("governor", "max >= 8 * min ? wide_max / 8 :", "max >= 8 * min ? wide_max :", **RULES),
+    "widened to off": Mutant(
+        "governor", "times(max, factor, GOVERNOR_MAX_INTERVAL)", "times(max, factor, 10000)", **RULES
+    ),
+    "widened to narrow gaps": Mutant(
+        "governor", "max >= 8 * min ? wide_max / 8 :", "max >= 8 * min ? wide_max :", **RULES
+    ),
     "widened into another request": Mutant("governor", "return interval >> 32 << 32 |", "return 0 |", **RULES),
     "full is widened": Mutant("governor", " && (uint32_t)law != SAMPLER_FULL; }", "; }", **RULES),
     "the governor narrows at once": Mutant("governor", "if (wanted < factor) {", "if (0) {", **RULES),
-    "the governor never rests": Mutant("governor", "return difference * 10 < factor && !is_end ?", "return 0 ?", **RULES),
+    "the governor never rests": Mutant(
+        "governor", "return difference * 10 < factor && !is_end ?", "return 0 ?", **RULES
+    ),
     "the governor aims at the budget itself": Mutant("governor", "/ 1024 * 10 / 9;", "/ 1024;", **RULES),
     "a request is adopted as it is": Mutant(
-        "governor", "wide = governor_widen(native, factor),", "wide = native,", "test_governor", arguments=("--short",)
+        "governor",
+        "wide = governor_widen(native, factor),",
+        "wide = native,",
+        "test_governor",
+        arguments=("--requests",),
     ),
     "bit set beside a remover": Mutant(
         "liveset",
@@ -93,11 +105,37 @@ MUTANTS = {
     "slots are never free again": Mutant(
         "liveset", "store_release(slot, SLOT_FREE); // after the clear", "; // after the clear", "test_liveset"
     ),
+    "a sample has no other weight": Mutant(
+        "liveset",
+        "&entry->weight_x1024, weight_x1024);\n\tuint32_t check",
+        "&entry->weight_x1024, entry->weight_x1024);\n\tuint32_t check",
+        "test_liveset",
+    ),
+    "always the lighter is merged": Mutant(
+        "thinning", "stays = draw_below(both) >= first;", "stays = 1;", "test_thinning", arguments=("--short",)
+    ),
+    "what is left weighs what it did": Mutant(
+        "thinning",
+        "return value / size + (",
+        "return sample->weight_x1024 + 0 * (",
+        "test_thinning",
+        arguments=("--short",),
+    ),
+    "what is merged is merged without kin": Mutant(
+        "liveset", "(wanted && its != wanted)", "(wanted && 0)", "test_thinning", arguments=("--short",)
+    ),
+    "totals grow by what is taken over": Mutant(
+        "rows",
+        "add_relaxed(&row->moved_bytes, bytes);\n\taccount_held",
+        "account_held",
+        "test_thinning",
+        arguments=("--short",),
+    ),
     "an inserter waits for a stopped remover": Mutant(
         "liveset", "if (spins == SPINS_FOR_CLEARING) {", "if (0) {", "test_lockfree", **STANDS
     ),
     "a segment's builder is waited for": Mutant(
-        "recording",
+        "recording_room",
         "looks < BUILDER_LOOKS; looks++",
         "; looks++",
         "test_lockfree",
@@ -107,35 +145,34 @@ MUTANTS = {
         "catalog",
         "\tuint32_t state = load_acquire(&record->state);",
         "\tuint32_t state;\n\twhile ((state = load_acquire(&record->state)) == 1)\n\t\t;",
-        "test_lockfree_tracer",
-        ("-DDEADLINE_MS=10000",),
+        **STANDS_SAMPLING,
     ),
     "a number of a thread lost wins": Mutant(
         "catalog",
         "while (!cas_relaxed(&threads_given, &seen, next));",
         "while (exchange_acq_rel(&threads_given, next) && 0);",
-        "test_lockfree_tracer",
+        **STANDS_SAMPLING,
     ),
-    "nobody leaves": Mutant(
+    "who frees does not leave": Mutant(
         "tracer",
-        "static void leave(uint32_t *inside) { sub_release(inside, 1); }",
-        "static void leave(uint32_t *inside) { add_seq_cst(inside, 0); }",
-        "test_lockfree_tracer",
+        "samples_forget(address, layer, false);\n\ttracer_leave(inside);",
+        "samples_forget(address, layer, false);",
+        **STANDS_SAMPLING,
     ),
     "two threads get one room": Mutant(
-        "recording",
+        "recording_room",
         "if (cas_relaxed(&header->room_used, &used, to))",
         "if (store_relaxed(&header->room_used, to), true)",
         "test_recording",
     ),
     "a segment for each": Mutant(
-        "recording",
+        "recording_room",
         "exchange_acq_rel(&table_claims[kind][order], 1))",
         "load_acquire(&table_claims[kind][order]))",
         "test_recording",
     ),
     "the room passes its backing": Mutant(
-        "recording",
+        "recording_room",
         "if (to > load_acquire(&header->room_backed))",
         "if (to > header->file_bytes + 4096)",
         "test_recording",
@@ -151,22 +188,26 @@ MUTANTS = {
         "index",
         "if (seen == 0 && cas_acq_rel(place, &seen, word))",
         "if (seen == 0 && (exchange_acq_rel(place, word), true))",
-        "test_lockfree",
+        "test_lockfree", **STANDS,
     ),
     "a lost insertion is told its own record": Mutant(
-        "index", "\t\t\t\treturn (uint32_t)seen;\n\t\t}\n\t}", "\t\t\t\treturn ref;\n\t\t}\n\t}", "test_lockfree"
+        "index",
+        "\t\t\t\treturn (uint32_t)seen;\n\t\t}\n\t}",
+        "\t\t\t\treturn ref;\n\t\t}\n\t}",
+        "test_lockfree",
+        **STANDS,
     ),
     "a removal lost wins": Mutant(
         "liveset",
         "!cas_seq_cst(slot, &key, clearing(address))",
         "(exchange_acq_rel(slot, clearing(address)), false)",
-        "test_lockfree",
+        "test_lockfree", **STANDS,
     ),
     "a claim of room lost wins": Mutant(
-        "recording",
+        "recording_room",
         "if (cas_relaxed(&header->room_used, &used, to))",
         "if (exchange_acq_rel(&header->room_used, to), true)",
-        "test_lockfree",
+        "test_lockfree", **STANDS,
     ),
     "half a key is enough": Mutant("index", "return record[1] == key;", "return true;", "test_index"),
     "ages by the wall clock": Mutant(
@@ -195,10 +236,10 @@ MUTANTS = {
     "marks of the recording before": Mutant("marks", "\tpassed = 0;\n", "", "test_marks"),
     "pages of files count": Mutant("memory", "bound.used_bytes -= idle <", "idle -= idle <", "test_memory"),
     "the own cgroup alone": Mutant("memory", "#define LEVELS_UP 16", "#define LEVELS_UP 1", "test_memory"),
-    "a limit beyond the machine": Mutant("memory", "bound.limit_bytes < machine && is_nearer", "is_nearer", "test_memory"),
-    "any word with memory in it": Mutant(
-        "memory", "(*end == ',' || *end == ':')", "(*end || 1)", "test_memory"
+    "a limit beyond the machine": Mutant(
+        "memory", "bound.limit_bytes < machine && is_nearer", "is_nearer", "test_memory"
     ),
+    "any word with memory in it": Mutant("memory", "(*end == ',' || *end == ':')", "(*end || 1)", "test_memory"),
     "plumbing is shown": Mutant("rows", "while (plumbing < frames && catalog", "while (0 && catalog", "test_rows"),
     "thread ids go on": Mutant("catalog", "(seen >> 32 == number ? seen :", "(seen >> 32 ? seen :", "test_catalog"),
     "a region taken twice": Mutant(
@@ -215,7 +256,9 @@ MUTANTS = {
     ),
     "the tail is forgotten": Mutant("mappings", "keep_piece(cut_end, region.end, sample);", ";", "test_regions"),
     "freed late": Mutant("samples", "samples_close(&before, true);", ";", "test_tracer"),
-    "pools add to totals": Mutant("rows", "return likely(row->domain < MLF_POOL_DOMAIN);", "return true;", "test_owners"),
+    "pools add to totals": Mutant(
+        "rows", "return likely(row->domain < MLF_POOL_DOMAIN);", "return true;", "test_owners"
+    ),
     "given out again and still free": Mutant(
         "owners", "while (unmark(p, MLF_LAYER_POOL_FREED, 0))", "while (0)", "test_owners"
     ),
@@ -225,7 +268,9 @@ MUTANTS = {
     "another pool's entry": Mutant("liveset", "return pool == 0 ||", "return true ||", "test_owners"),
     "what a region held stays": Mutant("owners", "if (layers[i] == MLF_LAYER_POOL)", "if (0)", "test_owners"),
     "marks without end": Mutant("owners", "if (oldest)", "if (0)", "test_owners"),
-    "any jump is a call": Mutant("callsite", "if (!slot || !holds(image, slot, function))", "if (!slot)", "test_callsite"),
+    "any jump is a call": Mutant(
+        "callsite", "if (!slot || !holds(image, slot, function))", "if (!slot)", "test_callsite"
+    ),
     "a region within a region": Mutant(
         "pools", "if (!found || region.high - region.low < out->high - out->low)", "if (!found)", "test_pools"
     ),
@@ -238,9 +283,11 @@ MUTANTS = {
     "a realloc ends in another recording": Mutant(
         "tracer", "m->was_sampled && m->recording == recording.number", "m->was_sampled", "test_tracer"
     ),
-    "replaced under a thread": Mutant("tracer", "if (!all_left(START_WAITS)) {", "if (0) {", "test_tracer"),
+    "replaced under a thread": Mutant(
+        "tracer_start", "if (!tracer_all_left(START_WAITS)) {", "if (0) {", "test_tracer"
+    ),
     "stopped and not frozen": Mutant(
-        "tracer", "\t\t\tall_left(STOP_WAITS); // then it is frozen", "\t\t\t; // then it is frozen", "test_tracer"
+        "tracer_start", "\t\t\ttracer_all_left(STOP_WAITS); // then it", "\t\t\t; // then it", "test_tracer"
     ),
     "a walk begins during a fork": Mutant(
         "objects",
@@ -253,7 +300,11 @@ MUTANTS = {
         "objects", "return seen >> 32 == of_this_process() >> 32 ?", "return 0 ?", "test_objects", ("-DDEADLINE_S=2",)
     ),
     "a fork during a long walk": Mutant(
-        "objects", "i < WAITS_HELD && value_of(&holding)", "0 && value_of(&holding)", "test_objects", ("-DDEADLINE_S=2",)
+        "objects",
+        "i < WAITS_HELD && value_of(&holding)",
+        "0 && value_of(&holding)",
+        "test_objects",
+        ("-DDEADLINE_S=2",),
     ),
     "who forks may walk while another does": Mutant(
         "objects",
@@ -263,13 +314,19 @@ MUTANTS = {
         ("-DDEADLINE_S=2",),
     ),
     "who has forked may walk while another does": Mutant(
-        "objects", "\tcas_seq_cst(&forker, &self, of_this_process());", "\t(void)self;", "test_objects", ("-DDEADLINE_S=2",)
+        "objects",
+        "\tcas_seq_cst(&forker, &self, of_this_process());",
+        "\t(void)self;",
+        "test_objects",
+        ("-DDEADLINE_S=2",),
     ),
     "the lock comes during a fork and is kept": Mutant(
         "objects", "walk->put_off = !walk->anyway && another_forks();", ";", "test_objects", ("-DDEADLINE_S=2",)
     ),
     "two threads have a turn": Mutant("turn", "return holder != self &&", "return", "test_turn"),
-    "a turn is never taken from the dead": Mutant("turn", "return holder != self &&", "return holder == 0 &&", "test_turn"),
+    "a turn is never taken from the dead": Mutant(
+        "turn", "return holder != self &&", "return holder == 0 &&", "test_turn"
+    ),
     "known before it is known": Mutant("boot", "\t\tlearn();\n", "\t\tdone = true, learn();\n", "test_boot"),
     "displaced samples stay": Mutant(
         "samples", "if (!liveset_remove(address, layers[i], &sample))", "if (1)", "test_tracer"
@@ -311,31 +368,29 @@ MUTANTS = {
         "binding", "return several ? 0 : foreign ? foreign : first;", "return first;", "test_slots"
     ),
     "a program's own function is not bound yet": Mutant(
-        "slots", "return slot->kind == RELOCS_CALL && value >= image->low", "return value >= image->low", "test_slots"
+        "slots_object", "return slot->kind == RELOCS_CALL && value >= image->low", "return value >= image->low", "test_slots"
     ),
     "what a program stores is another tool's": Mutant(
-        "slots", "if (slot->kind == RELOCS_VARIABLE && (!bound || holder == object->id))", "if (0)", "test_slots"
+        "slots_object", "if (slot->kind == RELOCS_VARIABLE && (!bound || holder == object->id))", "if (0)", "test_slots"
     ),
     "a variable stands for all slots": Mutant(
-        "slots", "if (slot->kind == RELOCS_VARIABLE || (object->sentinel", "if ((object->sentinel", "test_slots"
+        "slots_object", "if (slot->kind == RELOCS_VARIABLE || (object->sentinel", "if ((object->sentinel", "test_slots"
     ),
-    "any slot stands for all": Mutant("slots", "(object->watched || !name->watched)", "1", "test_slots"),
+    "any slot stands for all": Mutant("slots_object", "(object->watched || !name->watched)", "1", "test_slots"),
     "a tool that takes some functions only": Mutant(
         "slots", "state->rounds && state->taken != object->taken;", "0;", "test_slots"
     ),
     "an object that is being loaded is done": Mutant(
-        "slots", "object->unfinished |= !slot->weak && slot->kind != RELOCS_VARIABLE;", ";", "test_slots"
+        "slots_object", "object->unfinished |= !slot->weak && slot->kind != RELOCS_VARIABLE;", ";", "test_slots"
     ),
     "a slot that changed is not looked at again": Mutant(
-        "slots", "object->unfinished |= result == PATCH_LATER;", ";", "test_slots"
+        "slots_object", "object->unfinished |= result == PATCH_LATER;", ";", "test_slots"
     ),
     "maps are read to the first line only": Mutant(
         "pages", "for (long got; !found && (got", "for (long got; !found && !length && (got", "test_pages"
     ),
-    "two open a child's recording": Mutant(
-        "tracer", "|| !follow_fork || !turn_try(&tracer_turn))", "|| !follow_fork)", "test_tracer"
-    ),
-    "a child's counters are its parent's": Mutant("tracer", "\tstats_detach();\n", "", "test_tracer"),
+    "two open a child's recording": Mutant("tracer_child", "|| !turn_try(&tracer_turn))", ")", "test_tracer"),
+    "a child's counters are its parent's": Mutant("tracer_child", "\tstats_detach();\n", "", "test_tracer"),
     "a focus noticed at a sample": Mutant(
         "sampler",
         "if (self->calls_mod_64 == 0)\n\t\t\tadopt_focus(self);",
@@ -345,22 +400,33 @@ MUTANTS = {
     "a focus noticed at one of Python's samples": Mutant(
         "counter", "if (c->calls_mod_64 == 0)\n\t\tadopt_focus(c);", "if (hit)\n\t\tadopt_focus(c);", "test_focus"
     ),
-    "drawn and in focus": Mutant("focus", "return SAMPLER_WEIGHT_ONE | FOCUS_MATCHED |", "return drawn | FOCUS_MATCHED |", "test_focus"),
-    "a call of the focus passes": Mutant("sampler", "self->calls_loaded = 1;\n\t\tself->calls_left = 0;", "self->calls_loaded = 1;\n\t\tself->calls_left = 1;", "test_focus"),
+    "drawn and in focus": Mutant(
+        "focus", "return SAMPLER_WEIGHT_ONE | FOCUS_MATCHED |", "return drawn | FOCUS_MATCHED |", "test_focus"
+    ),
+    "a call of the focus passes": Mutant(
+        "sampler",
+        "self->calls_loaded = 1;\n\t\tself->calls_left = 0;",
+        "self->calls_loaded = 1;\n\t\tself->calls_left = 1;",
+        "test_focus",
+    ),
     "a torn focus is believed": Mutant(
         "focus", "mlf_focus_check(text, (uint32_t)(word >> 32)) == (uint32_t)word && aim", "aim", "test_focus"
     ),
     "what is known of a module outlives its aim": Mutant(
         "aim", "known >> 8 == aim->number && known & KNOWN", "known & KNOWN", "test_focus"
     ),
-    "what is known of labels outlives its aim": Mutant("aim", "if (unlikely(known >> 8 != aim->number)) {", "if (!known) {", "test_focus"),
+    "what is known of labels outlives its aim": Mutant(
+        "aim", "if (unlikely(known >> 8 != aim->number)) {", "if (!known) {", "test_focus"
+    ),
     "the budget pays for the focus": Mutant(
         "samples", "if (unlikely(payer == SAMPLES_OF_FOCUS))", "if (0)", "test_focus"
     ),
     "a label that begins like it": Mutant(
         "labels", "if (!*wanted && (at == bytes ||", "if (!*wanted && (1 ||", "test_focus"
     ),
-    "knob words are believed": Mutant("governor", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"),
+    "knob words are believed": Mutant(
+        "governor", "if (!sampler_interval_valid(requested) ||", "if (0 ||", "test_tracer"
+    ),
     "the dead of a living pid are kept": Mutant(
         "siblings", "return living_since(pid) != start_ticks;", "return living_since(pid) == 0;", "test_siblings"
     ),
@@ -372,7 +438,9 @@ MUTANTS = {
     ),
     "a zombie lives": Mutant("siblings", "return zombie ? 0 :", "return zombie && 0 ? 0 :", "test_siblings"),
     "room is made once": Mutant("siblings", "\t\tprune(directory_fd, 0);\n\t}", "\t}", "test_siblings"),
-    "no limit to the bytes of the dead": Mutant("siblings", " || dead_bytes > kept || (dead", " || (dead", "test_siblings"),
+    "no limit to the bytes of the dead": Mutant(
+        "siblings", " || dead_bytes > kept || (dead", " || (dead", "test_siblings"
+    ),
     "an interpreter is looked for in vain": Mutant(
         "pyruntime",
         "return !search.counted || !seen_any || search.adds != seen_adds;",
@@ -390,7 +458,10 @@ MUTANTS = {
         "pycode", "if (value && (code == object ||", "if (value && (", "test_pycode", ("-rdynamic",)
     ),
     "the end waits for nobody": Mutant(
-        "pyframes", "i < READERS_WAITS && load_seq_cst(&readers)", "i < 0 && load_seq_cst(&readers)", "test_pyframes",
+        "pyframes",
+        "i < READERS_WAITS && load_seq_cst(&readers)",
+        "i < 0 && load_seq_cst(&readers)",
+        "test_pyframes",
         ("-rdynamic",),
     ),
     "frames that were freed are believed": Mutant(
@@ -419,16 +490,53 @@ MUTANTS = {
         "gauges", "last, history_value(before));", "last, history_value(after));", "test_gauges"
     ),
     "a gauge set to the same has changed": Mutant("gauges", "if (was_set && before == value)", "if (0)", "test_gauges"),
-    "a large gauge loses its exponent": Mutant(
-        "gauges", "| exponent << MLF_GAUGE_MANTISSA_BITS |", "|", "test_gauges"
+    "a large gauge loses its exponent": Mutant("gauges", "| exponent << MLF_GAUGE_MANTISSA_BITS |", "|", "test_gauges"),
+    "a child counts its parent's": Mutant(
+        "gauges", "sys_madvise(made, PAGE_BYTES, MADV_WIPEONFORK);", ";", "test_gauges"
     ),
-    "a child counts its parent's": Mutant("gauges", "sys_madvise(made, PAGE_BYTES, MADV_WIPEONFORK);", ";", "test_gauges"),
     "half-made gauges are taken over": Mutant(
         "gauges", "load_acquire(&record->state) != MLF_GAUGE_NAMED || ", "", "test_gauges"
     ),
     "the last of two gauges set is not written": Mutant(
-        "gauges", "while (unlikely(load_relaxed(&mine->value) != value) && ++tries < TRIES);", "while (0);", "test_gauges"
+        "gauges",
+        "while (unlikely(load_relaxed(&mine->value) != value) && ++tries < TRIES);",
+        "while (0);",
+        "test_gauges",
     ),
+    "a look stands at one level only": Mutant("ledger", "(tick >> level * MLF_LEDGER_LEVEL_SHIFT)", "tick", "test_ledger"),
+    "looks come ever more rarely": Mutant(
+        "ledger", "wait < MLF_LEDGER_UNIT_CS ? wait : MLF_LEDGER_UNIT_CS", "wait", "test_ledger"
+    ),
+    "arenas below nothing": Mutant("ledger", "return v > 0 ? (uint64_t)v : 0;", "return (uint64_t)v;", "test_ledger"),
+    "why a heap is silent is not told": Mutant("ledger", "heap.state = told->state;", ";", "test_ledger"),
+    "what a heap told is an older recording's": Mutant("ledger", "heap = (struct ledger_heap){0};", ";", "test_ledger"),
+    "full regions are pinned": Mutant("pins", "if (!region || live_of(region) >= SPARSE_BYTES)", "if (!region)", "test_ledger"),
+    "large objects of Python's count twice": Mutant("pins", "if (sample.size_bytes <= PYMALLOC_MOST)", "", "test_ledger"),
+    "a part of the live set is taken for all": Mutant(
+        "pins", "(uint64_t)sample.weight_x1024 * stride, chunk", "sample.weight_x1024, chunk", "test_ledger"
+    ),
+    "a row pins again and again": Mutant("pins", "most->pinned_bytes = 0;", "most->pinned_bytes /= 2;", "test_ledger"),
+    "each large block is a mapping": Mutant(
+        "pins", "size_bytes >= MMAP_BYTES && (uintptr_t)address % PAGE_BYTES == 16", "size_bytes >= MMAP_BYTES", "test_ledger"
+    ),
+    "small blocks lie side by side": Mutant("pins", "if (chunk < PAGE_BYTES) {", "if (0) {", "test_ledger"),
+    "a busy heap is asked again and again": Mutant(
+        "heaps", "clock_now_cs() < load_relaxed(&next_cs) || ", "", "test_ledger"
+    ),
+    "a heap that took long is asked again": Mutant("heaps", "load_relaxed(&took_long) || ", "", "test_ledger"),
+    "another allocator's blocks are the heap's": Mutant(
+        "heaps", "!function || modules_find(function) != modules_find((uintptr_t)real.malloc)", "!function", "test_ledger"
+    ),
+    "mismatches of two pools are one": Mutant("mismatches", "(uint64_t)seen->freed_pool << 8 | ", "", "test_owners"),
+    "mismatches by two functions are one": Mutant("mismatches", "key ^= seen->target * MLF_CHECK_3;", ";", "test_owners"),
+    "mismatches without room are not counted": Mutant("mismatches", "count(mismatch_full);", ";", "test_owners"),
+    "a mismatch counts for itself only": Mutant(
+        "mismatches", "add_relaxed(&record->count_x1024, seen->weight_x1024);", "add_relaxed(&record->count_x1024, 1024);", "test_owners"
+    ),
+    "each mismatch is told apart": Mutant("mismatches", "if (state == VALID && record->key == key)", "if (0)", "test_owners"),
+    "a name that is cut is another": Mutant("pools", "return !pool->name[length];", "return pool->name[length] == name[length];", "test_pools"),
+    "a pool's regions that ended are there": Mutant("pools", "if (!record || (!pool && !load_relaxed(&record->pool)))", "if (!record || !pool)", "test_pools"),
+    "a pool of another name": Mutant("pools", "&& same_name(&pools[i], name, length))", ")", "test_pools"),
     "labels share a row": Mutant("rows", "(label << 8 | domain)", "domain", "test_labels"),
     "a recording lacks the text": Mutant("rows", "labels_note(stack->label);", ";", "test_labels"),
     "numbers go on": Mutant("labels", "if (n >= MLF_LABEL_SETS)", "if (n >= MLF_LABEL_SETS - 1)", "test_labels"),
@@ -443,7 +551,11 @@ MUTANTS = {
         "test_liveset",
     ),
     "a mover overwrites what it was left": Mutant(
-        "liveset", "if (likely(cas_seq_cst(slot, &moving, key)))", "if ((exchange_acq_rel(slot, key), 1))", "test_lockfree", **STANDS
+        "liveset",
+        "if (likely(cas_seq_cst(slot, &moving, key)))",
+        "if ((exchange_acq_rel(slot, key), 1))",
+        "test_lockfree",
+        **STANDS,
     ),
     "a removal waits for a stopped mover": Mutant(
         "liveset", "spins >= SPINS_FOR_MOVING && cas_seq_cst", "0 && cas_seq_cst", "test_lockfree", **STANDS
@@ -456,23 +568,29 @@ MUTANTS = {
     ),
     "a key has no sequence": Mutant("liveset", "if (unlikely(!sequence)) // is", "if (0) // is", "test_liveset"),
     "an entry takes others' samples": Mutant("outcome", "if (whose >> 32 == entry)", "if (whose)", "test_outcome"),
-    "an entry takes what was before": Mutant("outcome", "at = end - began > NOTES ? end - NOTES : began", "at = end - NOTES", "test_outcome"),
-    "lost notes are not counted": Mutant("outcome", "if (load_relaxed(&noted) - began > NOTES)", "if (0)", "test_outcome"),
+    "an entry takes what was before": Mutant(
+        "outcome", "at = end - began > NOTES ? end - NOTES : began", "at = end - NOTES", "test_outcome"
+    ),
+    "lost notes are not counted": Mutant(
+        "outcome", "if (load_relaxed(&noted) - began > NOTES)", "if (0)", "test_outcome"
+    ),
     "a removal left to the mover is not accounted for": Mutant(
         "outcome", "} else if (moved == LIVESET_REMOVED) {", "} else if (0) {", "test_outcome"
     ),
     "what moved counts twice": Mutant(
         "rows", "add_relaxed(&from->moved_bytes, scaled(size_bytes, weight_x1024));", ";", "test_outcome"
     ),
-    "what moves has a row of its own": Mutant("rows", "return mix_key(hash, python, domain, label);", "return row->key + label;", "test_outcome"),
-    "a part of a label is replaced": Mutant("labels", "if (end - at == length &&", "if (end - at >= length &&", "test_outcome"),
+    "what moves has a row of its own": Mutant(
+        "rows", "return mix_key(hash, python, domain, label);", "return row->key + label;", "test_outcome"
+    ),
+    "a part of a label is replaced": Mutant(
+        "labels", "if (end - at == length &&", "if (end - at >= length &&", "test_outcome"
+    ),
     "calls go uncounted": Mutant("labels", "[number - 1].calls, 1);", "[number - 1].calls, 0);", "test_outcome"),
     "a number that comes later is not seen": Mutant(
         "pylabel", "if (!found.number && said->kept)", "if (0)", "test_pylabel", ("-rdynamic",)
     ),
-    "the last sample is not noted": Mutant(
-        "catalog", "store_relaxed(&record->last_row, row);", ";", "test_catalog"
-    ),
+    "the last sample is not noted": Mutant("catalog", "store_relaxed(&record->last_row, row);", ";", "test_catalog"),
     "two attach at once": Mutant(
         "pyframes",
         "if (holder == self || !cas_acq_rel(&attaching, &holder, self))",

@@ -20,11 +20,11 @@ FREQUENCY_HZ = 2500
 # What the C files are for; one that is not here is "the rest".
 PURPOSES = {
     "hooks": ("hook_malloc", "hook_pymem", "hook_new", "hook_events", "wrap_pymem", "counter", "sampler"),
-    "native walk": ("unwind", "unwind_thread", "cfi", "modules", "objects", "elfimage"),
+    "native walk": ("unwind", "unwind_step", "unwind_thread", "cfi", "modules", "modules_seen", "snapshot", "objects", "elfimage"),
     "Python walk": ("pyframes", "pycode", "pyruntime", "greenlets"),
     "live set": ("liveset", "bitmap"),
-    "rows": ("rows", "index", "catalog", "recording"),
-    "a sample's own course": ("tracer", "samples", "clock", "governor", "stats"),
+    "rows": ("rows", "index", "catalog", "recording", "recording_room"),
+    "a sample's own course": ("tracer", "tracer_gate", "tracer_take", "samples", "clock", "governor", "stats"),
 }
 REPORTED = re.compile(r"^\s*([\d.]+)%\s+(\S+)\s+\[[.k]\]\s+(\S+)", flags=re.MULTILINE)
 DEFINED = re.compile(r"^[0-9a-f]+ \w (\S+)\t\S*?(\w+)\.[ch]:\d+$", flags=re.MULTILINE)

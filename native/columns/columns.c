@@ -1,15 +1,10 @@
-// columns.c -- many numbers of a recording at once
+// columns.c -- many numbers of a recording at once: the module memleak._columns
 //
 // Context:   Python's, in whatever process reads a recording. Nothing here knows the core.
-// Invariant: every offset is checked against the bytes before they are read: a recording is hostile.
+// Invariant: every offset is checked against the bytes before they are read, and no loop is longer than these: a recording is hostile.
 // Why:       of 20,000 stacks the first row is asked for in 50 ms; one by one Python takes that long for the live samples alone.
-// Proof:     tests/unit/test_columns.py
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include "../include/memleak_format.h"
-
-#include <string.h>
+// Proof:     tests/unit/test_columns.py, tests/fuzz/fuzz_columns.c
+#include "columns.h"
 
 // Of CPython 3.12 and 3.13: earlier headers do not know them.
 #define SLOT_MULTIPLE_INTERPRETERS 3
@@ -17,161 +12,93 @@
 #define OWN_GIL_SUPPORTED ((void *)2)
 #define GIL_NOT_USED ((void *)1)
 
-// ---- gather ------------------------------------------------------------------------------------------
-
-static uint64_t number_at(const char *at, int width)
+uint64_t *numbers_of(PyObject *iterable, Py_ssize_t *count, bool *odd)
 {
-	uint64_t word = 0;
-	memcpy(&word, at, (size_t)width); // little endian, as recordings are
-	return word;
-}
-
-static int put(PyObject *list, Py_ssize_t at, uint64_t value)
-{
-	PyObject *number = PyLong_FromUnsignedLongLong(value);
-	return number ? PyList_SetItem(list, at, number) : -1;
-}
-
-static PyObject *gather(PyObject *module, PyObject *args)
-{
-	(void)module;
-	PyObject *raw, *refs;
-	Py_ssize_t offset, bytes;
-	int width;
-	char *data;
-	if (!PyArg_ParseTuple(args, "SOni", &raw, &refs, &offset, &width) || PyBytes_AsStringAndSize(raw, &data, &bytes) < 0)
+	PyObject *list = PyList_CheckExact(iterable) ? iterable : PySequence_List(iterable);
+	if (!list)
 		return NULL;
-	if (offset < 0 || (width != 4 && width != 8)) {
-		PyErr_SetString(PyExc_ValueError, "numbers have 4 or 8 bytes, and stand behind a reference");
-		return NULL;
-	}
-	PyObject *each = PyList_CheckExact(refs) ? refs : PySequence_List(refs);
-	if (each == refs)
-		Py_INCREF(refs);
-	Py_ssize_t count = each ? PyList_Size(each) : 0;
-	Py_ssize_t *places = each ? PyMem_Malloc(((size_t)count + 1) * sizeof(*places)) : NULL;
-	PyObject *found = places ? PyList_New(count) : NULL;
-	if (each && !places)
+	if (list == iterable)
+		Py_INCREF(list);
+	*count = PyList_Size(list);
+	*odd = false;
+	uint64_t *found = PyMem_Malloc(((size_t)*count + 1) * sizeof(*found));
+	if (!found)
 		PyErr_NoMemory();
-	for (Py_ssize_t i = 0; found && i < count; i++) {
-		unsigned long long ref = PyLong_AsUnsignedLongLong(PyList_GetItem(each, i));
-		Py_ssize_t at = ref > (unsigned long long)PY_SSIZE_T_MAX / MLF_REF_BYTES ? bytes : (Py_ssize_t)ref * MLF_REF_BYTES;
-		if (at > bytes - width || offset > bytes - width - at) {
-			if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_OverflowError))
-				PyErr_SetString(PyExc_IndexError, "a reference leads out of the recording");
-			Py_CLEAR(found);
-		} else {
-			places[i] = at + offset;
-			__builtin_prefetch(data + places[i]); // records lie apart, and were copied a while ago
+	for (Py_ssize_t i = 0; found && i < *count; i++) {
+		found[i] = PyLong_AsUnsignedLongLong(PyList_GetItem(list, i));
+		if (found[i] == UINT64_MAX && PyErr_Occurred()) {
+			if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+				PyErr_Clear();
+				*odd = true;
+				found[i] = 0;
+			} else {
+				PyMem_Free(found);
+				found = NULL;
+			}
 		}
 	}
-	for (Py_ssize_t i = 0; found && i < count; i++)
-		if (put(found, i, number_at(data + places[i], width)) < 0)
-			Py_CLEAR(found);
-	PyMem_Free(places);
-	Py_XDECREF(each);
+	Py_DECREF(list);
 	return found;
 }
 
-// ---- the live set ------------------------------------------------------------------------------------
+#define PROBES_MOST 64
 
-struct reading {
-	const char *keys, *entries;
-	Py_ssize_t capacity, readable; // keys and entries that lie in the bytes
-	Py_ssize_t torn, beyond;
-};
-
-// True: a sample. Else it is counted, unless it is nothing at all.
-static int is_sample(struct reading *reading, Py_ssize_t i, uint64_t key, struct mlf_live *entry)
+int all_different(const uint64_t *numbers, Py_ssize_t count)
 {
-	if (!(key & MLF_LIVE_KEY_LIVE))
+	if (count > (Py_ssize_t)UINT32_MAX / 4)
 		return 0;
-	if (i >= reading->readable) {
-		reading->beyond++;
-		return 0;
-	}
-	if ((key >> MLF_LIVE_KEY_LAYER_SHIFT & 15) >= MLF_LAYER_NO_SAMPLE)
-		return 0;
-	memcpy(entry, reading->entries + i * (Py_ssize_t)sizeof(*entry), sizeof(*entry));
-	uint32_t check = mlf_live_check(key, entry->size_bytes, entry->row, entry->weight_x1024, entry->born_cs, entry->thread);
-	if (check != entry->check || entry->weight_x1024 < 1024) {
-		reading->torn++;
-		return 0;
-	}
-	return 1;
-}
-
-#define COLUMNS 6
-
-static int fill(struct reading *reading, const Py_ssize_t *places, Py_ssize_t count, PyObject **columns)
-{
-	for (Py_ssize_t n = 0; n < count; n++) {
-		uint64_t key = number_at(reading->keys + 8 * places[n], 8);
-		struct mlf_live entry;
-		memcpy(&entry, reading->entries + places[n] * (Py_ssize_t)sizeof(entry), sizeof(entry));
-		const uint64_t values[COLUMNS] = {entry.row, entry.size_bytes, entry.weight_x1024,
-						  entry.born_cs, entry.thread, key >> MLF_LIVE_KEY_LAYER_SHIFT & 15};
-		for (int c = 0; c < COLUMNS; c++)
-			if (put(columns[c], n, values[c]) < 0)
-				return -1;
-	}
-	return 0;
-}
-
-static PyObject *columns_of(struct reading *reading, const Py_ssize_t *places, Py_ssize_t count)
-{
-	PyObject *columns[COLUMNS] = {NULL}, *found = NULL;
-	int c = 0;
-	while (c < COLUMNS && (columns[c] = PyList_New(count)))
-		c++;
-	if (c == COLUMNS && fill(reading, places, count, columns) == 0)
-		found = Py_BuildValue("(OOOOOOnn)", columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], reading->torn,
-				      reading->beyond);
-	for (c = 0; c < COLUMNS; c++)
-		Py_XDECREF(columns[c]);
-	return found;
-}
-
-static PyObject *live(PyObject *module, PyObject *args)
-{
-	(void)module;
-	PyObject *raw;
-	Py_ssize_t offset, capacity, bytes, count = 0;
-	char *data;
-	if (!PyArg_ParseTuple(args, "Snn", &raw, &offset, &capacity) || PyBytes_AsStringAndSize(raw, &data, &bytes) < 0)
-		return NULL;
-	if (offset < 0 || capacity < 0 || capacity > PY_SSIZE_T_MAX / 64 || offset > PY_SSIZE_T_MAX - 8 * capacity) {
-		PyErr_SetString(PyExc_ValueError, "a live set has a place and a size");
-		return NULL;
-	}
-	Py_ssize_t keys = offset < bytes ? (bytes - offset) / 8 : 0, entries_at = offset + 8 * capacity;
-	struct reading reading = {.keys = data + (offset < bytes ? offset : 0), .capacity = keys < capacity ? keys : capacity};
-	if (entries_at < bytes) {
-		reading.entries = data + entries_at;
-		reading.readable = (bytes - entries_at) / (Py_ssize_t)sizeof(struct mlf_live);
-	}
-	// Torn ones are found once: the bytes do not change.
-	Py_ssize_t *places = PyMem_Malloc(((size_t)reading.capacity + 1) * sizeof(*places));
+	int bits = 4;
+	while ((Py_ssize_t)1 << bits < 2 * count)
+		bits++;
+	// A place holds 1 + the index of a number.
+	uint32_t *places = PyMem_Calloc((size_t)1 << bits, sizeof(*places));
 	if (!places)
-		return PyErr_NoMemory();
-	struct mlf_live entry;
-	for (Py_ssize_t i = 0; i < reading.capacity; i++) {
-		uint64_t key = number_at(reading.keys + 8 * i, 8);
-		if (key && is_sample(&reading, i, key, &entry))
-			places[count++] = i;
+		return -1;
+	int different = 1;
+	for (Py_ssize_t i = 0; different && i < count; i++) {
+		size_t at = (size_t)(numbers[i] * 0x9E3779B97F4A7C15ULL >> (64 - bits));
+		int probes = 0;
+		while (places[at] && numbers[places[at] - 1] != numbers[i] && ++probes < PROBES_MOST)
+			at = (at + 1) & (((size_t)1 << bits) - 1);
+		different = !places[at];
+		places[at] = (uint32_t)i + 1;
 	}
-	PyObject *found = columns_of(&reading, places, count);
 	PyMem_Free(places);
-	return found;
+	return different;
 }
-
-// ---- the module ----------------------------------------------------------------------------------------
 
 static PyMethodDef functions[] = {
-	{"gather", gather, METH_VARARGS, "gather(raw, refs, offset, width): the number that stands *offset* bytes behind each reference."},
-	{"live", live, METH_VARARGS,
-	 "live(raw, offset, capacity): rows, sizes, weights, births, threads and layers of the samples of a live set that are whole, how\n"
-	 "many are not, and how many lie beyond the end."},
+	{"fields", columns_fields, METH_VARARGS,
+	 "fields(raw, refs, places): for each (offset, width) of *places* the numbers that stand there behind each reference."},
+	{"rows", columns_rows, METH_VARARGS,
+	 "rows(raw, words): references of the rows that words of the row index lead to, and the bytes of these; None when a word leads to\n"
+	 "none, or two to one."},
+	{"stacks", columns_stacks, METH_VARARGS,
+	 "stacks(raw, refs, kind, frames_most): bytes of the different stacks of a kind, frames of all, whether two may have one key, and a\n"
+	 "bit for each reference, 1 for theirs; None when one is not there."},
+	{"stand", columns_stand, METH_VARARGS, "stand(raw, refs, kind, least): whether records of a kind and length are all there."},
+	{"distinct", columns_distinct, METH_VARARGS,
+	 "distinct(raw, refs, offset): whether the 8 bytes behind references are all different; False also when that was not found out."},
+	{"live", columns_live, METH_VARARGS,
+	 "live(raw, offset, capacity): rows, sizes, weights, births, threads and layers of the samples of a live set that are whole, as bytes\n"
+	 "of IQIIIB, how many are not, and how many lie beyond the end."},
+	{"at", columns_at, METH_VARARGS, "at(rows, ref): the numbers of the samples of a row."},
+	{"owners", columns_owners, METH_VARARGS,
+	 "owners(refs, rows, limit): for each sample the index of its row in *refs*, as bytes of I; None when there is none, when rows overlap,\n"
+	 "or one lies beyond the reference *limit*."},
+	{"sums", columns_sums, METH_VARARGS,
+	 "sums(owners, count, sizes, weights): for each of *count* rows the sum of sizes times weights; ones in place of None."},
+	{"order", columns_order, METH_VARARGS,
+	 "order(values, numbers): *numbers* in the order of values[number], the greatest first, equal ones as they stood; None when a value\n"
+	 "has more than 64 bits."},
+	{"places", columns_places, METH_VARARGS,
+	 "places(raw, offset, frames, names): for each word of a native stack the name of its module, 10 bytes each by number and the first\n"
+	 "of those that are not known, and its address, 6 bytes."},
+	{"history", columns_history, METH_VARARGS,
+	 "history(raw, offset, levels, slots, unit_cs, level_shift, end_cs): (cs, value) of the words of a history, the oldest first."},
+	{"lines", columns_lines, METH_VARARGS,
+	 "lines(kind, table, first_line, cut): where ranges of instructions with one line begin, as bytes of I, and their lines, as bytes\n"
+	 "of i; -1 where there is none."},
 	{NULL, NULL, 0, NULL},
 };
 

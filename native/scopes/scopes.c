@@ -3,7 +3,7 @@
 // Context:   Python's, with the GIL; the two words of a scope that the core reads may be read at any moment.
 // Invariant: the context variable's value is a scope, and a scope is whole before it is set. Leaving puts in force what was before
 //            the one in force, whoever set it. A scope that is kept lies within kept ones; what lies within an entry, or is
-//            one, is a copy of a kept one.
+//            one, is a copy of a kept one. No chain of scopes is longer than DEEPEST: see flat().
 // Why:       entering and leaving a label is what a program pays for at each statement and request: in C it is little more
 //            than setting the variable. docs/adr/0020-labels.md, docs/adr/0023-outcome.md
 // Proof:     tests/integration/test_labels.py, test_label_scopes.py, test_outcome.py
@@ -42,6 +42,9 @@ struct home { // of one interpreter
 
 // ---- scopes -----------------------------------------------------------------------------------------------
 
+#define DEEPEST 256U // one in another
+#define KEPT_DEEPEST 16U
+
 struct scope {
 	PyObject_HEAD
 	struct scope *outer; // the outermost: itself
@@ -52,6 +55,7 @@ struct scope {
 	uint32_t number, entry;
 	struct scope *kept; // what this is a copy of, for as long as it lives; NULL: none
 	uint32_t began;     // *noted at its entry
+	uint32_t depth;     // of the chain `outer`
 	char judged;
 };
 _Static_assert(offsetof(struct scope, number) % 8 == 0, "the core reads one word");
@@ -74,9 +78,23 @@ static int scope_traverse(struct scope *self, visitproc visit, void *arg)
 	return 0;
 }
 
+// One after another: of a chain that is freed one within another a small stack overflows.
+static void drop_chain(struct scope *scope)
+{
+	while (scope && Py_REFCNT(scope) == 1) {
+		struct scope *outer = scope->outer;
+		scope->outer = NULL;
+		Py_DECREF(scope);
+		scope = outer;
+	}
+	Py_XDECREF(scope);
+}
+
 static int scope_clear(struct scope *self)
 {
-	Py_CLEAR(self->outer);
+	struct scope *outer = self->outer;
+	self->outer = NULL;
+	drop_chain(outer);
 	Py_CLEAR(self->labels);
 	Py_CLEAR(self->inner);
 	Py_CLEAR(self->kept);
@@ -97,6 +115,7 @@ static struct scope *new_scope(PyTypeObject *type, struct scope *outer, PyObject
 	if (!self)
 		return NULL;
 	self->outer = outer ? outer : self;
+	self->depth = outer ? outer->depth + 1 : 0;
 	Py_INCREF(self->outer);
 	Py_XINCREF(labels);
 	self->labels = labels;
@@ -119,7 +138,7 @@ static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	if (!self)
 		return NULL;
 	self->number = number;
-	if (keep && !(self->inner = PyDict_New())) {
+	if (keep && self->depth <= KEPT_DEEPEST && !(self->inner = PyDict_New())) {
 		Py_DECREF(self);
 		return NULL;
 	}
@@ -276,8 +295,11 @@ static struct scope *kept_within(struct label *self, struct scope *kept)
 		Py_INCREF(inner);
 		return inner;
 	}
-	PyObject *given = self->given ? self->given : Py_None;
-	Py_INCREF(given);
+	PyObject *given = self->given ? self->given : PyDict_New(); // a derived class need not have called __init__()
+	if (!given)
+		return NULL;
+	if (self->given)
+		Py_INCREF(given);
 	PyObject *found = PyObject_CallFunctionObjArgs(self->home->find, (PyObject *)kept, given, NULL);
 	Py_DECREF(given);
 	if (!found || Py_TYPE(found) != self->home->scope_type) {
@@ -324,10 +346,35 @@ static struct scope *copy(const struct label *self, struct scope *kept, struct s
 	return made;
 }
 
+// The same labels, within nothing. What is started under labels begins with them, and never leaves them: a callback that makes its
+// successor, a thread that starts the next one, go deeper without end. Steals `scope`.
+static struct scope *flat(const struct label *self, struct scope *scope)
+{
+	struct scope *outermost = scope->outer, *made = NULL;
+	while (outermost && outermost->outer && outermost->outer != outermost)
+		outermost = outermost->outer;
+	if (outermost && (made = new_scope(self->home->scope_type, outermost, scope->labels))) {
+		made->number = scope->number;
+		made->entry = scope->entry;
+		if (scope->kept) {
+			Py_INCREF(scope->kept);
+			made->kept = flat(self, scope->kept);
+		}
+		if (scope->kept && !made->kept) {
+			Py_DECREF(made);
+			made = NULL;
+		}
+	}
+	Py_DECREF(scope);
+	return made;
+}
+
 static PyObject *label_enter(struct label *self, PyObject *unused)
 {
 	(void)unused;
 	struct scope *outer = in_force(self->home);
+	if (outer && outer->depth >= DEEPEST)
+		outer = flat(self, outer);
 	if (!outer)
 		return unless_failed((PyObject *)self);
 	struct scope *inner = kept_within(self, outer->kept ? outer->kept : outer);
@@ -355,24 +402,28 @@ static int is_failure(PyObject *kind)
 }
 
 // The outcome of the innermost entry of this label that has none yet, from `scope` outwards.
-static void judge(const struct label *self, struct scope *scope, PyObject *kind)
+static int judge(const struct label *self, struct scope *scope, PyObject *kind)
 {
 	while (scope && (scope->owner != (PyObject *)self || scope->judged))
 		scope = scope->outer == scope ? NULL : scope->outer;
 	if (!scope)
-		return;
+		return 0;
 	scope->judged = 1;
 	if (!scope->number && scope->kept) // the core began to follow meanwhile
 		scope->number = scope->kept->number;
 	if (!is_failure(kind)) {
 		if (scope->number && count_call)
 			count_call(scope->number);
-		return;
+		return 0;
 	}
 	PyObject *done = PyObject_CallFunctionObjArgs(self->home->failed, (PyObject *)scope, kind, NULL);
-	if (!done)
+	if (!done) {
+		if (!PyErr_ExceptionMatches(PyExc_Exception))
+			return -1; // an interrupt that came meanwhile
 		PyErr_Clear(); // the program's own exception goes on
+	}
 	Py_XDECREF(done);
+	return 0;
 }
 
 static PyObject *label_exit(struct label *self, PyObject *const *args, Py_ssize_t count)
@@ -382,7 +433,7 @@ static PyObject *label_exit(struct label *self, PyObject *const *args, Py_ssize_
 		return unless_failed(Py_None);
 	int failed = put_in_force(self->home, scope->outer ? scope->outer : scope);
 	if (!failed && self->judges)
-		judge(self, scope, count ? args[0] : Py_None);
+		failed = judge(self, scope, count ? args[0] : Py_None);
 	Py_DECREF(scope);
 	if (failed)
 		return NULL;
@@ -395,6 +446,12 @@ static PyMethodDef label_methods[] = {
 	{NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef label_members[] = {
+	{"_given", T_OBJECT, offsetof(struct label, given), READONLY, "the labels as they were given"},
+	{"_judges", T_BOOL, offsetof(struct label, judges), READONLY, "its entries end with an outcome"},
+	{NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot label_slots[] = {
 	{Py_tp_doc, "Labels that can be entered and left."},
 	{Py_tp_new, label_new},
@@ -403,6 +460,7 @@ static PyType_Slot label_slots[] = {
 	{Py_tp_traverse, label_traverse},
 	{Py_tp_clear, label_clear},
 	{Py_tp_methods, label_methods},
+	{Py_tp_members, label_members},
 	{0, NULL},
 };
 static PyType_Spec label_spec = {"memleak._scopes.Label", sizeof(struct label), 0,

@@ -21,7 +21,11 @@
 #include "rows.h"
 #include "startup.h"
 #include "text.h"
-#include "tracer.h"
+#include "tracer_child.h"
+#include "tracer_gate.h"
+#include "tracer_knobs.h"
+#include "tracer_start.h"
+#include "tracer_upkeep.h"
 
 EXPORT int memleak_abi_version(void) { return MEMLEAK_ABI_VERSION; }
 

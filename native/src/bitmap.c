@@ -23,6 +23,19 @@ void bitmap_clear(const void *address)
 	and_seq_cst(&bitmap_words[slot >> 5], ~(1U << (slot & 31)));
 }
 
+bool bitmap_any(uintptr_t low, uintptr_t high)
+{
+	if (high <= low || high - low > BITMAP_ANY_MOST)
+		return high > low;
+	uint32_t word = bitmap_slot((const void *)low) >> 5, last = bitmap_slot((const void *)(high - 1)) >> 5;
+	while (!load_relaxed(&bitmap_words[word])) { // relaxed: as bitmap_test_hot()
+		if (word == last)
+			return false;
+		word = (word + 1) % (BITMAP_BYTES / 4);
+	}
+	return true;
+}
+
 void bitmap_open(void)
 {
 	sys_madvise(bitmap_words, BITMAP_BYTES, MADV_NOHUGEPAGE);

@@ -12,6 +12,8 @@
 
 #include "atomics.h"
 
+#include <stdbool.h>
+
 // One bit per 32 bytes: no two glibc chunks are closer (a neighbour that shares a bit costs a look-up,
 // nothing else), and bits 5..31 of the address choose it without a mask.
 #define BITMAP_GRANULE_SHIFT 5
@@ -33,6 +35,11 @@ static inline bool bitmap_test_hot(const void *address)
 
 void bitmap_set(const void *address);
 void bitmap_clear(const void *address);
+
+
+// Might any address of [low, high) be one? True as well of a neighbour's sake, and of ranges that take long to look through.
+#define BITMAP_ANY_MOST (64UL << 20)
+bool bitmap_any(uintptr_t low, uintptr_t high);
 
 void bitmap_open(void); // cold: tell the kernel how to treat the pages
 void bitmap_drop(void); // cold, single-threaded: all bits clear (forked child)

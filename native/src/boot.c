@@ -13,7 +13,7 @@
 #include "objects.h"
 #include "settings.h"
 #include "turn.h"
-#include "unwind.h"
+#include "unwind_thread.h"
 
 // Begins anew what a thread of the process we were forked from may have begun.
 static void learn(void)

@@ -1,6 +1,6 @@
 // boot.h -- what must be known before anything can be recorded
 //
-// Layer 12. Cold.
+// Layer 14. Cold.
 #ifndef MEMLEAK_BOOT_H
 #define MEMLEAK_BOOT_H
 

@@ -16,7 +16,7 @@
 #include "stats.h"
 #include "sys.h"
 #include "text.h"
-#include "unwind.h"
+#include "unwind_thread.h"
 
 #define MODULES_FIRST 64U // capacity of the first segment; each further one doubles
 #define THREADS_LAST 3U   // segments: 64 + 128 + 256 + 512 threads, then thread 0

@@ -21,7 +21,9 @@
 #include "sampler.h"
 #include "slots.h"
 #include "sys.h"
-#include "tracer.h"
+#include "tracer_child.h"
+#include "tracer_gate.h"
+#include "tracer_upkeep.h"
 #include "wrap_pymem.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 // chores.h -- when cold work runs
 //
-// Layer 14. Cold.
+// Layer 16. Cold.
 #ifndef MEMLEAK_CHORES_H
 #define MEMLEAK_CHORES_H
 

@@ -14,7 +14,7 @@
 #include "chores.h"
 #include "modules.h"
 #include "slots.h"
-#include "tracer.h"
+#include "tracer_upkeep.h"
 
 #include <dlfcn.h>
 

@@ -1,6 +1,6 @@
 // hook_events.h -- what a program calls that may bring or take objects and threads
 //
-// Layer 15. dlsym, dlclose, pthread_create: cold work hangs on them.
+// Layer 17. dlsym, dlclose, pthread_create: cold work hangs on them.
 #ifndef MEMLEAK_HOOK_EVENTS_H
 #define MEMLEAK_HOOK_EVENTS_H
 

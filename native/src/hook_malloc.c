@@ -18,6 +18,8 @@
 #include "pyframes.h"
 #include "slots.h"
 #include "tracer.h"
+#include "tracer_gate.h"
+#include "tracer_take.h"
 
 #include <errno.h>
 #include <malloc.h>

@@ -1,6 +1,6 @@
 // hook_malloc.h -- the malloc family and mappings
 //
-// Layer 12. The hooks themselves are hot and go by the names of what they hook.
+// Layer 14. The hooks themselves are hot and go by the names of what they hook.
 #ifndef MEMLEAK_HOOK_MALLOC_H
 #define MEMLEAK_HOOK_MALLOC_H
 

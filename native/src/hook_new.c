@@ -17,6 +17,8 @@
 #include "owners.h"
 #include "slots.h"
 #include "tracer.h"
+#include "tracer_gate.h"
+#include "tracer_take.h"
 
 // Up to this many objects may provide them; those of a further one are left alone, and coverage tells.
 #define INSTANCES 8U // 3 KiB of code each

@@ -1,6 +1,6 @@
 // hook_new.h -- operator new and delete, hooked at the slots they are called through
 //
-// Layer 12. The hooks are hot.
+// Layer 14. The hooks are hot.
 #ifndef MEMLEAK_HOOK_NEW_H
 #define MEMLEAK_HOOK_NEW_H
 

@@ -18,7 +18,8 @@
 #include "pools.h"
 #include "recording.h"
 #include "slots.h"
-#include "tracer.h"
+#include "tracer_gate.h"
+#include "tracer_take.h"
 
 #define KNOWN(pool) ((pool) - 1 < MLF_POOL_OTHER)
 

@@ -1,6 +1,6 @@
 // hook_pool.h -- what a program tells of its own allocators
 //
-// Layer 12.
+// Layer 14.
 #ifndef MEMLEAK_HOOK_POOL_H
 #define MEMLEAK_HOOK_POOL_H
 

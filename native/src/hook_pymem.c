@@ -14,6 +14,8 @@
 #include "mappings.h"
 #include "pyframes.h"
 #include "tracer.h"
+#include "tracer_gate.h"
+#include "tracer_take.h"
 
 struct hook_pymem_place hook_pymem_place[HOOK_PYMEM_DOMAINS][HOOK_PYMEM_PLACES];
 struct pymem_arenas hook_pymem_arenas_behind;

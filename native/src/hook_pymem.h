@@ -1,6 +1,6 @@
 // hook_pymem.h -- Python's own allocators
 //
-// Layer 12. The hooks are hot.
+// Layer 14. The hooks are hot.
 #ifndef MEMLEAK_HOOK_PYMEM_H
 #define MEMLEAK_HOOK_PYMEM_H
 

@@ -12,7 +12,7 @@
 //            sequentially consistent, so at least one sees the other: no live sample ever loses its
 //            bit. CLEARING carries the bit's number: a remover preempted there must not make others
 //            drop all that falls into its bucket (full mode on busy cores lost 1 in 2,000 to that).
-// Moving:    who gives a sample another row holds its slot MOVING, the key without MLF_LIVE_KEY_LIVE. A remover that meets
+// Moving:    who gives a sample another row or weight holds its slot MOVING, the key without MLF_LIVE_KEY_LIVE. A remover that meets
 //            that looks again a few times, then says DOOMED and goes: the mover finds that when it publishes, and takes the
 //            sample out itself. So a removal is never lost and nobody waits, however long a mover is stopped. Until then
 //            the slot counts as one that needs its bit, as any held one does.
@@ -145,23 +145,22 @@ static uint64_t next_key(const void *address, enum mlf_layer layer, struct mlf_l
 
 static uint32_t slot_number(const uint64_t *slot) { return (uint32_t)(((const unsigned char *)slot - recording.base) / sizeof(*slot)); }
 
-bool liveset_insert_at(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place)
+enum liveset_inserted liveset_try_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample,
+					 struct liveset_place *place)
 {
 	if (unlikely((uint64_t)(uintptr_t)address & ~MLF_LIVE_KEY_ADDRESS_MASK)) {
 		count(address_range);
-		return false;
+		return LIVESET_DROPPED;
 	}
 	struct mlf_live *entry;
 	uint64_t *slot = claim_anywhere(address, &entry);
-	if (unlikely(!slot)) {
-		count(live_full);
-		return false;
-	}
+	if (unlikely(!slot))
+		return LIVESET_FULL;
 	for (int spins = 0; anyone_clearing(address); spins++)
 		if (spins == SPINS_FOR_CLEARING) {
 			store_release(slot, SLOT_FREE);
 			count(live_race);
-			return false;
+			return LIVESET_DROPPED;
 		}
 	bitmap_set(address);
 
@@ -175,7 +174,16 @@ bool liveset_insert_at(const void *address, enum mlf_layer layer, const struct l
 	store_relaxed(&entry->check, mlf_live_check(key, sample->size_bytes, sample->row, sample->weight_x1024, sample->born_cs, sample->thread));
 	*place = (struct liveset_place){key, slot_number(slot)};
 	store_release(slot, key); // pairs with the CAS in liveset_remove() and with readers of the file
-	return true;
+	return LIVESET_INSERTED;
+}
+
+bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample)
+{
+	struct liveset_place place;
+	enum liveset_inserted done = liveset_try_insert(address, layer, sample, &place);
+	if (unlikely(done == LIVESET_FULL))
+		count(live_full);
+	return done == LIVESET_INSERTED;
 }
 
 // ---- remove --------------------------------------------------------------------------------------
@@ -235,7 +243,7 @@ static NOINLINE bool take_or_doom(uint64_t *slot, uint64_t wanted, const struct 
 				  unsigned pool, struct live_sample *out)
 {
 	for (unsigned spins = 0;; spins++) {
-		// Acquire: pairs with the releases of liveset_insert_at() and liveset_move(); the entry is whole.
+		// Acquire: pairs with the releases of liveset_try_insert() and liveset_move(); the entry is whole.
 		uint64_t key = load_acquire(slot);
 		if (!is_wanted(key, wanted) || !(key & SLOT_SEQUENCE_MASK) || !is_of_pool(entry, pool))
 			return false; // another thread was faster
@@ -295,7 +303,7 @@ bool liveset_find_of_pool(const void *address, enum mlf_layer layer, unsigned po
 	struct window window;
 	for (unsigned order = 0; window_of(order, address, &window); order++)
 		EACH_SLOT(b, i) {
-			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_insert()
+			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_try_insert()
 			if ((key & KEY_MATCH_MASK) == wanted && is_of_pool(&window.entries[b][i], pool) &&
 			    read_entry(&window.entries[b][i], key, out))
 				return true;
@@ -322,10 +330,11 @@ bool liveset_look(const struct liveset_place *place, struct live_sample *out)
 {
 	struct mlf_live *entry;
 	const uint64_t *slot = slot_of(place, &entry);
-	return slot && load_acquire(slot) == place->key && read_entry(entry, place->key, out); // pairs with liveset_insert_at()
+	return slot && load_acquire(slot) == place->key && read_entry(entry, place->key, out); // pairs with liveset_try_insert()
 }
 
-enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row)
+// Row or weight 0: as it is.
+static enum liveset_moved change(const struct liveset_place *place, uint32_t row, uint32_t weight_x1024)
 {
 	struct mlf_live *entry;
 	uint64_t *slot = slot_of(place, &entry), key = place->key, moving = key & ~MLF_LIVE_KEY_LIVE;
@@ -334,14 +343,68 @@ enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row)
 	const void *address = shown(place->key);
 	// Another sequence: a reader that has seen the one key and then sees the other drops what it read in between.
 	key = next_key(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
+	row = row ? row : entry->row;
+	weight_x1024 = weight_x1024 ? weight_x1024 : entry->weight_x1024;
 	store_relaxed(&entry->row, row);
-	uint32_t check = mlf_live_check(key, entry->size_bytes, row, entry->weight_x1024, entry->born_cs, entry->thread);
+	store_relaxed(&entry->weight_x1024, weight_x1024);
+	uint32_t check = mlf_live_check(key, entry->size_bytes, row, weight_x1024, entry->born_cs, entry->thread);
 	store_relaxed(&entry->check, check);
 	if (likely(cas_seq_cst(slot, &moving, key)))
 		return LIVESET_MOVED;
 	store_seq_cst(slot, clearing(address)); // it was doomed: nobody else touches it
 	let_go(slot, address);
 	return LIVESET_REMOVED;
+}
+
+enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row) { return change(place, row, 0); }
+
+enum liveset_moved liveset_reweigh(const struct liveset_place *place, uint32_t weight_x1024) { return change(place, 0, weight_x1024); }
+
+bool liveset_take(const struct liveset_place *place, struct live_sample *out)
+{
+	struct mlf_live *entry;
+	uint64_t *slot = slot_of(place, &entry);
+	return slot && take(slot, place->key, entry, shown(place->key), out);
+}
+
+// What may be merged with what: 0 for nothing, 1 for what totals count, others for each pool.
+static unsigned kin(uint64_t key, const struct live_sample *sample)
+{
+	unsigned layer = (unsigned)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15);
+	if (layer == MLF_LAYER_MMAP || layer >= MLF_LAYER_NO_SAMPLE || sample->size_bytes >= LIVESET_MERGED_BELOW)
+		return 0; // a mapping is cut by the byte; what is so large stands for itself
+	return layer == MLF_LAYER_POOL ? 2 + live_sample_pool(sample) : 1;
+}
+
+// The one that stands for the fewest bytes; *kind 0: of any kind, and it is said of which.
+static bool lightest(const void *address, const struct liveset_place *but, unsigned *kind, struct liveset_place *place, struct live_sample *out)
+{
+	uint64_t least = UINT64_MAX;
+	unsigned wanted = *kind;
+	struct window window;
+	for (unsigned order = 0; window_of(order, address, &window); order++)
+		EACH_SLOT(b, i) {
+			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_try_insert()
+			struct live_sample found;
+			if (!(key & MLF_LIVE_KEY_LIVE) || !read_entry(&window.entries[b][i], key, &found))
+				continue;
+			struct liveset_place here = {key, slot_number(&window.keys[b][i])};
+			unsigned its = kin(key, &found);
+			uint64_t value = liveset_value(&found);
+			if (!its || (wanted && its != wanted) || (but && here.slot == but->slot) || value >= least)
+				continue;
+			least = value;
+			*kind = its;
+			*place = here;
+			*out = found;
+		}
+	return least != UINT64_MAX;
+}
+
+bool liveset_lightest(const void *address, struct liveset_place place[2], struct live_sample sample[2])
+{
+	unsigned kind = 0;
+	return lightest(address, NULL, &kind, &place[0], &sample[0]) && lightest(address, &place[0], &kind, &place[1], &sample[1]);
 }
 
 // ---- walk ----------------------------------------------------------------------------------------
@@ -375,7 +438,7 @@ const void *liveset_next_sample(uint64_t *cursor, uint32_t stride, uint32_t phas
 				i += MLF_LIVE_BUCKET - 1;
 				continue;
 			}
-			uint64_t key = load_acquire(&keys[i]); // pairs with the release in liveset_insert()
+			uint64_t key = load_acquire(&keys[i]); // pairs with the release in liveset_try_insert()
 			unsigned of = (unsigned)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15);
 			if (!(key & MLF_LIVE_KEY_LIVE) || of == MLF_LAYER_POOL || of >= MLF_LAYER_NO_SAMPLE || !read_entry(&entries[i], key, out))
 				continue;

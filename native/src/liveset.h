@@ -33,13 +33,14 @@ struct liveset_place {
 	uint32_t slot; // in the file, in words
 };
 
-// False: dropped and counted. The address must not be in the set for this layer (see liveset_remove()).
-bool liveset_insert_at(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place);
-static inline bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample)
-{
-	struct liveset_place place;
-	return liveset_insert_at(address, layer, sample, &place);
-}
+// The address must not be in the set for this layer (see liveset_remove()). DROPPED: counted. FULL: not counted yet, there is
+// no room where the address belongs (see thinning.h).
+enum liveset_inserted { LIVESET_DROPPED, LIVESET_INSERTED, LIVESET_FULL };
+enum liveset_inserted liveset_try_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample,
+					 struct liveset_place *place);
+
+// False: dropped and counted.
+bool liveset_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample);
 
 // Cold. What is known of the sample of (address, layer), which stays; false if there is none.
 bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample *out);
@@ -54,6 +55,23 @@ bool liveset_look(const struct liveset_place *place, struct live_sample *out);
 // that to this thread, which has done so; what its removal is to be counted as is left to the caller.
 enum liveset_moved { LIVESET_GONE, LIVESET_MOVED, LIVESET_REMOVED };
 enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row);
+
+// The same with another weight.
+enum liveset_moved liveset_reweigh(const struct liveset_place *place, uint32_t weight_x1024);
+
+// Takes out the sample that was seen there; false: another thread was faster.
+bool liveset_take(const struct liveset_place *place, struct live_sample *out);
+
+// Two samples that may be merged, where this address belongs: of one pool, or both of what totals count, those that stand for
+// the fewest bytes. False: there are none.
+bool liveset_lightest(const void *address, struct liveset_place place[2], struct live_sample sample[2]);
+#define LIVESET_MERGED_BELOW (16U << 20) // bytes: with any weight the product fits
+
+// The bytes that a sample stands for, in 1/1024; of nothing, one.
+static inline uint64_t liveset_value(const struct live_sample *sample)
+{
+	return (sample->size_bytes ? sample->size_bytes : 1) * sample->weight_x1024;
+}
 
 // Cold. The same over all layers that totals count (not what pools give out), with what is known of each: only every `stride`th bucket, those whose number has the rest `phase`.
 const void *liveset_next_sample(uint64_t *cursor, uint32_t stride, uint32_t phase, enum mlf_layer *layer, struct live_sample *out);

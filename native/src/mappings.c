@@ -1,6 +1,6 @@
 // mappings.c -- which mappings are live, and what becomes of them when a part goes
 //
-// Context:   sampled; between enter() and leave() of tracer.c.
+// Context:   sampled; between tracer_enter() and tracer_leave().
 // Invariant: a region stands for a live sample at its first address, and no two overlap.
 // Why:       munmap() takes any pages, not blocks: what is left of a mapping goes on as one or two of its own.
 // Proof:     tests/native/test_regions.c; tests/integration/test_mmap.py
@@ -14,13 +14,15 @@
 #include "samples.h"
 #include "stats.h"
 #include "sys.h"
+#include "thinning.h"
 
 static void keep_piece(uintptr_t start, uintptr_t end, struct live_sample sample)
 {
 	if (start >= end)
 		return;
 	sample.size_bytes = end - start;
-	if (liveset_insert((void *)start, MLF_LAYER_MMAP, &sample)) {
+	struct liveset_place place;
+	if (thinning_insert((void *)start, MLF_LAYER_MMAP, &sample, &place, clock_now_cs())) {
 		if (regions_add((struct region){start, end}))
 			return;
 		liveset_remove((void *)start, MLF_LAYER_MMAP, &sample); // nothing would ever find it again

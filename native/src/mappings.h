@@ -1,6 +1,6 @@
 // mappings.h -- which mappings are live, and what becomes of them when a part goes
 //
-// Layer 10. Sampled. Called by who has entered: see tracer.c.
+// Layer 10. Sampled. Called by who has entered: see tracer_gate.h.
 #ifndef MEMLEAK_MAPPINGS_H
 #define MEMLEAK_MAPPINGS_H
 

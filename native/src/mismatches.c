@@ -1,6 +1,6 @@
 // mismatches.c -- blocks that were freed another way than they were allocated: what the recording says of them
 //
-// Context:   sampled; between enter() and leave() of tracer.c.
+// Context:   sampled; between tracer_enter() and tracer_leave().
 // Invariant: a record's key, row and stacks are whole before it is VALID, and do not change; its counters only grow.
 // Why:       one mistake in a program is met a million times: what is told apart is who allocated, who freed, and how. 64 places
 //            are passed through, each a line; there is nothing to be fast for.

@@ -1,6 +1,6 @@
 // owners.c -- who has given out a block, and does who frees it fit?
 //
-// Context:   sampled; between enter() and leave() of tracer.c.
+// Context:   sampled; between tracer_enter() and tracer_leave().
 // Invariant: what is suspected is only ever written down: no call of the program's changes by it. Nothing is suspected but of a
 //            block whose allocation was sampled; and nothing where an innocent explanation is left: see below.
 // Why:       sampled blocks are known by address, with who allocated them, so that a wrong free shows at no cost for the others.
@@ -190,33 +190,42 @@ void owners_pool_resized(unsigned pool, void *old, void *p, size_t bytes, const 
 
 void owners_region_begun(const struct pools_region *region) { mark_region(region); }
 
-void owners_region_ended(const struct pools_region *region, unsigned pool)
+// What a pool has given out in a range, of any if 0: its memory is gone. Of most ranges the bitmap tells that there is nothing, for
+// whoever passes over all live samples.
+static void forget_in(uintptr_t low, uintptr_t high, unsigned pool)
 {
 	static const enum mlf_layer layers[] = {MLF_LAYER_POOL, MLF_LAYER_POOL_FREED, MLF_LAYER_POOL_GIVEN, MLF_LAYER_POOL_REGION};
-	for (unsigned i = 0; i < ARRAY_LEN(layers); i++) {
+	for (unsigned i = 0; i < ARRAY_LEN(layers) && bitmap_any(low, high); i++) {
 		uint64_t cursor = 0;
 		struct live_sample sample;
 		for (const void *p; (p = liveset_next(layers[i], &cursor));) {
-			if ((uintptr_t)p < region->low || (uintptr_t)p >= region->high ||
-			    !liveset_remove_of_pool(p, layers[i], pool, &sample))
+			if ((uintptr_t)p < low || (uintptr_t)p >= high || !liveset_remove_of_pool(p, layers[i], pool, &sample))
 				continue;
 			if (layers[i] == MLF_LAYER_POOL)
-				samples_close(&sample, false); // its memory is gone
+				samples_close(&sample, false);
 		}
 	}
 }
 
-// Memory is given back that regions lie in.
+void owners_region_ended(const struct pools_region *region, unsigned pool)
+{
+	unmark((const void *)region->low, MLF_LAYER_POOL_REGION, pool);
+	forget_in(region->low, region->high, pool);
+}
+
+// Memory is given back, or mapped anew, that regions lie in. A region of which it is a part stays: its pool may take that back.
 static void range_is_gone(uintptr_t low, uintptr_t high)
 {
 	struct pools_region region;
 	bool any = false;
-	while (pools_region_take_overlap(low, high, &region)) {
+	while (pools_region_take_within(low, high, &region)) {
 		owners_region_ended(&region, 0);
 		any = true;
 	}
 	if (any)
 		pools_write();
+	if (pools_region_overlaps(low, high))
+		forget_in(low, high, 0);
 }
 
 void owners_unmapping(uintptr_t low, uintptr_t high) { range_is_gone(low, high); }

@@ -1,6 +1,6 @@
 // owners.h -- who has given out a block, and does who frees it fit?
 //
-// Layer 10. Sampled. Called by who has entered: see tracer.c.
+// Layer 10. Sampled. Called by who has entered: see tracer_gate.h.
 #ifndef MEMLEAK_OWNERS_H
 #define MEMLEAK_OWNERS_H
 

@@ -44,14 +44,14 @@ static struct mlf_pool *pool_record(unsigned number)
 	return table ? (struct mlf_pool *)(void *)table->base + (number - 1) : NULL;
 }
 
-static struct mlf_pool_region *region_record(unsigned number)
+static struct mlf_pool_region *region_record(unsigned number, bool make)
 {
 	uint32_t index = number - 1, capacity = REGIONS_FIRST;
 	unsigned order = 0;
 	for (; index >= capacity; order++, capacity *= 2)
 		index -= capacity;
 	const struct recording_table *table = recording_segment(MLF_KIND_POOL_REGIONS, order);
-	if (!table && recording_add_segment(MLF_KIND_POOL_REGIONS, order, capacity, sizeof(struct mlf_pool_region)))
+	if (!table && make && recording_add_segment(MLF_KIND_POOL_REGIONS, order, capacity, sizeof(struct mlf_pool_region)))
 		table = recording_segment(MLF_KIND_POOL_REGIONS, order);
 	return table ? (struct mlf_pool_region *)(void *)table->base + index : NULL;
 }
@@ -79,23 +79,26 @@ static void write_pool(unsigned number)
 	store_release(&record->state, 1); // pairs with readers of the file
 }
 
+// As write_pool(); of two exchanges the later one's thread sees what the other had found, and looks again.
 static void write_region(unsigned number)
 {
 	const struct place *place = &places[number - 1];
-	uintptr_t low = load_acquire(&place->low); // pairs with pools_region_add()
-	bool there = low != FREE && low != HELD;
-	struct mlf_pool_region *record = region_record(number);
-	if (!record) {
-		count(pool_full);
-		return;
-	}
-	if (!there) {
-		store_release(&record->pool, 0); // pairs with readers of the file, as the one below
-		return;
-	}
-	store_relaxed(&record->bytes, place->high - low);
-	store_relaxed(&record->begun_cs, place->begun_cs);
-	store_release(&record->pool, place->pool);
+	uintptr_t low, high;
+	do {
+		low = load_acquire(&place->low); // pairs with pools_region_add()
+		high = load_relaxed(&place->high);
+		uint32_t pool = low != FREE && low != HELD ? load_relaxed(&place->pool) : 0;
+		struct mlf_pool_region *record = region_record(number, pool);
+		if (!record && pool)
+			count(pool_full);
+		if (!record || (!pool && !load_relaxed(&record->pool)))
+			return;
+		if (pool) {
+			store_relaxed(&record->bytes, high - low);
+			store_relaxed(&record->begun_cs, load_relaxed(&place->begun_cs));
+		}
+		exchange_acq_rel(&record->pool, pool); // pairs with itself, and with readers of the file
+	} while (low != load_acquire(&place->low) || high != load_relaxed(&place->high));
 }
 
 void pools_write(void)
@@ -104,33 +107,30 @@ void pools_write(void)
 		if (load_acquire(&pools[number - 1].ready)) // pairs with pools_number()
 			write_pool(number);
 	uint32_t high = load_acquire(&high_water);
-	for (uint32_t i = 0; i < high; i++) {
-		uintptr_t low = load_relaxed(&places[i].low);
-		if (low != FREE && low != HELD)
-			write_region(i + 1);
-	}
+	for (uint32_t i = 0; i < high; i++)
+		write_region(i + 1); // of one that has ended: that it has
 }
 
 // ---- names ---------------------------------------------------------------------------------------
 
-static bool same_name(const struct pool *pool, const char *name)
-{
-	for (unsigned i = 0; i < MLF_POOL_NAME_BYTES - 1; i++) {
-		if (pool->name[i] != name[i])
-			return false;
-		if (!name[i])
-			return true;
-	}
-	return true; // as far as it is kept
-}
-
-static void set_name(struct pool *pool, const char *name)
+// Bytes of a name that are kept: not within a character.
+static unsigned kept_of(const char *name)
 {
 	unsigned length = 0;
 	while (name[length] && length < MLF_POOL_NAME_BYTES - 1)
 		length++;
 	while (name[length] && length && ((unsigned char)name[length] & 0xC0) == 0x80)
-		length--; // not within a character
+		length--;
+	return length;
+}
+
+static bool same_name(const struct pool *pool, const char *name, unsigned length)
+{
+	return __builtin_memcmp(pool->name, name, length) == 0 && !pool->name[length];
+}
+
+static void set_name(struct pool *pool, const char *name, unsigned length)
+{
 	for (unsigned i = 0; i < length; i++)
 		pool->name[i] = name[i];
 	store_release(&pool->ready, 1); // pairs with who looks at it
@@ -139,21 +139,22 @@ static void set_name(struct pool *pool, const char *name)
 // Two threads that ask for a new name at once may each give it a number: readers go by the name.
 unsigned pools_number(const char *name)
 {
-	if (!name || !*name)
+	unsigned length = name ? kept_of(name) : 0;
+	if (!length)
 		return 0;
 	uint32_t given = load_relaxed(&pools_given);
 	for (uint32_t i = 0; i < given && i < NAMED; i++)
-		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name)) // pairs with set_name()
+		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name, length)) // pairs with set_name()
 			return i + 1;
 	do
 		if (given >= NAMED) {
 			if (!load_relaxed(&pools[NAMED].ready))
-				set_name(&pools[NAMED], "other");
+				set_name(&pools[NAMED], "other", 5);
 			count(pool_other);
 			return MLF_POOL_OTHER;
 		}
 	while (!cas_relaxed(&pools_given, &given, given + 1)); // relaxed: only the number's distinctness matters
-	set_name(&pools[given], name);
+	set_name(&pools[given], name, length);
 	return given + 1;
 }
 
@@ -222,11 +223,21 @@ bool pools_region_end(unsigned pool, uintptr_t base, struct pools_region *out)
 	return false;
 }
 
-bool pools_region_take_overlap(uintptr_t low, uintptr_t high_end, struct pools_region *out)
+bool pools_region_take_within(uintptr_t low, uintptr_t high_end, struct pools_region *out)
 {
 	uint32_t high = load_acquire(&high_water);
 	for (uint32_t i = 0; i < high; i++)
-		if (look(i, out) && out->low < high_end && low < out->high && take(i, out))
+		if (look(i, out) && low <= out->low && out->high <= high_end && take(i, out))
+			return true;
+	return false;
+}
+
+bool pools_region_overlaps(uintptr_t low, uintptr_t high_end)
+{
+	uint32_t high = load_acquire(&high_water);
+	struct pools_region region;
+	for (uint32_t i = 0; i < high; i++)
+		if (look(i, &region) && region.low < high_end && low < region.high)
 			return true;
 	return false;
 }
@@ -237,7 +248,10 @@ bool pools_region_of(unsigned pool, uintptr_t p, struct pools_region *out)
 	struct pools_region region;
 	bool found = false;
 	for (uint32_t i = 0; i < high; i++) {
-		if (!look(i, &region) || p - region.low >= region.high - region.low || (pool && region.pool != pool))
+		// A hint, for nearly all: with 1,800 regions a sampled block takes 3 us, 21 if each is looked at properly (measured).
+		uintptr_t low = load_relaxed(&places[i].low);
+		if (likely(p - low >= load_relaxed(&places[i].high) - low) || !look(i, &region) || p - region.low >= region.high - region.low ||
+		    (pool && region.pool != pool))
 			continue;
 		if (!found || region.high - region.low < out->high - out->low)
 			*out = region;

@@ -26,9 +26,10 @@ unsigned pools_number(const char *name);
 
 // Number of the region; 0: there was no room, which is counted: its capacity is known, its place is not.
 unsigned pools_region_add(unsigned pool, uintptr_t base, size_t bytes);
-// Takes out the region of a pool that begins there, or the first one from *after on that overlaps [low, high).
+// Takes out the region of a pool that begins there, or the first one that lies wholly in [low, high).
 bool pools_region_end(unsigned pool, uintptr_t base, struct pools_region *out);
-bool pools_region_take_overlap(uintptr_t low, uintptr_t high, struct pools_region *out);
+bool pools_region_take_within(uintptr_t low, uintptr_t high, struct pools_region *out);
+bool pools_region_overlaps(uintptr_t low, uintptr_t high); // does any?
 bool pools_regions_any(void);
 
 // The smallest region that holds p: of this pool, or of any if 0.

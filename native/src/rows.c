@@ -259,14 +259,12 @@ static uint64_t scaled(uint64_t size_bytes, uint32_t weight_x1024)
 
 static uint64_t live_bytes(uint64_t allocated, uint64_t freed) { return allocated > freed ? allocated - freed : 0; }
 
-void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs)
+static void account_held(struct mlf_row *row, uint64_t bytes, uint32_t count_x1024, uint32_t now_cs)
 {
 	// Relaxed throughout: readers take freed_* before alloc_* and clamp.
-	uint64_t bytes = scaled(size_bytes, weight_x1024);
 	if (is_in_totals(row))
 		hold(bytes);
-	add_relaxed(&row->alloc_samples, 1);
-	add_relaxed(&row->alloc_count_x1024, weight_x1024);
+	add_relaxed(&row->alloc_count_x1024, count_x1024);
 	// Freed last: an older figure, kept over a preemption, would add all that was freed since to the peak.
 	uint64_t allocated = add_relaxed(&row->alloc_bytes, bytes);
 	uint64_t before = live_bytes(allocated, load_relaxed(&row->freed_bytes));
@@ -274,8 +272,14 @@ void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, u
 		max_relaxed(&row->peak_bytes, before + bytes);
 		store_relaxed(&row->peak_cs, now_cs);
 	}
-	store_relaxed(&row->last_cs, now_cs);
 	note_history(row, before, before + bytes, now_cs);
+}
+
+void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs)
+{
+	add_relaxed(&row->alloc_samples, 1);
+	store_relaxed(&row->last_cs, now_cs);
+	account_held(row, scaled(size_bytes, weight_x1024), weight_x1024, now_cs);
 }
 
 static void account_freed(struct mlf_row *row, uint64_t bytes, uint32_t now_cs)
@@ -292,6 +296,14 @@ void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024
 	add_relaxed(&row->freed_samples, 1);
 	add_relaxed(&row->freed_count_x1024, weight_x1024);
 	account_freed(row, scaled(size_bytes, weight_x1024), now_cs);
+}
+
+void rows_take_over(struct mlf_row *row, uint64_t size_bytes, uint32_t from_x1024, uint32_t to_x1024, uint32_t now_cs)
+{
+	uint64_t bytes = scaled(size_bytes, to_x1024) - scaled(size_bytes, from_x1024);
+	add_relaxed(&row->moved_count_x1024, to_x1024 - from_x1024); // first: a total must not seem to be more
+	add_relaxed(&row->moved_bytes, bytes);
+	account_held(row, bytes, to_x1024 - from_x1024, now_cs);
 }
 
 void rows_shrink(struct mlf_row *row, uint64_t bytes, uint32_t now_cs) { account_freed(row, bytes, now_cs); }

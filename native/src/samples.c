@@ -1,6 +1,6 @@
 // samples.c -- one sample in the tables: its backtrace, its row, its place among the live
 //
-// Context:   sampled; between enter() and leave() of tracer.c.
+// Context:   sampled; between tracer_enter() and tracer_leave().
 // Invariant: a row's sums and the live set agree but for what threads are just doing: each function here changes both.
 // Why:       what is done with one sample knows nothing of whether, when and for whom.
 // Proof:     tests/native/test_tracer.c; tests/integration/test_oracle.py; tests/models/order.pml
@@ -19,6 +19,7 @@
 #include "rows.h"
 #include "sampler.h"
 #include "stats.h"
+#include "thinning.h"
 #include "unwind.h"
 
 // What a sample costs beside its frames in a real program, its later forgetting included (measured: 1.0..1.4 us). Caches
@@ -134,7 +135,7 @@ static bool insert(const void *address, enum mlf_layer layer, const struct live_
 	struct live_sample before;
 	if (unlikely(bitmap_test_hot(address)) && liveset_remove_of_pool(address, layer, live_sample_pool(sample), &before))
 		samples_close(&before, true);
-	if (!liveset_insert_at(address, layer, sample, &place))
+	if (!thinning_insert(address, layer, sample, &place, now_cs))
 		return false;
 	if (unlikely(entry))
 		outcome_note(&place, entry);

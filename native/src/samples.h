@@ -1,6 +1,6 @@
 // samples.h -- one sample in the tables: its backtrace, its row, its place among the live
 //
-// Layer 9. Sampled. Called by who has entered: see tracer.c.
+// Layer 9. Sampled. Called by who has entered: see tracer_gate.h.
 #ifndef MEMLEAK_SAMPLES_H
 #define MEMLEAK_SAMPLES_H
 

@@ -25,6 +25,10 @@
 #include "sys.h"
 #include "text.h"
 #include "tracer.h"
+#include "tracer_child.h"
+#include "tracer_gate.h"
+#include "tracer_knobs.h"
+#include "tracer_start.h"
 #include "turn.h"
 
 #include <pthread.h>

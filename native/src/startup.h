@@ -1,6 +1,6 @@
 // startup.h -- the two doors
 //
-// Layer 16. Cold.
+// Layer 18. Cold.
 #ifndef MEMLEAK_STARTUP_H
 #define MEMLEAK_STARTUP_H
 

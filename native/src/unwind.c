@@ -7,15 +7,15 @@
 //            kept in a cache of 16-byte entries that all threads share without locks: 6 ns a frame
 //            where libgcc takes 125 to 600.
 // Proof:     tests/native/test_unwind.c (equal to libgcc's on random stacks; random registers and
-//            stack contents between guard pages), benchmarks/unwind_cost.py; tests/models/unload.pml (the cache)
+//            stack contents between guard pages); benchmarks/unwind_cost.py; tests/models/unload.pml (the cache)
 #include "unwind.h"
 
 #include "arch_x86_64.h"
 #include "atomics.h"
 #include "cfi.h"
-#include "dwarf.h"
 #include "memleak_format.h"
 #include "modules.h"
+#include "unwind_step.h"
 
 // ---- rules ---------------------------------------------------------------------------------------
 //
@@ -29,7 +29,7 @@
 enum rule_kind { // all other bits: one of these
 	RULE_COMMON = 0,
 	RULE_REALIGNED = 1 << 2, // CFA = *(bp + offset), bp = *bp
-	RULE_COMPUTE = 2 << 2,   // what no rule word can tell: read the row again each time
+	RULE_COMPUTE = 2 << 2,   // what no rule word can tell: unwind_step()
 	RULE_OUTERMOST = 3 << 2,
 	RULE_NO_CFI = 4 << 2,
 	RULE_BAD_CFI = 5 << 2,
@@ -61,10 +61,6 @@ static inline intptr_t rule_cfa_offset(uint64_t word) { return (int64_t)word >> 
 static inline unsigned rule_module(uint64_t word) { return (uint16_t)(word >> MODULE_SHIFT); }
 static inline intptr_t rule_bp_place(uint64_t word) { return (int8_t)(word >> BP_SHIFT) * (intptr_t)sizeof(uintptr_t); }
 static inline struct cache_entry *cache_set(uint64_t place) { return cache[place * MIX >> (64 - CACHE_SET_BITS)]; }
-
-// A bp that could not be read: it is in no stack, so that only a frame that needs it ends the walk.
-// Compilers leave wrong rules for bp behind the last use of it (gcc: epilogues of realigned frames).
-#define BP_UNKNOWN 0U
 
 static inline uintptr_t lookup_address(uint64_t place)
 {
@@ -138,220 +134,6 @@ static inline uint64_t rule_of(uint64_t place, uint64_t salt)
 	return rule_derive(place, salt);
 }
 
-// ---- steps that no rule word can tell ------------------------------------------------------------
-
-struct walk {
-	uintptr_t pc, sp, bp;
-	const struct elf_image *image; // that pc lies in
-	uintptr_t low, high;   // readable stack
-	uintptr_t exact;       // 0: pc is a return address; else pc was interrupted, and this is the sp of
-	                       // the kernel's frame if its layout is the known one, else 1
-	uintptr_t extra_value; // of extra_register, if extra_known
-	unsigned extra_register;
-	bool extra_known;
-	bool moved; // low and high are no longer of the stack where the walk began
-};
-
-enum step {
-	STEP_DONE,
-	STEP_NEEDS_REGISTER, // the CFA is told by w->extra_register, which must be found first
-	STEP_BAD,
-	STEP_OUTSIDE,
-};
-
-// Reads between and over other functions' locals: not for AddressSanitizer to judge.
-__attribute__((no_sanitize("address"))) static inline uintptr_t load_stack(uintptr_t address)
-{
-	// Garbage may be misaligned, and it has no type.
-	struct __attribute__((packed, may_alias)) word {
-		uintptr_t value;
-	};
-	return ((const struct word *)address)->value;
-}
-
-static inline bool in_range(uintptr_t low, uintptr_t high, uintptr_t address)
-{
-	return address >= low && address < high && high - address >= sizeof(uintptr_t);
-}
-
-static inline bool in_stack(const struct walk *w, uintptr_t address) { return in_range(w->low, w->high, address); }
-
-static bool known_signal_frame(const struct elf_image *image, const struct cfi_row *row)
-{
-	const uint8_t *e = cfi_code(image, &row->cfa);
-	return row->signal_frame && row->cfa.kind == CFI_VAL_EXPRESSION && row->cfa.expression_bytes == 4 &&
-	       e[0] == 0x70 + ARCH_SP && e[1] == ((ARCH_SIGNAL_SP & 0x7f) | 0x80) && e[2] == ARCH_SIGNAL_SP >> 7 &&
-	       e[3] == 0x06;
-}
-
-static enum step evaluate(const struct walk *w, const struct cfi_rule *rule, const struct dwarf_context *context,
-			  const uintptr_t *initial, uintptr_t *out)
-{
-	switch (dwarf_expression(cfi_code(w->image, rule), rule->expression_bytes, context, initial, out)) {
-	case DWARF_DONE: return STEP_DONE;
-	case DWARF_OUTSIDE: return STEP_OUTSIDE;
-	case DWARF_BAD: break;
-	}
-	return STEP_BAD;
-}
-
-// What a rule makes of `reg` in the caller. *value holds the register's value in this frame, if
-// *known.
-static enum step apply(const struct walk *w, const struct cfi_rule *rule, const struct dwarf_context *context,
-		       uintptr_t cfa, uintptr_t *value, bool *known)
-{
-	uintptr_t place = cfa + (uintptr_t)(intptr_t)rule->offset;
-	enum step step = STEP_DONE;
-	switch (rule->kind) {
-	case CFI_SAME: return STEP_DONE;
-	case CFI_UNDEFINED: *value = 0, *known = false; return STEP_DONE;
-	case CFI_REGISTER:
-		if (rule->reg >= ARCH_REGISTERS || !(context->known >> rule->reg & 1))
-			return STEP_BAD;
-		*value = context->registers[rule->reg];
-		break;
-	case CFI_VAL_OFFSET: *value = place; break;
-	case CFI_VAL_EXPRESSION:
-		step = evaluate(w, rule, context, &cfa, value);
-		break;
-	case CFI_EXPRESSION:
-		step = evaluate(w, rule, context, &cfa, &place);
-		if (step != STEP_DONE)
-			return step;
-		// fall through
-	case CFI_OFFSET:
-		if (!in_stack(w, place))
-			return STEP_OUTSIDE;
-		*value = load_stack(place);
-		break;
-	default: return STEP_BAD;
-	}
-	*known = true;
-	return step;
-}
-
-static void fill_context(const struct walk *w, uintptr_t *registers, struct dwarf_context *context)
-{
-	context->registers = registers;
-	context->stack_low = w->low;
-	context->stack_high = w->high;
-	context->known = 1U << ARCH_SP | 1U << ARCH_BP | 1U << ARCH_RA;
-	if (w->exact > 1) {
-		for (unsigned i = 0; i < ARCH_REGISTERS; i++)
-			registers[i] = load_stack(w->exact + arch_signal_register(i));
-		context->known = (1U << ARCH_REGISTERS) - 1;
-	}
-	if (w->extra_known) {
-		registers[w->extra_register] = w->extra_value;
-		context->known |= 1U << w->extra_register;
-	}
-	registers[ARCH_SP] = w->sp;
-	registers[ARCH_BP] = w->bp;
-	registers[ARCH_RA] = w->pc;
-}
-
-// Behind a handler that ran on a stack of its own, the interrupted frames lie on the thread's.
-static bool move_to_thread_stack(struct walk *w, uintptr_t sp)
-{
-	struct unwind_bounds bounds = unwind_thread_stack_from(sp);
-	w->low = bounds.low;
-	w->high = bounds.high;
-	w->moved = true;
-	return sp >= bounds.low && sp < bounds.high;
-}
-
-// One step by reading the row for where w stands.
-static NOINLINE enum step walk_compute(struct walk *w)
-{
-	const struct elf_image *image = w->image;
-	uintptr_t address = w->pc - (w->exact == 0);
-	struct cfi_row row;
-	uintptr_t registers[ARCH_REGISTERS];
-	struct dwarf_context context;
-	if (cfi_find_row(image, address, w->extra_register, &row) != CFI_FOUND)
-		return STEP_BAD;
-	fill_context(w, registers, &context);
-
-	uintptr_t cfa;
-	enum step step = STEP_DONE;
-	if (row.cfa.kind == CFI_REGISTER) {
-		if (row.cfa.reg >= ARCH_REGISTERS)
-			return STEP_BAD;
-		if (!(context.known >> row.cfa.reg & 1)) {
-			bool hopeless = w->extra_register != CFI_NO_REGISTER || !(ARCH_PRESERVED >> row.cfa.reg & 1);
-			w->extra_register = row.cfa.reg;
-			return hopeless ? STEP_BAD : STEP_NEEDS_REGISTER;
-		}
-		cfa = registers[row.cfa.reg] + (uintptr_t)(intptr_t)row.cfa.offset;
-	} else {
-		step = evaluate(w, &row.cfa, &context, NULL, &cfa);
-		if (step != STEP_DONE)
-			return step;
-	}
-	bool rising = cfa >= w->sp + sizeof(uintptr_t) && cfa <= w->high;
-	if (!rising && !row.signal_frame)
-		return STEP_OUTSIDE;
-
-	uintptr_t pc = 0, bp = w->bp;
-	bool pc_known = false, bp_known = true;
-	step = apply(w, &row.ra, &context, cfa, &pc, &pc_known);
-	if (step != STEP_DONE || !pc_known)
-		return step == STEP_OUTSIDE ? STEP_OUTSIDE : STEP_BAD;
-	if (apply(w, &row.bp, &context, cfa, &bp, &bp_known) != STEP_DONE)
-		bp = BP_UNKNOWN;
-	if (w->extra_register != CFI_NO_REGISTER &&
-	    apply(w, &row.extra, &context, cfa, &w->extra_value, &w->extra_known) != STEP_DONE)
-		w->extra_known = false;
-
-	w->exact = 0;
-	if (row.signal_frame) {
-		bool whole = known_signal_frame(image, &row) && in_stack(w, w->sp) && in_stack(w, w->sp + ARCH_SIGNAL_END - 8);
-		w->exact = whole ? w->sp : 1;
-		if (!rising && !move_to_thread_stack(w, cfa))
-			return STEP_OUTSIDE;
-	}
-	w->pc = pc;
-	w->sp = cfa;
-	w->bp = bp;
-	return STEP_DONE;
-}
-
-// A frame asks for a register that only its callees' frames can tell (rbx in the loader's lazy
-// binding). Walk again from the start and follow that one register up to the frame `depth`.
-static NOINLINE bool recover_register(const struct registers *registers, unsigned depth, struct walk *w)
-{
-	struct walk again = {.pc = registers->pc,
-			     .sp = registers->sp,
-			     .bp = registers->bp,
-			     .low = registers->sp,
-			     .high = w->high,
-			     .extra_register = w->extra_register};
-	for (unsigned i = 0; i < depth && !w->moved; i++) {
-		unsigned id = modules_find(again.pc - (again.exact == 0));
-		again.image = &modules_get(id)->image;
-		if (!id || walk_compute(&again) != STEP_DONE)
-			return false;
-	}
-	w->extra_value = again.extra_value;
-	w->extra_known = !w->moved && again.extra_known && again.pc == w->pc && again.sp == w->sp;
-	return w->extra_known;
-}
-
-// A step of kind RULE_COMPUTE. False: the walk ends here.
-static NOINLINE bool walk_slow(const struct registers *registers, unsigned depth, unsigned module, struct walk *w,
-			       enum unwind_end *end)
-{
-	w->image = &modules_get(module)->image;
-	w->extra_register = CFI_NO_REGISTER;
-	w->extra_known = false;
-	enum step step = walk_compute(w);
-	if (step == STEP_NEEDS_REGISTER)
-		step = recover_register(registers, depth, w) ? walk_compute(w) : STEP_BAD;
-	if (step != STEP_DONE)
-		*end = step == STEP_OUTSIDE ? UNWIND_BOUNDS : UNWIND_BAD_CFI;
-	return step == STEP_DONE;
-}
-
 // ---- the walk ------------------------------------------------------------------------------------
 
 static enum unwind_end end_of_rule(uint64_t word)
@@ -406,11 +188,14 @@ unsigned unwind(const struct registers *registers, struct unwind_bounds bounds, 
 		uintptr_t cfa = (word & RULE_FROM_BP ? bp : sp) + (uintptr_t)rule_cfa_offset(word);
 		if (unlikely(word & RULE_KINDS)) {
 			if ((word & RULE_KINDS) == RULE_COMPUTE) {
-				struct walk w = {.pc = place & ~EXACT, .sp = sp, .bp = bp, .low = low, .high = high};
+				struct unwind_walk w = {.pc = place & ~EXACT, .sp = sp, .bp = bp, .low = low, .high = high};
 				w.exact = place & EXACT ? interrupted : 0;
 				w.moved = moved;
-				if (!walk_slow(registers, count - 1, rule_module(word), &w, &why))
+				enum unwind_step step = unwind_step(registers, count - 1, rule_module(word), &w);
+				if (step != UNWIND_STEP_DONE) {
+					why = step == UNWIND_STEP_OUTSIDE ? UNWIND_BOUNDS : UNWIND_BAD_CFI;
 					break;
+				}
 				sp = w.sp, bp = w.bp, low = w.low, high = w.high, interrupted = w.exact, moved = w.moved;
 				place = w.pc ? w.pc | (w.exact ? EXACT : 0) : 0;
 				if (place == 0)
@@ -422,12 +207,12 @@ unsigned unwind(const struct registers *registers, struct unwind_bounds bounds, 
 				break;
 			}
 			cfa = bp + (uintptr_t)rule_cfa_offset(word);
-			if (!in_range(low, high, cfa)) {
+			if (!unwind_in_range(low, high, cfa)) {
 				why = UNWIND_BOUNDS;
 				break;
 			}
-			cfa = load_stack(cfa);
-			bp = in_range(low, high, bp) ? load_stack(bp) : BP_UNKNOWN;
+			cfa = unwind_load(cfa);
+			bp = unwind_in_range(low, high, bp) ? unwind_load(bp) : UNWIND_BP_UNKNOWN;
 		}
 		if (unlikely(cfa < sp + sizeof(uintptr_t) || cfa > high)) {
 			why = UNWIND_BOUNDS;
@@ -435,9 +220,9 @@ unsigned unwind(const struct registers *registers, struct unwind_bounds bounds, 
 		}
 		if (word & RULE_BP_SAVED) {
 			uintptr_t saved = cfa + (uintptr_t)rule_bp_place(word);
-			bp = likely(saved >= low && saved < cfa) ? load_stack(saved) : BP_UNKNOWN;
+			bp = likely(saved >= low && saved < cfa) ? unwind_load(saved) : UNWIND_BP_UNKNOWN;
 		}
-		place = load_stack(cfa - sizeof(uintptr_t));
+		place = unwind_load(cfa - sizeof(uintptr_t));
 		sp = cfa;
 		if (unlikely(place == 0))
 			break;

@@ -1,6 +1,6 @@
 // unwind.h -- the return addresses of the calling thread, innermost first
 //
-// Layer 5. Sampled: no allocation, lock, system call or fault, whatever the stack holds.
+// Layer 6. Sampled: no allocation, lock, system call or fault, whatever the stack holds.
 #ifndef MEMLEAK_UNWIND_H
 #define MEMLEAK_UNWIND_H
 

@@ -14,7 +14,8 @@
 #include "pyframes.h"
 #include "pygil.h"
 #include "pyruntime.h"
-#include "tracer.h"
+#include "tracer_gate.h"
+#include "tracer_probe.h"
 
 
 static const enum mlf_domain names[HOOK_PYMEM_DOMAINS] = {

@@ -1,6 +1,6 @@
 // wrap_pymem.h -- putting our hooks in front of Python's allocators, and back there
 //
-// Layer 13. Cold.
+// Layer 15. Cold.
 #ifndef MEMLEAK_WRAP_PYMEM_H
 #define MEMLEAK_WRAP_PYMEM_H
 

@@ -5,24 +5,14 @@ that references lead into the middle of others; the file is then refused, which 
 when the file has been accepted, what goes beyond that is left out instead.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Any, Optional, Union
+from collections.abc import Sequence
+from typing import Union
 
 from . import layout
 from .errors import RecordingError
 
 FRAMES_MOST = 4096  # of one stack
 STRING_BYTES_MOST = 8192
-
-
-def take(indices: Sequence[int], values: Any) -> Sequence[int]:
-    """Return what stands at some indices; an order faster than one by one."""
-    if len(indices) < 2:
-        return [values[index] for index in indices]
-    found: tuple[int, ...] = itemgetter(*indices)(values)
-    return found
 
 
 class Damage(Exception):
@@ -87,26 +77,37 @@ class Arena:
         self._budget -= length
         return at, length
 
-    def words(self, refs: Sequence[int], offset: int) -> Sequence[int]:
+    def words(self, refs: Sequence[int], offset: int) -> list[int]:
         """Return the 8 bytes *offset* bytes behind each reference.
 
         Raises:
             IndexError: one leads out of this copy.
         """
-        return self._gather(refs, offset, 8)
+        return self.fields(refs, (offset, 8))[0]
 
-    def halves(self, refs: Sequence[int], offset: int) -> Sequence[int]:
+    def halves(self, refs: Sequence[int], offset: int) -> list[int]:
         """Return the 4 bytes *offset* bytes behind each reference; raises as `words` does."""
-        return self._gather(refs, offset, 4)
+        return self.fields(refs, (offset, 4))[0]
 
-    def _gather(self, refs: Sequence[int], offset: int, width: int) -> Sequence[int]:
-        if isinstance(self.raw, bytes):
-            from . import _columns  # here: what reads no recording goes on without compiled parts
+    def fields(self, refs: Sequence[int], *places: tuple[int, int]) -> list[list[int]]:
+        """Return for each (offset, width) the numbers that stand there behind each reference; raises as `words` does."""
+        from . import _columns  # here: what reads no recording goes on without compiled parts
 
-            return _columns.gather(self.raw, refs, offset, width)
-        # The recording of this very process, where it stands.
-        values = self.raw[: len(self.raw) & ~7].cast("Q" if width == 8 else "I")
-        return take(refs, values[offset // width :: layout.REF_BYTES // width])
+        return _columns.fields(self.copy, refs, places)
+
+    @property
+    def copy(self) -> bytes:
+        """The bytes, where they are a copy; of what may change nothing is read for many records at once."""
+        if not isinstance(self.raw, bytes):
+            raise TypeError("the recording of this very process is read in place, a record at a time")
+        return self.raw
+
+    def pay(self, number: int) -> bool:
+        """Pay for records of so many bytes, as `record` does for each; False, and nothing is paid: they overlap."""
+        if number > self._budget:
+            return False
+        self._budget -= number
+        return True
 
     def stands(self, ref: int, kind: int, least_bytes: int) -> bool:
         """Whether `record` would find one; costs nothing of the budget, for what is short in any case."""
@@ -121,47 +122,9 @@ class Arena:
 
         True is certain. After False, `stands` tells which are.
         """
-        return not refs or self._heads(refs, kind, least_bytes) is not None
+        from . import _columns
 
-    def records(self, refs: Sequence[int], kind: int, least_bytes: int, fits: Callable[[Sequence[int]], bool]) -> bool:
-        """Whether `record` finds each of many records, all at once; pays for them then.
-
-        True is certain. After False, which costs nothing, `record` tells which are there.
-
-        Args:
-            refs: of the records.
-            kind: of all of them.
-            least_bytes: of each.
-            fits: takes the words that the records begin with, whose lower halves are their lengths; whether they are what
-                is wanted. All *least_bytes* of each can be read by then.
-        """
-        if not refs:
-            return True
-        heads = self._heads(refs, kind, least_bytes)
-        if heads is None:
-            return False
-        total = sum([(head & 0xFFFFFFFF) * number for head, number in Counter(heads).items()])
-        if total > self._budget or not fits(heads):
-            return False
-        self._budget -= total
-        return True
-
-    def _heads(self, refs: Sequence[int], kind: int, least_bytes: int) -> Optional[Sequence[int]]:
-        """Return the words that records begin with; None if one is perhaps not there."""
-        if min(refs) * layout.REF_BYTES < layout.ROOM_OFFSET:
-            return None
-        try:
-            heads = self.words(refs, 0)
-        except IndexError:
-            return None
-        longest = 0
-        for head in set(heads):
-            length = head & 0xFFFFFFFF
-            if head >> 32 & 0xFFFF != kind or length < least_bytes:
-                return None
-            longest = max(longest, length)
-        # Perhaps not the last one is the longest; then one by one they are all there.
-        return heads if max(refs) * layout.REF_BYTES + longest <= len(self.raw) else None
+        return _columns.stand(self.copy, refs, kind, least_bytes)
 
     def string(self, ref: int, what: str) -> bytes:
         """Return a string's bytes up to the first NUL, cut at `STRING_BYTES_MOST`.

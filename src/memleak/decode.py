@@ -277,7 +277,7 @@ class Decoder:
             return ()
         # A gauge may be set when nothing was allocated for long.
         header = header._replace(heartbeat_cs=max(header.end_cs, set_cs))
-        points = decode_history(struct.unpack_from(f"<{words}Q", slots), header)
+        points = decode_history(slots, 0, header)
         known = {cs: gauge_value(word) for cs, word in points if cs >= first_cs}
         known[header.end_cs] = value  # the last word may be that of a thread that set it at the same time
         return tuple(sorted(known.items()))
@@ -301,15 +301,14 @@ class Decoder:
                 totals = region, live_bytes, sparse_bytes, occupied, sparse_occupied
                 self.pins = Pins(cs, regions, sparse, *totals, tuple(rows)[:number])
 
-    def _row_index(self, segments: list[Segment]) -> list[int]:
-        """Return the words of the row index that are not empty."""
-        found: list[int] = []
+    def _row_index(self, segments: list[Segment]) -> bytes:
+        """Return the words of the row index."""
+        found: list[bytes] = []
         for segment in segments:
             whole = min(segment.capacity, max(0, len(self.raw) - segment.offset) // 8)
             self._lose("places of the row index beyond the end of the file", segment.capacity - whole)
-            words = memoryview(self.raw)[segment.offset : segment.offset + 8 * whole].cast("Q")
-            found += filter(None, words)
-        return found
+            found.append(self.raw[segment.offset : segment.offset + 8 * whole])
+        return b"".join(found)
 
     # -- records -----------------------------------------------------------------------------------
 

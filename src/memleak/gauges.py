@@ -7,7 +7,7 @@ and handed over when tracing begins. Setting one never fails for want of tracing
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import RLock
 
 from . import _native
 from .errors import CoreError
@@ -21,7 +21,9 @@ _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _WRAP = 1 << 64
 
 _all: dict[str, Gauge] = {}
-_lock = allocate_lock()  # held for what is kept here
+_FOLDED = 1024
+
+_lock = RLock()  # held for what is kept here; a finalizer or a signal handler may come while its own thread holds it
 
 
 def gauge(name: str) -> Gauge:
@@ -53,13 +55,14 @@ class Gauge:
     without a value.
     """
 
-    __slots__ = ("_number", "_pid", "_value", "name")
+    __slots__ = ("_more", "_number", "_pid", "_value", "name")
 
     def __init__(self, name: str) -> None:
         """Begin without a value; `gauge` makes them."""
         self.name = name
         self._number = 0  # in the core; 0: it does not know this one
         self._value: int | None = None  # until then
+        self._more: list[int] = []  # what was added since: a list grows in one step, whoever comes in between
         self._pid = 0  # whose value that is
 
     def __repr__(self) -> str:
@@ -82,7 +85,7 @@ class Gauge:
             return
         with _lock:
             if not self._number:
-                self._value, self._pid = whole, os.getpid()
+                self._value, self._pid, self._more = whole, os.getpid(), []
                 return
         _native.gauge_set(self._number, whole)
 
@@ -103,12 +106,21 @@ class Gauge:
         """The value that this process set last; None: it never did."""
         if self._number:
             return _native.gauge_value(self._number)
-        return self._value if self._pid == os.getpid() else None
+        with _lock:
+            if self._pid != os.getpid() or (self._value is None and not self._more):
+                return None
+            return _wrapped((self._value or 0) + sum(self._more))
 
     def _add(self, more: int) -> None:
         with _lock:
             if not self._number:
-                self._value, self._pid = _wrapped((self.value or 0) + more), os.getpid()
+                if self._pid != os.getpid():
+                    self._value, self._pid, self._more = None, os.getpid(), []
+                self._more.append(more)
+                if len(self._more) % _FOLDED == 0:
+                    kept = self._more[:]
+                    self._value = _wrapped((self._value or 0) + sum(kept))
+                    del self._more[: len(kept)]
                 return
         _native.gauge_add(self._number, more)
 
@@ -123,9 +135,11 @@ def follow() -> None:
                 number = _native.gauge(one.name)
             except CoreError:
                 return
-            value = one.value
-            if number and value is not None and _native.gauge_value(number) is None:
-                _native.gauge_set(number, value)
+            handed = None
+            if number and _native.gauge_value(number) is None:
+                while (value := one.value) is not None and value != handed:
+                    handed = value
+                    _native.gauge_set(number, value)
             one._number = number
 
 
@@ -151,7 +165,7 @@ def _wrapped(value: int) -> int:
 def _after_fork() -> None:
     """In the child: a lock that another thread held would be held for ever."""
     global _lock
-    _lock = allocate_lock()
+    _lock = RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

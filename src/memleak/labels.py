@@ -96,6 +96,18 @@ class label(_scopes.Label):
 
         return labelled  # type: ignore[return-value]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes one of the same labels, for copies and pickle."""
+        given = {**(self._given or {}), **({"outcome": True} if self._judges else {})}
+        return _again, (type(self), given), getattr(self, "__dict__", None)
+
+
+def _again(kind: type[label], given: dict[str, object]) -> label:
+    """Return a label of a type derived from `label`, whatever its __init__() takes."""
+    made = kind.__new__(kind)
+    _scopes.Label.__init__(made, **given)
+    return made
+
 
 def current() -> dict[str, str]:
     """Return the labels in force here, as text."""
@@ -141,6 +153,8 @@ def _inner(outer: _scopes.Scope, given: dict[str, object]) -> _scopes.Scope:
     for name, value in given.items():
         if value is not None:
             labels[_text(name).replace("=", "_")] = _text(value)
+    if labels == outer.labels:
+        labels = outer.labels  # one dict for a chain of the same
     number = _number(labels)  # first: another thread may find the scope as soon as it is kept
     scope = _scopes.Scope(outer, labels, number, outer.inner is not None and _kept < _SCOPES_MOST)
     if scope.inner is not None:

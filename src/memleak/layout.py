@@ -197,7 +197,12 @@ COUNTERS = (
     ("mismatches", False),
     ("mismatch_full", False),
     ("gauge_full", False),
+    ("thinned", True),
 )
+
+
+# Of those that make inexact: nothing is lost by it, what is left stands for it.
+MERGED = "thinned"
 
 
 class Layout:

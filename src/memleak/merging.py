@@ -187,13 +187,15 @@ class Stacks:
 
     def _merge_same(self) -> dict[int, list[int]]:
         """Return what `merge_stacks` brings together: rows with a Python stack or labels that mean the same."""
-        natives, kinds = self._same_natives(), self._same_kinds()
-        keys = list(zip(natives, kinds))
-        several = {key for key, number in Counter(keys).items() if number > 1}
-        of_native: dict[tuple[int, int], list[int]] = {key: [] for key in several}
-        for index, key in enumerate(keys) if several else ():
-            if key in of_native:
-                of_native[key].append(index)
+        natives = self._same_natives()
+        if len(set(natives)) == len(natives):
+            return {}
+        several = {native for native, number in Counter(natives).items() if number > 1}
+        same_kinds = self._same_kinds()
+        of_native: dict[tuple[int, int], list[int]] = {}
+        for index, native in enumerate(natives):
+            if native in several:
+                of_native.setdefault((native, same_kinds[self._table.kinds[index]]), []).append(index)
         merged: dict[int, list[int]] = {}
         for (_, kind), rows in of_native.items():
             if len(rows) > 1 and kind >= 0:
@@ -231,16 +233,16 @@ class Stacks:
         }
         return [same[ref] for ref in table.natives]
 
-    def _same_kinds(self) -> list[int]:
-        """Return labels, domain and whether it is the overflow row, as one number, for each row; -1 stands alone."""
+    def _same_kinds(self) -> dict[int, int]:
+        """Return for labels, domain and whether it is the overflow row, as rows have them, one number; -1 stands alone."""
         numbers: dict[Any, int] = {}
         same = {-1: -1}
-        for kind in dict.fromkeys(self._table.kinds):
+        for kind in set(self._table.kinds):
             if kind >= 0:
                 overflow = kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_OVERFLOW
                 key = self._labels(kind), kind >> layout.KIND_DOMAIN_SHIFT & _BYTE, overflow
                 same[kind] = numbers.setdefault(key, len(numbers))
-        return [same[kind] for kind in self._table.kinds]
+        return same
 
 
 class _Tokens(dict[int, str]):
@@ -297,11 +299,18 @@ class Groups(Sequence[Group]):
 
     def sorted_by(self, column: str, *, ascending: bool = False) -> "Groups":
         """Return the same in the order of one of `SUMS`; where that is equal, the most estimated live bytes first."""
-        numbers = sorted(self.numbers)
-        numbers.sort(key=self.stacks.sums("est_bytes").__getitem__, reverse=True)
+        numbers = _ordered(sorted(self.numbers), self.stacks.sums("est_bytes"))
         if column != "est_bytes" or ascending:
             numbers.sort(key=self.stacks.sums(column).__getitem__, reverse=not ascending)
         return Groups(self.stacks, numbers)
+
+
+def _ordered(numbers: list[int], values: list[int]) -> list[int]:
+    """Return *numbers* in the order of values[number], the greatest first, equal ones as they stand."""
+    from . import _columns  # as in arena.py
+
+    found = _columns.order(values, numbers)
+    return sorted(numbers, key=values.__getitem__, reverse=True) if found is None else found
 
 
 def stacks(sources: tuple[Source, ...]) -> Sequence[Group]:

@@ -10,8 +10,9 @@ import re
 from typing import NamedTuple, Optional
 
 from . import layout
+from .estimate import estimate_count
 from .grouping import Group, Judge, Source
-from .records import Frame, Module, RawMismatch, RecordedRow
+from .records import Frame, LiveSums, Module, RawMismatch, RecordedRow
 from .rows import Row
 from .shown import ShownFrame, lines
 from .stacks import MIXED, Tracer, back_trace
@@ -53,6 +54,8 @@ class Mismatch(NamedTuple):
         freed_bytes: what the caller said when it freed that; None where nothing is said.
         samples: sampled blocks.
         est_count: what they stand for.
+        est_count_low, est_count_high: 95 % limits of that, of samples of equal weight, which is what a stack's mostly
+            have; None where the gaps are too regular to state an error.
         first_seen, last_seen: Unix time.
         tid: the thread that freed the latest; 0: not known.
     """
@@ -73,6 +76,8 @@ class Mismatch(NamedTuple):
     freed_bytes: Optional[int]
     samples: int
     est_count: float
+    est_count_low: Optional[float]
+    est_count_high: Optional[float]
     first_seen: float
     last_seen: float
     tid: int
@@ -127,6 +132,17 @@ def _why_not(source: Source, tracer: Tracer, raw: RawMismatch) -> Optional[str]:
     return ""
 
 
+def _alike(raw: RawMismatch) -> LiveSums:
+    """Return the sums of as many samples of one weight: of several, the recording keeps number and sum only."""
+    weight = raw.est_count / max(1, raw.samples)
+    return LiveSums(
+        samples=raw.samples,
+        est_count=raw.est_count,
+        variance_count=raw.est_count * (weight - 1),
+        square_count=raw.est_count * weight,
+    )
+
+
 def _called(module: Module, stub: Frame, tracer: Tracer) -> Optional[str]:
     """Tell whether a stub that was called is the linker's for free(), or an operator delete that is but a jump."""
     section = sections.name_at(module.path, module.build_id, stub.vaddr)
@@ -151,6 +167,7 @@ def _mismatch(source: Source, tracer: Tracer, raw: RawMismatch, why: str, judge:
     freed_to = "" if not raw.freed_pool else pool.name if pool else f"pool_{raw.freed_pool}"
     thread = recording.thread(raw.thread)
     sized = raw.kind in (layout.MISMATCH_POOL_SIZE, layout.MISMATCH_NEW_SIZE)
+    count = estimate_count(_alike(raw), narrow=source.narrow({recording.rows[index].domain}))
     words = {"allocated": row.mod_name, "freed": freed_to, "size": raw.size_bytes, "freed_size": raw.freed_bytes}
     return Mismatch(
         kind=KINDS[raw.kind],
@@ -169,6 +186,8 @@ def _mismatch(source: Source, tracer: Tracer, raw: RawMismatch, why: str, judge:
         freed_bytes=raw.freed_bytes if sized else None,
         samples=raw.samples,
         est_count=raw.est_count,
+        est_count_low=count.low,
+        est_count_high=count.high,
         first_seen=source.began + raw.first_cs / 100,
         last_seen=source.began + raw.last_cs / 100,
         tid=thread.tid if thread else 0,

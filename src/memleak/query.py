@@ -533,7 +533,7 @@ class Snapshot:
         sampling: dict[tuple[Any, ...], int] = {}
         dropped: dict[str, int] = {}
         others: dict[str, int] = {}
-        losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact}
+        losing = {name for name, makes_inexact in layout.COUNTERS if makes_inexact and name != layout.MERGED}
         python: dict[str, int] = {}
         governors: dict[Governor, int] = {}
         reached = [coverage.of(found) for found in self.recordings]

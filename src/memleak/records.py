@@ -597,7 +597,7 @@ class History(Sequence[tuple[int, int]]):
     Equal to any sequence of the same points.
     """
 
-    def __init__(self, raw: Union[bytes, memoryview], at: int, header: Header, present: tuple[int, int]) -> None:
+    def __init__(self, raw: bytes, at: int, header: Header, present: tuple[int, int]) -> None:
         """Take the bytes of a recording, in which its slots begin at *at*, and what to say if they are empty."""
         self._raw = raw
         self._at = at
@@ -606,9 +606,7 @@ class History(Sequence[tuple[int, int]]):
 
     @once
     def _points(self) -> tuple[tuple[int, int], ...]:
-        header = self._header
-        words = struct.unpack_from(f"<{header.history_levels * header.history_slots}Q", self._raw, self._at)
-        return decode_history(words, header) or (self._present,)
+        return decode_history(self._raw, self._at, self._header) or (self._present,)
 
     @overload
     def __getitem__(self, index: int) -> tuple[int, int]: ...
@@ -636,38 +634,26 @@ class History(Sequence[tuple[int, int]]):
         return repr(self._points)
 
 
-def decode_history(words: Sequence[int], header: Header) -> tuple[tuple[int, int], ...]:
+def decode_history(raw: bytes, at: int, header: Header) -> tuple[tuple[int, int], ...]:
     """Merge the levels of one row's history into (cs, live bytes) points in order of time.
 
     A word says what the value was when its period ended, so a period that is still running counts
     as ending now. Where levels overlap, the finer one is believed: the coarser ones are written when the
     next tick begins, so of the tick of the latest change they do not know yet.
+
+    Args:
+        raw: bytes that hold its words.
+        at: where in these they begin.
+        header: which says how many there are, and what they mean.
+
+    Raises:
+        IndexError: they do not lie in these bytes.
     """
-    unit, shift, slots = header.history_unit_cs, header.history_level_shift, header.history_slots
-    end_cs = header.end_cs
-    now_tick = 1 + end_cs // unit  # ticks count from 1
-    modulus = layout.HISTORY_TAG_MASK
-    value_mask = (1 << layout.HISTORY_VALUE_BITS) - 1
-    found: list[tuple[int, int, int]] = []  # level, period, value
-    bits = layout.HISTORY_VALUE_BITS
-    written = [(index, word) for index, word in enumerate(words[: header.history_levels * slots]) if word >> bits]
-    for index, word in written:  # most slots are empty
-        tag = word >> bits
-        if tag > modulus:
-            continue
-        level, slot = divmod(index, slots)
-        # The latest period, up to now, that has this tag.
-        now_period = now_tick >> level * shift
-        period = now_period - (now_period - (tag - 1)) % modulus
-        if period >= 0 and period % slots == slot:
-            found.append((level, period, word & value_mask))
-    latest = max((period for level, period, _ in found if level == 0), default=-1)
-    points: dict[int, int] = {}
-    for level, period, value in reversed(found):  # the finest level is written last
-        if level == 0 or period != latest >> level * shift:
-            ends_cs = (((period + 1) << level * shift) - 1) * unit
-            points[min(ends_cs, end_cs)] = value
-    return tuple(sorted(points.items()))
+    from ._columns import history  # here, as in arena.py, and so, for it is 20,000 times
+
+    return history(
+        raw, at, header.history_levels, header.history_slots, header.history_unit_cs, header.history_level_shift, header.end_cs
+    )
 
 
 def gauge_value(word: int) -> int:

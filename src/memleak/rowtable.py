@@ -28,7 +28,11 @@ _FIELDS = {name: index for index, name in enumerate(layout.ROW.codes)}
 _ALLOC_SAMPLES = _FIELDS["alloc_samples"]
 # What came from a row that its outcome was not known in: counted there, too.
 _MOVED = {"alloc_count_x1024": "moved_count_x1024", "alloc_bytes": "moved_bytes"}
-_KEY_HIGH = layout.ROW.offsets["key"] + 4
+_AT = layout.ROW.offsets
+# Native and Python stack; labels, domain and flags in one word.
+_IDENTITY = (_AT["native_stack"], 4), (_AT["python_stack"], 4), (_AT["label_set"], 8)
+_PAST = (_AT["history"], 4), (_AT["last_cs"], 4), (_AT["alloc_bytes"], 8), (_AT["freed_bytes"], 8)
+_KEY_HIGH = _AT["key"] + 4
 
 
 class RowTable:
@@ -56,7 +60,8 @@ class RowTable:
     ) -> None:
         """Begin empty; *labels* returns the labels of a set by its number, *pool_name* the name of a domain's pool."""
         self._arena = arena
-        self._raw = arena.raw
+        self._raw = arena.copy
+        self._limit = len(self._raw) // layout.REF_BYTES
         self._header = header
         self._live = live
         self.labels = labels
@@ -72,7 +77,8 @@ class RowTable:
         words = header.history_levels * header.history_slots
         is_known = 0 < words <= 4096 and header.history_unit_cs and header.history_level_shift <= 8
         self._history_words = words if is_known else 0
-        self._histories: Sequence[int] = []  # of all records, before those that mean the same were merged
+        self._records: list[int] = []  # all of them, before those that mean the same were merged
+        self._owners: Optional[bytes] = b""  # of each live sample which of these; None: some belong to none
         self._frames = _Frames()
         self._made: dict[int, RecordedRow] = {}
 
@@ -81,7 +87,7 @@ class RowTable:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def read(self, index: Sequence[int], overflow_row: int) -> None:
+    def read(self, index: bytes, overflow_row: int) -> None:
         """Read the rows that the words of the row index lead to, and those that live samples belong to.
 
         Raises:
@@ -90,26 +96,28 @@ class RowTable:
         refs = self._read_index(index)
         if overflow_row and self._add(refs, overflow_row, None) and not self._field(overflow_row, _ALLOC_SAMPLES):
             del refs[overflow_row]  # it is always there, and mostly empty
-        if not refs.keys() >= set(self._live.refs):
+        self._owners = self._live.owners(list(refs), self._limit)
+        if self._owners is None:
             for ref in dict.fromkeys(self._live.refs):
                 # Published after the index was copied: the record itself may still be in the copy.
                 if not self._add(refs, ref, None):
                     self._missing.append(ref)
+            if not self._missing:
+                self._owners = self._live.owners(list(refs), self._limit)
+        self._records = list(refs)
         if refs:
-            self._take(list(refs))
+            self._take(self._records)
         self._add_missing()
 
-    def _read_index(self, index: Sequence[int]) -> dict[int, None]:
-        refs = [word & _MASK for word in index]
-        highs = [word >> 32 for word in index]
-        found = dict.fromkeys(refs)
-        if len(found) == len(refs) and self._arena.records(
-            refs, layout.RECORD_ROW, layout.ROW.bytes, lambda _: list(self._arena.halves(refs, _KEY_HIGH)) == highs
-        ):
-            return found
-        found = {}
-        for ref, high in zip(refs, highs):
-            self._add(found, ref, high)
+    def _read_index(self, index: bytes) -> dict[int, None]:
+        from . import _columns  # as in arena.py
+
+        rows = _columns.rows(self._arena.copy, index)
+        if rows is not None and self._arena.pay(rows[1]):
+            return dict.fromkeys(rows[0])
+        found: dict[int, None] = {}
+        for word in filter(None, memoryview(index).cast("Q")):
+            self._add(found, word & _MASK, word >> 32)
         return found
 
     def _add(self, found: dict[int, None], ref: int, key_high: Optional[int]) -> bool:
@@ -131,30 +139,24 @@ class RowTable:
         return True
 
     def _take(self, refs: list[int]) -> None:
-        arena = self._arena
+        from . import _columns
+
         self.refs = refs
-        self.natives = arena.halves(refs, _offset("native_stack"))
-        pythons = arena.halves(refs, _offset("python_stack"))
+        self.natives, pythons, kinds = self._arena.fields(refs, *_IDENTITY)
         self.pythons = pythons if self.python_stacks.known(1) else [0] * len(pythons)
-        kinds = arena.words(refs, _offset("label_set"))
         if any([kind > _PLAIN_KINDS for kind in kinds]):
             lost = layout.ROW_PYTHON_LOST << layout.KIND_FLAGS_SHIFT
             # Where there is a Python stack it is not lost.
             kinds = [kind & _KIND_MASK & ~(lost if python else 0) for kind, python in zip(kinds, pythons)]
         self.kinds = kinds
         self._read_stacks()
-        self._histories = arena.halves(refs, _offset("history"))
-        keys: Sequence[int] = arena.halves(refs, _KEY_HIGH)
-        if len(set(keys)) < len(keys):
-            keys = arena.words(refs, _offset("key"))
-        if len(set(keys)) < len(keys):
-            self._merge_same(keys)
+        if not _columns.distinct(self._arena.copy, refs, _AT["key"]):
+            self._merge_same(self._arena.words(refs, _AT["key"]))
 
     def _read_stacks(self) -> None:
         frames_left = len(self._raw) // _BYTES_PER_FRAME
         for stacks, refs in ((self.native_stacks, self.natives), (self.python_stacks.table, self.pythons)):
-            stacks.read(dict.fromkeys(refs))
-            frames_left -= stacks.frames(refs)
+            frames_left -= stacks.read(refs)
         if frames_left < 0:
             raise RecordingError(f"{self._arena.origin}: damaged: its rows have more frames than its size allows")
 
@@ -262,8 +264,6 @@ class RowTable:
 
     def stacks_at(self, native: int, python: int) -> tuple[tuple[Frame, ...], bool, PythonStack]:
         """Return a native stack, whether it was cut, and a Python stack, which need not be of a row."""
-        self.native_stacks.read([native])
-        self.python_stacks.table.read([python])
         return self.frames(native), self.native_stacks.is_truncated(native), self.python_stacks.stack(python)
 
     def _stacks_at(self, index: int) -> tuple[tuple[Frame, ...], bool, tuple[Any, ...], bool]:
@@ -289,11 +289,32 @@ class RowTable:
 
     def history(self, index: int) -> Sequence[tuple[int, int]]:
         """Return what a row held at earlier moments, as `RecordedRow` has it."""
-        if self.refs[index] == MISSING_ROW:
+        if self.refs[index] == MISSING_ROW or index in self.merged:
             return self.row(index).history
-        return self._joined(
-            [layout.ROW.format.unpack_from(self._raw, ref * layout.REF_BYTES) for ref in self.refs_of(index)]
-        )
+        history, last_cs, allocated, freed = self._pasts[index]
+        present = last_cs, max(0, allocated - freed)
+        return self._decode(history * layout.REF_BYTES + 16) or (present,) if self._is_past(history) else (present,)
+
+    @once
+    def _pasts(self) -> list[tuple[int, ...]]:
+        """Of the first record of each row history, last_cs, and bytes that were allocated and freed."""
+        refs = [max(ref, 0) for ref in self.refs]
+        return list(zip(*self._arena.fields(refs, *_PAST)))
+
+    @once
+    def _decode(self) -> Callable[[int], tuple[tuple[int, int], ...]]:
+        """What decodes the history whose words begin at an offset."""
+        from . import _columns
+
+        header = self._header
+        form = header.history_levels, header.history_slots, header.history_unit_cs, header.history_level_shift
+        raw, end_cs = self._raw, header.end_cs
+        return lambda at: _columns.history(raw, at, *form, end_cs)
+
+    def _is_past(self, history: int) -> bool:
+        """Whether there is a history at a reference that a row has."""
+        words = self._history_words
+        return bool(history and words) and self._arena.stands(history, layout.RECORD_HISTORY, 16 + 8 * words)
 
     def _joined(self, parts: list[tuple[int, ...]]) -> Sequence[tuple[int, int]]:
         histories = [self._history(part) for part in parts]
@@ -301,9 +322,9 @@ class RowTable:
 
     def _history(self, fields: tuple[int, ...]) -> Sequence[tuple[int, int]]:
         """Return a row's history; a row too young to have one gives its present value."""
-        history, words = fields[_FIELDS["history"]], self._history_words
+        history = fields[_FIELDS["history"]]
         present = (fields[9], max(0, fields[16] - fields[17]))
-        if not history or not words or not self._arena.stands(history, layout.RECORD_HISTORY, 16 + 8 * words):
+        if not self._is_past(history):
             return (present,)
         return History(self._raw, history * layout.REF_BYTES + 16, self._header, present)
 
@@ -339,9 +360,12 @@ class RowTable:
 
     # -- all of them -------------------------------------------------------------------------------
 
-    def sums(self, column: Optional[Sequence[int]] = None, *, weighted: bool = False) -> list[int]:
-        """Return for each row the sum of a column of its live samples, of ones without; *weighted* by 1/1024."""
-        return self._by_row(self._live.add_up(column, weighted))
+    def sums(self, *, sized: bool = False, weighted: bool = False) -> list[int]:
+        """Return for each row the sum of the sizes of its live samples, of ones without; *weighted* by 1/1024."""
+        if self._owners is None:
+            return self._by_row(self._live.add_up_by_row(sized=sized, weighted=weighted))
+        found = self._live.add_up(self._owners, len(self._records), sized=sized, weighted=weighted)
+        return found if self.refs is self._records else self._by_row(dict(zip(self._records, found)))
 
     def live_squares(self) -> list[int]:
         """Return for each row the sum of the squares of what its live samples stand for, in 1/1024 bytes."""
@@ -356,8 +380,7 @@ class RowTable:
     def column(self, field: str) -> list[int]:
         """Return a field of each row's record, of merged rows that of the first; 0 of the row of missing ones."""
         refs = [max(ref, 0) for ref in self.refs]  # reference 0 is the header
-        at, code = layout.ROW.offsets[field], layout.ROW.codes[field]
-        found = list(self._arena.words(refs, at) if code == "Q" else self._arena.halves(refs, at))
+        (found,) = self._arena.fields(refs, (_AT[field], 8 if layout.ROW.codes[field] == "Q" else 4))
         if field in _MOVED:
             moved = self.column(_MOVED[field])
             if any(moved):
@@ -392,7 +415,7 @@ class RowTable:
     def check_rest(self) -> None:
         """Look at all that has been left until it is asked for, so that what is not in this copy is counted."""
         self.python_stacks.check(dict.fromkeys(self.pythons))
-        refs = [ref for ref in self._histories if ref]
+        refs = [ref for ref in self._arena.halves(self._records, _AT["history"]) if ref]
         least = 16 + 8 * self._history_words
         if self._history_words and not self._arena.all_stand(refs, layout.RECORD_HISTORY, least):
             for ref in refs:
@@ -406,10 +429,6 @@ class _Frames(dict[int, Frame]):
     def __missing__(self, word: int) -> Frame:
         frame = self[word] = frame_of(word)
         return frame
-
-
-def _offset(field: str) -> int:
-    return layout.ROW.offsets[field]
 
 
 def _added_up(parts: list[tuple[int, ...]]) -> tuple[int, ...]:

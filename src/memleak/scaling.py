@@ -224,9 +224,11 @@ class _Maker:
     def best(self) -> list[tuple[float, Group, Series, _Seen, tuple[str, ...]]]:
         """Return for each stack that changed its best gauge, with p and notes."""
         able = [seen for seen in self.seen if not seen.flat]
+        if not able:
+            return []
         found = []
         ranked = sorted(zip(self.groups, self.series), key=lambda pair: min(pair[1].bytes) - max(pair[1].bytes))
-        for group, series in ranked[:ROWS_MOST] if able else ():
+        for group, series in ranked[:ROWS_MOST]:
             shares = sorted(
                 ((_share(seen, series), seen.name, seen) for seen in able), key=lambda one: (-one[0], one[1])
             )

@@ -1,11 +1,12 @@
 """Where the words of stacks are: each is checked once, many at a time, and no frame is made of them yet."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from . import layout
-from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage, take
+from .arena import FRAMES_MOST, Arena, BeyondEnd, Damage
 
-_KEY, _SHAPE = layout.STACK.offsets["key"], layout.STACK.offsets["frames"]  # Python stacks begin alike
+_SHAPE = layout.STACK.offsets["frames"]  # Python stacks begin alike
+_LOOKED_FOR = 64  # shapes that are read one by one before all are
 _WORDS_BEFORE = layout.STACK.bytes // 8
 _WORDS_PER_REF = layout.REF_BYTES // 8
 
@@ -25,49 +26,54 @@ class StackWords:
         # Records begin at multiples of 16.
         self._words = memoryview(arena.raw)[: len(arena.raw) & ~7].cast("Q")
         self._shapes: dict[int, int] = {0: 0}  # number of frames, and flags from bit 16 on
+        self._standing = b""  # a bit for each reference, 1 for those that are known to stand and were paid for
+        self._refs: Sequence[int] = ()  # of those
+        self._looked_for = 0
         self.alike = False
 
-    def read(self, refs: Iterable[int]) -> None:
-        """Check the stacks at *refs*; those that are not there are empty, truncated, and counted as lost.
+    def read(self, refs: Sequence[int]) -> int:
+        """Check the stacks at *refs* and return how many frames they have together, those that stand there twice twice.
+
+        Those that are not there are empty, truncated, and counted as lost.
 
         Raises:
             RecordingError: records overlap.
         """
-        fresh = [ref for ref in refs if ref not in self._shapes]
-        arena = self._arena
-        shapes: Sequence[int] = []
+        from . import _columns  # as in arena.py
 
-        def fit(heads: Sequence[int]) -> bool:
-            nonlocal shapes
-            shapes = arena.halves(fresh, _SHAPE)
-            return all([_fits(head, shape) for head, shape in set(zip(heads, shapes))])
-
-        if arena.records(fresh, self._kind, layout.STACK.bytes, fit):
-            self._shapes.update(zip(fresh, shapes))
-            self.alike = self.alike or len(set(arena.halves(fresh, _KEY))) < len(fresh)
-        else:
-            self.alike = True
-            for ref in fresh:
-                self.shape(ref)
-
-    def frames(self, refs: Sequence[int]) -> int:
-        """Return how many frames stacks that were read have together."""
-        return sum([shape & 0xFFFF for shape in take(refs, self._shapes)])
+        found = _columns.stacks(self._arena.copy, refs, self._kind, FRAMES_MOST)
+        if found is not None and self._arena.pay(found[0]):
+            _, frames, self.alike, self._standing = found
+            self._refs = refs
+            return frames
+        self.alike = True
+        return sum([self.shape(ref) & 0xFFFF for ref in refs])
 
     def shape(self, ref: int) -> int:
         """Return the number of frames of a stack, and its flags from bit 16 on."""
         found = self._shapes.get(ref)
         if found is None:
-            try:
-                at, length = self._arena.record(ref, self._kind, layout.STACK.bytes)
-                found = int.from_bytes(self._arena.raw[at + _SHAPE : at + _SHAPE + 4], "little")
-                if not _fits(length, found):
-                    raise Damage
-            except (Damage, BeyondEnd):
-                self._arena.lose(self._what)
-                found = _LOST
-            self._shapes[ref] = found
+            found = self._shapes[ref] = self._read(ref)
         return found
+
+    def _read(self, ref: int) -> int:
+        at = ref * layout.REF_BYTES + _SHAPE
+        if ref >> 3 < len(self._standing) and self._standing[ref >> 3] >> (ref & 7) & 1:
+            self._looked_for += 1
+            if self._looked_for > _LOOKED_FOR:
+                self._shapes.update(zip(self._refs, self._arena.halves(self._refs, _SHAPE)))
+                self._shapes[0] = 0
+            return int.from_bytes(self._arena.raw[at : at + 4], "little")
+        try:
+            _, length = self._arena.record(ref, self._kind, layout.STACK.bytes)
+            shape = int.from_bytes(self._arena.raw[at : at + 4], "little")
+            frames = shape & 0xFFFF
+            if layout.STACK.bytes + 8 * frames > length or frames > FRAMES_MOST:
+                raise Damage
+        except (Damage, BeyondEnd):
+            self._arena.lose(self._what)
+            return _LOST
+        return shape
 
     def is_truncated(self, ref: int) -> bool:
         """Whether there were more frames."""
@@ -75,18 +81,13 @@ class StackWords:
 
     def words(self, ref: int) -> memoryview:
         """Return the words of a stack, innermost first; none of one that is lost."""
-        try:
-            frames = self._shapes[ref] & 0xFFFF
-        except KeyError:
-            frames = self.shape(ref) & 0xFFFF
+        frames = self.shape(ref) & 0xFFFF
         first = ref * _WORDS_PER_REF + _WORDS_BEFORE
         return self._words[first : first + frames]
 
+    def span(self, ref: int) -> tuple[int, int]:
+        """Return where the words of a stack begin, and how many there are."""
+        return ref * layout.REF_BYTES + layout.STACK.bytes, self.shape(ref) & 0xFFFF
+
 
 _LOST = layout.STACK_TRUNCATED << 16
-
-
-def _fits(head: int, shape: int) -> bool:
-    """Whether a record is long enough for its frames, and has no more than a stack may have."""
-    frames = shape & 0xFFFF
-    return layout.STACK.bytes + 8 * frames <= head & 0xFFFFFFFF and frames <= FRAMES_MOST

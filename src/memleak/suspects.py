@@ -8,8 +8,8 @@ from .grouping import Group, Source
 from .records import RecordedRow
 from .rows import Row
 from .verdict import (
-    LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_S, VERDICTS, Forecast, Series, Verdict, few, forecast,
-    judge,
+    LEAK, LEAST_EVENTS, SATURATING, SHORTEST_FULL_S, SHORTEST_PRESSED_S, SHORTEST_S, VERDICTS, Forecast, Series,
+    Verdict, few, forecast, judge,
 )  # fmt: skip
 
 _BEGINNING_S = 8.0  # of a row: its history begins when its first tick has ended
@@ -98,7 +98,22 @@ def chosen_sources(sources: tuple[Source, ...]) -> set[int]:
 def least_age_s(sources: tuple[Source, ...], chosen: set[int]) -> float:
     """Return how long a stack of these recordings must have been watched to be judged."""
     full = all(sources[number].recording.header.initial.mode == "full" for number in chosen)
-    return SHORTEST_FULL_S if full else SHORTEST_S
+    if full:
+        return SHORTEST_FULL_S
+    found = [sources[number] for number in chosen]
+    return SHORTEST_PRESSED_S if not any(source.alive for source in found) or _no_time(found) else SHORTEST_S
+
+
+def _no_time(sources: list[Source]) -> bool:
+    """Whether the limit will be met before there are verdicts, if more is held at the pace of the life so far."""
+    left = [
+        header.limit_bytes - header.limit_used_bytes
+        for header in (source.recording.header for source in sources)
+        if header.limit_bytes and header.limit_seen_cs
+    ]
+    pace = sum(source.recording.total_est_bytes / max(1.0, source.now_cs / 100) for source in sources)
+    age = max((source.now_cs / 100 for source in sources), default=0.0)
+    return bool(left) and min(left) < pace * (SHORTEST_S - age)
 
 
 def counts(row: RecordedRow) -> bool:

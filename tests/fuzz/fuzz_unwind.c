@@ -1,7 +1,7 @@
 // fuzz_unwind.c -- walks up a stack of any contents between two pages that fault, from any registers
 //
 // Input: five bytes a word: what kind it is, and a number. The first three words are pc, sp and bp, the others the stack.
-// fuzz: with elfimage cfi dwarf unwind unwind_thread modules objects loader stats binding
+// fuzz: with elfimage cfi dwarf unwind unwind_step unwind_thread modules modules_seen snapshot objects loader stats binding
 #include "image_input.h"
 
 #include "modules.h"

@@ -2,13 +2,19 @@
 
     // fuzz: with elfimage cfi dwarf
 
-A part with a directory is another object's: symbolize/unit; symbolize/* is all of it.
+A part with a directory is another object's: symbolize/unit; symbolize/* is all of it. A target that brings an
+interpreter with it, this one, says so:
+
+    // fuzz: python
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
+import sysconfig
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,6 +55,29 @@ def obstacle() -> str | None:
     return None if started.returncode == 0 else "no sanitizer runtime for this machine's address space"
 
 
+def obstacle_of(name: str) -> str | None:
+    """Return why the target *name* cannot be built here, None if it can."""
+    if not obstacle() and _brings_python(name):
+        if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+            return "Python's headers are not installed"
+        if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+            return "this CPython has no shared library"
+    return obstacle()
+
+
+def _brings_python(name: str) -> bool:
+    return "\n// fuzz: python\n" in (HOME / f"fuzz_{name}.c").read_text()
+
+
+def _python() -> list[str]:
+    """Return what a target with an interpreter in it is compiled with."""
+    library, directory = (sysconfig.get_config_var(name) for name in ("LDLIBRARY", "LIBDIR"))
+    program = os.path.realpath(sys.executable)
+    return [
+        f"-I{sysconfig.get_path('include')}", f'-DPYTHON="{program}"', os.path.join(directory, library), f"-Wl,-rpath,{directory}",
+    ]  # fmt: skip
+
+
 def build(name: str) -> Path:
     """Compile the target *name* unless it is newer than all it is made of; return the program."""
     directory = nativebuild.cache() / "fuzz"
@@ -57,9 +86,11 @@ def build(name: str) -> Path:
     parts = re.findall(r"^// fuzz: with (.*)$", source.read_text(), flags=re.MULTILINE)
     objects = [_object(directory, part) for words in parts for word in words.split() for part in _all(word)]
     program = directory / f"fuzz_{name}"
-    newest = max(path.stat().st_mtime_ns for path in [source, *objects, *HOME.glob("*.h"), *_headers()])
+    included = [source.parent / name for name in re.findall(r'^#include "(\.\./.*\.c)"', source.read_text(), flags=re.MULTILINE)]
+    newest = max(path.stat().st_mtime_ns for path in [source, *included, *objects, *HOME.glob("*.h"), *_headers()])
     if not program.exists() or program.stat().st_mtime_ns < newest:
-        nativebuild.make(program, [*compiler(), str(source), *map(str, objects)])
+        python = _python() if _brings_python(name) else []
+        nativebuild.make(program, [*compiler(), str(source), *map(str, objects), *python])
     return program
 
 

@@ -25,6 +25,7 @@ from recordingwriter import RecordingWriter, word  # noqa: E402
 
 from memleak import cli, layout, linkmaps, loaded, query, recording  # noqa: E402
 from memleak.cli import program  # noqa: E402
+from memleak.errors import QueryError  # noqa: E402
 from memleak.pylines import LineTable  # noqa: E402
 from memleak.records import version_name  # noqa: E402
 from memleak.symbolize import Symbolizer, answers  # noqa: E402
@@ -82,6 +83,85 @@ def recordings() -> tuple[bytes, ...]:
     return real, _recording(), _recording(initial=word(1, 1), stopped_at_cs=50, state=2), _recording(**python)
 
 
+def _full_of_business(**options: object) -> bytes:
+    """A recording with what a program told of itself and what was noted meanwhile: labels, pools, gauges, the ledger."""
+    options = {"heartbeat_cs": 60_000, "focus": ("module=app", "module=app", 9), "limit": (1, 500, 1 << 30, 900 << 20, 800 << 20), **options}
+    writer = RecordingWriter(counters={"samples": 90, "mismatches": 3}, label_state=1, **options)
+    app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
+    client = writer.module("/usr/lib/libmariadb.so.3", build_id=b"\x02" * 20)
+    thread = writer.thread(4711, b"worker", samples=9)
+    code = writer.code("/srv/app.py", "f", first_line=10, table=b"\x80\x05\xe1\0\0\xf8\xe8\x07\xf0\x42\1\0\1\1")
+    python = writer.python_stack([(code, 4), (code, 8, True)])
+    texts = ("ok", "ValueError", "running")
+    writer.labels({n: f"endpoint=/pay\nsql=7\noutcome={text}" for n, text in enumerate(texts, 1)}, {1: 900, 2: 40})
+    first, second = writer.pool(b"buddy", regions=2, capacity=30_000, ended=3), writer.pool(b"arena")
+    near, far = writer.pool_region(first, 10_000), writer.pool_region(first, 20_000)
+    history = writer.history({(0, 14): (15 << 40) | 900, (1, 3): (4 << 40) | 700, (2, 9): (10 << 40) | 80_000})
+    rows = [
+        writer.row([(app, 16), (client, 32)], samples=30, count=300.5, bytes=90_000, history=history, python=python, label_set=n)
+        for n in (0, 1, 2, 3)
+    ]
+    pooled = writer.row([(app, 64)], domain=128 + first, samples=9)
+    for row in rows:
+        for born_cs in range(900, 59_000, 9_000):
+            writer.live(row, size=640, weight=9.5, born_cs=born_cs, thread=thread)
+    for region in (near, far, 77):
+        writer.live(pooled, size=500, weight=2.0, layer=4, thread=thread | first << 12 | region << 19)
+    writer.live(0, size=9, weight=0, layer=11, thread=first << 12 | near << 19)
+    stub = app << 48 | 1 << 47 | 0x99
+    for kind in range(1, 9):
+        writer.mismatch(kind, rows[0], [(app, 96), (app, 97)], python=python, freed_pool=second, thread=thread, freed=32, target=stub)
+    writer.mismatch(6, rows[1], [(app, 96)], state=1)
+    business = {(0, 2): (15 << 40) | 30, (0, 7): (8 << 40) | 8, (1, 3): (4 << 40) | 20, (2, 0): (1 << 40) | 3}
+    writer.gauge("open_tables", 30, first_cs=900, set_cs=59_000, changed_cs=58_000, history=business, tick=14)
+    writer.gauge("tenants", -7, history={(0, 3): (4 << 40) | (1 << 39) | 5})
+    writer.gauge("tenants", 9, order=0)
+    writer.gauge("claimed", 1, state=1)
+    for cs in range(1_000, 60_000, 9_000):
+        writer.look(cs=cs, anonymous_bytes=cs << 12, file_bytes=6 << 20, native_bytes=19 << 20, heap_state=1, heap_cs=cs,
+                    heap_bytes=200 << 20, heap_used_bytes=20 << 20, heap_free_bytes=180 << 20, own_bytes=3 << 20)  # fmt: skip
+    writer.look(cs=59_500, again=0)
+    writer.pins([(row, 9_000, 40_960) for row in rows], regions=50, sparse=40, live=19 << 20, occupied=60 << 20)
+    writer.mark(95, [(row, 64_000) for row in rows], cs=50_000, limit=1 << 30, used=1 << 29)
+    return writer.bytes()
+
+
+@lru_cache(maxsize=1)
+def segments() -> tuple[bytes, ...]:
+    """Of a native program, of Python in full, and of a program that told of itself too little for an answer."""
+    few = RecordingWriter()
+    few.gauge("never", 5, first_cs=0)
+    few.mismatch(7, few.row([(few.module("/opt/app", main=True), 16)], domain=2), [(1, 32)])
+    few.look(cs=900, anonymous_bytes=9 << 20)
+    python = {"python_version": 0x030C01F0, "python_state": layout.PYTHON_FRAMES, "door": 2, "initial": word(1, 1)}
+    return _full_of_business(), _full_of_business(**python), few.bytes()
+
+
+def fuzz_segments(data: bytes) -> None:
+    """Ask what a program told of itself, and what was noted of it meanwhile."""
+    snapshot = query.Snapshot(recording.parse(editing.edited(data, segments())))
+    for use in snapshot.pools():
+        assert use.est_bytes >= 0 <= use.capacity_bytes and (use.idle_share is None or 0 <= use.idle_share <= 1)
+    for one in snapshot.mismatches(undecided=True):
+        assert one.kind
+    gauges = snapshot.gauges()
+    for ask in (
+        lambda: snapshot.scaling(what_if={gauges[0].name: 1 << 40} if gauges else None),
+        lambda: snapshot.ledger(pid=0),
+        lambda: snapshot.evidence(by="grown"),
+    ):
+        with contextlib.suppress(QueryError):
+            ask()
+    for row, live, pinned in snapshot.pinners():
+        assert len(row.values()) == len(row.columns()) and live >= 0 <= pinned
+    snapshot.verdicts()
+    snapshot.per_call()
+    snapshot.materialised()
+    snapshot.threads()
+    snapshot.footer()
+    assert all(calls >= 0 for calls in snapshot.calls.values())
+
+
 def fuzz_recording(data: bytes) -> None:
     """Read a recording and ask it everything."""
     with file_of(editing.edited(data, recordings())) as path:
@@ -107,14 +187,22 @@ VERBS = (
     ["status", "--json"],
     ["sql", "--json", "SELECT * FROM malloc_sample_info"],
     ["symbolize", "--sysroot", "/nowhere"],
+    ["pools", "--no-symbols"],
+    ["mismatches", "--all", "--sysroot", "/nowhere"],
+    ["ledger", "--recorded", "--history", "--no-symbols"],
+    ["gauge", "--per-unit", "--json"],
+    ["verdict", "--all", "--no-symbols"],
+    ["verdict", "--json", "--no-symbols"],
+    ["threads", "--no-symbols"],
+    ["postmortem", "--no-symbols"],
 )
 
 
 def fuzz_verbs(data: bytes) -> None:
     """What a verb prints of a recording."""
     words = VERBS[data[0] % len(VERBS)] if data else VERBS[0]
-    with file_of(editing.edited(data[1:], recordings())) as path, silent():
-        assert cli.main([words[0], path, *words[1:]]) in (0, 1)
+    with file_of(editing.edited(data[1:], (*recordings(), *segments()))) as path, silent():
+        assert cli.main([words[0], path, *words[1:]]) in (0, 1, *([3] if words[0] == "verdict" else []))
 
 
 def fuzz_sql(data: bytes) -> None:

@@ -285,3 +285,33 @@ def test_refusals(tracer, program):
     assert "is closed" in memleak("gauge", path, "a=2", status=1)
     assert "no process" in memleak("gauge", process.pid, "a=2", status=1)
     assert "a  " in memleak("gauge", path)
+
+
+def test_set_by_finalizers_and_signal_handlers(runtime_directory):
+    """They may come while their own thread is about a gauge, also before tracing begins: nobody waits, nothing gets lost."""
+    code = """
+import faulthandler, gc, json, signal, sys
+faulthandler.dump_traceback_later(60, exit=True)
+import memleak
+sessions, alarms = memleak.gauge("sessions"), 0
+class Session:
+    def __init__(self): self.me = self; sessions.inc()
+    def __del__(self): sessions.dec()
+def alarm(number, frame):
+    global alarms
+    alarms += 1; sessions.inc()
+def turn(n):
+    Session()
+    sessions.inc(2); sessions.value; sessions.dec()
+    memleak.gauge(f"g{n % 60}").inc()
+signal.signal(signal.SIGALRM, alarm)
+threshold = gc.get_threshold()
+gc.set_threshold(1); signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+for n in range(8000): turn(n)
+memleak.start()
+for n in range(1000): turn(n)
+signal.setitimer(signal.ITIMER_REAL, 0); gc.set_threshold(*threshold)
+gc.collect()
+print(json.dumps([sessions.value - alarms, alarms > 10, memleak.gauge("g0").value]))
+"""
+    assert json.loads(python(code, runtime_directory)) == [9000, True, 151]

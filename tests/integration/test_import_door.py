@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,17 @@ def code_of(door: Door, code: str) -> str:
 
 def same(door: Door, code: str, *options: str, python: str = sys.executable) -> str:
     """Run a Python program without and with tracing; nothing may differ. Return its output."""
-    plain = run(python, *options, "-c", "\n" + code)  # the same lines have the same numbers
+    plain = plainly(python, *options, "-c", "\n" + code)  # the same lines have the same numbers
     traced = door.run(python, *options, "-c", code_of(door, code))
     assert without_pids(outcome(traced)) == without_pids(outcome(plain))
     assert door.begun(), "nothing was recorded"
     return traced.stdout
+
+
+@cache
+def plainly(*command: str) -> subprocess.CompletedProcess:
+    """Run a program without us, once."""
+    return run(*command)
 
 
 def without_pids(seen: tuple[int, str, str]) -> tuple[int, str, str]:
@@ -86,12 +94,16 @@ FORKS = {
 }
 
 
+def warnings_of(how: str) -> tuple[str, ...]:
+    """Return how to ask for warnings: as an error, some versions swallow the one that forking may give."""
+    return ("always", "error") if how == "fork" else ("always",)
+
+
 @pytest.mark.parametrize("how", FORKS)
 def test_forking_is_as_quiet_as_without_us(door, how):
     """CPython 3.12 and later warn when a process with several threads forks."""
-    same(door, FORKS[how], "-W", "always")  # as an error, some versions swallow that one
-    if how == "fork":
-        same(door, FORKS[how], "-W", "error")
+    for warnings in warnings_of(how):
+        same(door, FORKS[how], "-W", warnings)
 
 
 @pytest.mark.compat
@@ -102,8 +114,8 @@ def test_forking_is_as_quiet_under(door, version):
     if python is None:
         pytest.skip(f"no CPython {version} on this machine")
     door.core = run(python, "-c", "from memleak import _native; print(_native.library_path())").stdout.strip()
-    for code in FORKS.values():
-        for warnings in ("error", "always"):
+    for how, code in FORKS.items():
+        for warnings in warnings_of(how):
             same(door, code, "-W", warnings, python=python)
             door.forget()
 
@@ -116,10 +128,10 @@ def test_forking_is_as_quiet_where_the_environment_starts_us_under(import_door, 
     if python is None:
         pytest.skip(f"no CPython {version} on this machine")
     for how, code in FORKS.items():
-        for warnings in ("error", "always"):
-            command = (python, "-W", warnings, "-c", code)
+        for warnings in warnings_of(how):
+            command = (python, "-W", warnings, "-c", "\n" + code)
             traced = import_door.run(*command, env={"MEMLEAK": "1"})
-            assert without_pids(outcome(traced)) == without_pids(outcome(run(*command))), (how, warnings)
+            assert without_pids(outcome(traced)) == without_pids(outcome(plainly(*command))), (how, warnings)
             assert import_door.begun(), "nothing was recorded"
             import_door.forget()
 

@@ -330,3 +330,106 @@ with label(who="both"): block(1)
 assert len(asked) == 2
 """)
     assert found == {1: {"who": "both"}, 2: {"who": "both"}}
+
+
+CHAINS = {
+    "callbacks": """
+async def main():
+    loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+    def tick(n):
+        with mine:
+            turn(n)
+            if n < N: loop.call_soon(tick, n + 1)
+            else: done.set_result(None)
+    tick(0)
+    await done
+asyncio.run(main())
+""",
+    "tasks": """
+async def main():
+    done = asyncio.get_running_loop().create_future()
+    async def step(n):
+        with mine:
+            turn(n)
+            if n < N: asyncio.create_task(step(n + 1))
+            else: done.set_result(None)
+    await step(0)
+    await done
+asyncio.run(main())
+""",
+    "executors": """
+import queue
+done = queue.Queue()
+pool = ThreadPoolExecutor(1)
+def step(n):
+    with mine:
+        turn(n)
+        if n < N: pool.submit(step, n + 1)
+        else: done.put(None)
+pool.submit(step, 0); done.get(); pool.shutdown()
+""",
+}
+
+
+@pytest.mark.parametrize("outcome", [False, True])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_what_makes_its_own_successor(chain, outcome):
+    """Each begins with the labels of the one before and adds its own: that takes no more memory, nor stack in the end."""
+    found = do(f"""
+import gc
+N = 60_000
+mine, seen = label(job="tick", outcome={outcome}), []
+def turn(n):
+    if n in (2000, N): gc.collect(); seen.append(len(gc.get_objects()))
+    if n % 1000 == 500: block(n // 1000); told_of.add(labels.current()["job"])
+told_of = set()
+threading.stack_size(64 << 10)
+{CHAINS[chain]}
+gc.collect()
+with label(after=1): block(900)
+print(json.dumps([seen[1] - seen[0], labels._kept, sorted(told_of), [*told().items()]]))
+""")
+    more, kept, labels, sizes = found
+    assert more < 2000 and kept < 100 and labels == ["tick"]
+    assert {size for size, _ in sizes} == {*range(60), 900}
+    assert all(found.get("job") == "tick" for size, found in sizes if size < 900) and sizes[-1][1] == {"after": "1"}
+
+
+def test_nesting_deeper_than_scopes_go():
+    """What is entered within very many others has all labels, and leaves no trace; up to 256 nothing differs."""
+    found = do("""
+sys.setrecursionlimit(10_000)
+def down(n):
+    with label(depth=n % 7, outcome=n % 2 == 0):
+        assert labels.current()["depth"] == str(n % 7)
+        if n: down(n - 1)
+def spare(n, deepest):
+    with label(a=n):
+        if n < deepest: spare(n + 1, deepest)
+        assert labels.current() == {"a": str(n)}, (n, labels.current())
+spare(0, 200)
+down(2000)
+with label(outer=1):
+    down(2000)
+print(json.dumps(labels.current()))
+""")
+    assert found == {}
+
+
+def test_a_label_that_was_made_in_another_way():
+    """A derived class need not call __init__(); copies, and what goes through pickle, are labels of the same."""
+    found = sizes("""
+import copy, pickle
+class Mine(label):
+    def __init__(self, note): self.note = note
+with Mine(1): block(1)
+mine = Mine([2])
+for again in copy.copy(mine), copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)):
+    assert type(again) is Mine and again.note == [2]
+    with again: block(2)
+for n, again in enumerate((copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one)))):
+    try:
+        with again(label(n=n, outcome=True)): block(3 + n); raise KeyError
+    except KeyError: pass
+""")
+    assert found == {1: {}, 2: {}, **{3 + n: {"n": str(n), "outcome": "KeyError"} for n in range(3)}}

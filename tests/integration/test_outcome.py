@@ -343,6 +343,23 @@ print(json.dumps([rss() - before, len(gc.get_objects()) - objects, more, each * 
     assert all(abs(n) < 20 for n in more), more
 
 
+def test_an_interrupt_while_an_entry_ends():
+    """It goes on as it would from any function; what else goes wrong there leaves the program's exception as it is."""
+    found = do("""
+class Named(type):
+    @property
+    def __name__(self): raise wanted
+class Failure(Exception, metaclass=Named): pass
+seen = []
+for wanted in (KeyboardInterrupt, SystemExit, GeneratorExit, ValueError, MemoryError):
+    try:
+        with label(x=1, outcome=True): raise Failure
+    except BaseException as error: seen.append([type(error) is wanted, isinstance(error, Failure), labels.current()])
+print(json.dumps(seen))
+""")
+    assert found == [[True, False, {}]] * 3 + [[False, True, {}]] * 2
+
+
 def test_references(python):  # noqa: F811
     """Each way in and out gives back what it took, on each CPython; cycles through a label are collected."""
     code = """

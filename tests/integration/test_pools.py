@@ -77,9 +77,23 @@ def test_what_lies_in_a_region_that_ends_is_gone(tracer, pools, how):
         assert found.mismatches == ()
         (use,) = Snapshot(found).pools()
         assert (use.regions, use.regions_ended) == ((0, 2) if how == 2 else (1, 1))
+        assert len(use.use) == use.regions
         if mode == "full":
             assert of_pool(found, pools) == ledger(done.stdout)
         tracer.forget()
+
+
+@pytest.mark.parametrize("how", [0, 1])
+def test_a_region_whose_pages_come_and_go(tracer, pools, how):
+    """Committed by MAP_FIXED, and a part of it given back: the region stays, and all that was given out elsewhere in it."""
+    done = tracer.same(pools, f"committed{how}")
+    found = tracer.only(pools)
+    assert found.mismatches == ()
+    assert of_pool(found, pools) == ledger(done.stdout)
+    (use,) = Snapshot(found).pools()
+    assert (use.regions, use.regions_ended, use.capacity_bytes, use.outside_bytes) == (1, 0, 64 << 20, 0)
+    (region,) = use.use
+    assert region.samples == 300
 
 
 @pytest.mark.parametrize("what", ["nested", "passing_on"])

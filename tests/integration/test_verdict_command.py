@@ -176,7 +176,7 @@ def test_process_without_leaks(services):
 
 def test_young_process_gets_no_verdicts(services):
     assert services.young.returncode == 0 and services.young.stderr == ""
-    assert "3 stacks: too few samples. All together: too few samples\n" in services.young.stdout
+    assert "3 stacks: too few samples. All together: too few samples: seen for " in services.young.stdout
     assert "it takes 20 s\n" in services.young.stdout
 
 

@@ -1,7 +1,7 @@
 /* index.pml -- one record for each key, whole, and a segment that one thread builds for all
  *
- * Code:      native/src/index.c (index_find(), index_insert()); recording.c (recording_take(), recording_segment(),
- *            recording_add_segment(), built_meanwhile(), recording_grow()).
+ * Code:      native/src/index.c (index_find(), index_insert()); recording_room.c (recording_take(), recording_segment(),
+ *            recording_add_segment(), built_meanwhile()); recording.c (recording_grow()).
  * Shows:     a key stands once, in all segments together; whoever inserts it gets the record that stands there, or
  *            nothing for want of room or of a builder; it is found from then on; who finds a record finds it whole.
  *            No piece of room is given out twice or used before there is memory behind it. A segment is built once,

@@ -1,7 +1,7 @@
 /* tracer.pml -- a recording is replaced when nobody writes to it; a forked child does not write to its parent's
  *
- * Code:      native/src/tracer.c (enter(), leave(), all_left(), tracer_start(), tracer_stop(), tracer_moving(), detach(),
- *            open_own()), turn.c; begin() of startup.c.
+ * Code:      native/src/tracer_gate.c and .h (tracer_enter(), tracer_leave(), tracer_all_left()), tracer_start.c, tracer.c
+ *            (tracer_moving()), tracer_child.c (detach(), open_own()), turn.c; begin() of startup.c.
  * Shows:     who is inside sees one recording, which is not being replaced, and after a stop that did not give up waiting
  *            nobody writes. What realloc() took out of one recording is not accounted for in another. A
  *            child by fork, at whatever moment of its parent's other threads, writes to no recording but its own,

@@ -1,6 +1,7 @@
 /* unload.pml -- a stack names the object that is there, once an unload was noticed
  *
- * Code:      native/src/modules.c (modules_find(), find_by_start(), module_see(), notice_overlap(), modules_refresh());
+ * Code:      native/src/modules_seen.c and .h (modules_seen_at(), modules_see(), notice_overlap()); modules.c (modules_find(),
+ *            modules_refresh());
  *            unwind.c (rule_of(), rule_derive()); dlclose() of hook_events.c.
  * Shows:     a walk that begins after our dlclose() has returned names the object that is mapped where it passes, though
  *            the one that was there before looked the same to the loader, was sampled until its last destructor, and left
@@ -76,7 +77,7 @@ inline notice_overlap(o, g)
 	fi
 }
 
-/* module_see(), of an object that is mapped */
+/* modules_see(), of an object that is mapped */
 inline see(o, g, link_map)
 {
 	if
@@ -117,7 +118,7 @@ inline find(id)
 	found = mapped; /* _dl_find_object() */
 	now = generation;
 	id = 0;
-	/* find_by_start(): the word link_map, then the word generation; in whichever order they stand in the index */
+	/* modules_seen_at(): the word link_map, then the word generation; in whichever order they stand in the index */
 	if
 	:: first = 1
 	:: first = 2

@@ -349,6 +349,13 @@ static void test_full(uint64_t python_interval)
 	tracer_stop(MLF_STATE_STOPPED);
 }
 
+static void test_full_as_requested(void) { test_full(SAMPLER_FULL); }
+static void test_full_by_intervals(void) { test_full(LAW(1, 64)); }
+
+static void (*const tests[])(void) = {
+    test_widened, test_requests, test_budget_changes, test_poll, test_child, test_full_as_requested, test_full_by_intervals,
+};
+
 int main(int argc, char **argv)
 {
 	test_widen();
@@ -360,13 +367,9 @@ int main(int argc, char **argv)
 		return harness_end();
 	directory = temporary_directory();
 	start(LAW(16, 256), LAW(256, 4096), BUDGET_PPM);
-	test_widened();
-	test_requests();
-	test_budget_changes();
-	test_poll();
-	test_child();
-	test_full(SAMPLER_FULL);
-	test_full(LAW(1, 64));
+	unsigned count = argument_given(argc, argv, "--requests") ? 2 : ARRAY_LEN(tests);
+	for (unsigned i = 0; i < count && !checks_failed; i++)
+		tests[i]();
 	remove_directory(directory);
 	return harness_end();
 }

@@ -1,6 +1,7 @@
 // test_ledger.c -- looks at what is resident stand where a reader looks for them, and say how live blocks lie
 #include "fixture.h"
 
+#include "allocator.h"
 #include "clock.h"
 #include "heaps.h"
 #include "ledger.h"
@@ -12,13 +13,13 @@
 #include <time.h>
 
 // In place of the C library's: time passes when the test says so.
-static uint64_t now_ns = 1000000000;
+static uint64_t now_ns = 1000000000, cpu_ns, cpu_step_ns;
 
 __attribute__((visibility("default"))) int clock_gettime(clockid_t which, struct timespec *now)
 {
-	(void)which;
-	now->tv_sec = (time_t)(now_ns / 1000000000);
-	now->tv_nsec = (long)(now_ns % 1000000000);
+	uint64_t ns = which == CLOCK_THREAD_CPUTIME_ID ? (cpu_ns += cpu_step_ns) : now_ns;
+	now->tv_sec = (time_t)(ns / 1000000000);
+	now->tv_nsec = (long)(ns % 1000000000);
 	return 0;
 }
 
@@ -93,6 +94,7 @@ static void test_when(void)
 {
 	begin_anew();
 	ledger_look();
+	CHECK(!entry(0, clock_now_cs())->heap_state && !entry(0, clock_now_cs())->heap_used_bytes); // those were of another recording
 	unsigned looks = 1;
 	for (unsigned s = 0; s < 60; s++) {
 		pass_cs(100);
@@ -209,6 +211,18 @@ static void test_pins(void)
 	CHECK(fabs((double)found->row_pinned_bytes[0] / (double)found->row_pinned_bytes[1] / 3 - 1) < 0.02);
 }
 
+// A large block that no header of a mapping stands before is in a heap, and fills its pages.
+static void test_large(void)
+{
+	struct pins_sums sums;
+	begin_anew();
+	put(0x7f0000000040, 200 << 10, 1, 1, MLF_LAYER_MALLOC);
+	pins_look(1, &sums);
+	CHECK_EQUAL(sums.large_bytes, 0);
+	CHECK_EQUAL(sums.native_bytes, (200 << 10) + 16);
+	CHECK_EQUAL(pins()->occupied_bytes, 200 << 10);
+}
+
 // Of a large live set a part is looked at each time; the sums stay right.
 static void test_many(void)
 {
@@ -252,6 +266,52 @@ static void test_the_c_library(void)
 	free(large);
 }
 
+static void *another_malloc(size_t bytes)
+{
+	(void)bytes;
+	return NULL;
+}
+
+static const struct mlf_ledger *asked_after(uint64_t cs)
+{
+	pass_cs(cs);
+	heaps_ask_if_due();
+	ledger_look();
+	return entry(0, clock_now_cs());
+}
+
+// It takes one part in 2,000 of the time at most, and nothing after a time that took long.
+static void test_asking(void)
+{
+	struct ledger_heap told;
+	if (!heaps_ask(&told))
+		return;
+	begin_anew();
+	heaps_begin();
+	cpu_step_ns = 1000000;
+	uint32_t first_cs = asked_after(100)->heap_cs;
+	CHECK_EQUAL(first_cs, clock_now_cs());
+	CHECK_EQUAL(asked_after(150)->heap_cs, first_cs);
+	CHECK_EQUAL(asked_after(1000)->heap_cs, first_cs + 1150);
+	cpu_step_ns = 20001000;
+	CHECK_EQUAL(asked_after(5000)->heap_state, MLF_HEAP_TOO_LONG);
+	first_cs = clock_now_cs();
+	cpu_step_ns = 1000;
+	CHECK_EQUAL(asked_after(100000)->heap_state, MLF_HEAP_TOO_LONG);
+	CHECK_EQUAL(asked_after(100000)->heap_cs, first_cs);
+	begin_anew();
+	heaps_begin();
+	CHECK_EQUAL(asked_after(1000)->heap_state, MLF_HEAP_TOLD);
+	void *(*its)(size_t) = real.malloc;
+	modules_init(false);
+	modules_refresh();
+	real.malloc = malloc;
+	CHECK_EQUAL(asked_after(1000)->heap_state, MLF_HEAP_TOLD);
+	real.malloc = another_malloc;
+	CHECK_EQUAL(asked_after(1000)->heap_state, MLF_HEAP_OTHER);
+	real.malloc = its;
+}
+
 int main(void)
 {
 	char path[512];
@@ -266,8 +326,10 @@ int main(void)
 	test_levels_reach_back();
 	test_no_status();
 	test_pins();
+	test_large();
 	test_many();
 	test_the_c_library();
+	test_asking();
 	snprintf(path, sizeof(path), "rm -rf %s", root);
 	CHECK(system(path) == 0);
 	return harness_end();

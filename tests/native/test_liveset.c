@@ -245,7 +245,7 @@ static struct liveset_place insert_there(const void *address, uint64_t number)
 {
 	struct liveset_place place = {0, 0};
 	struct live_sample sample = sample_for(address, number);
-	CHECK(liveset_insert_at(address, LAYER, &sample, &place));
+	CHECK(liveset_try_insert(address, LAYER, &sample, &place) == LIVESET_INSERTED);
 	return place;
 }
 
@@ -271,6 +271,25 @@ static void test_move(void)
 	insert_there(other, 3);
 	CHECK_EQUAL(liveset_move(&beside, 4713), LIVESET_GONE);
 	CHECK(remove_equal(other, 3) && !bitmap_test_hot(other));
+	check_empty();
+}
+
+static void test_another_weight(void)
+{
+	void *address = aliasing(0x660040, 3);
+	struct liveset_place place = insert_there(address, 1), before = place;
+	struct live_sample out, expected = sample_for(address, 1);
+	unsigned held, wrong;
+	CHECK_EQUAL(liveset_reweigh(&place, 4711), LIVESET_MOVED);
+	expected.weight_x1024 = 4711;
+	CHECK(liveset_find(address, LAYER, &out) && sample_equal(&out, &expected));
+	CHECK(liveset_reweigh(&before, 4712) == LIVESET_GONE && !liveset_take(&before, &out)); // a place is good for one change
+	CHECK(count_live(&held, &wrong) == 1 && held + wrong == 0 && bitmap_test_hot(address));
+	CHECK(liveset_remove(address, LAYER, &out) && sample_equal(&out, &expected));
+	place = insert_there(address, 2);
+	expected = sample_for(address, 2);
+	CHECK(liveset_take(&place, &out) && sample_equal(&out, &expected) && !liveset_take(&place, &out));
+	CHECK(!bitmap_test_hot(address));
 	check_empty();
 }
 
@@ -304,7 +323,7 @@ static void insert_one(unsigned k)
 		return;
 	struct live_sample sample = sample_for(move_address(k), k);
 	sample.row &= ~MOVED_ROW;
-	bool inserted = liveset_insert_at(move_address(k), LAYER, &sample, &place);
+	bool inserted = liveset_try_insert(move_address(k), LAYER, &sample, &place) == LIVESET_INSERTED;
 	store_relaxed(&moved[k].place.key, place.key);
 	store_relaxed(&moved[k].place.slot, place.slot);
 	store_release(&moved[k].turn, inserted ? 2 : 0);
@@ -382,6 +401,7 @@ int main(int argc, char **argv)
 	test_address_range();
 	test_one_remover_wins();
 	test_move();
+	test_another_weight();
 	test_sequences();
 	if (!checks_failed)
 		test_alias_storm(operations);

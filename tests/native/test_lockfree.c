@@ -57,7 +57,7 @@ static void fill_window(void) // of KEY, in the one segment there is
 static void insert_victim(void)
 {
 	struct live_sample sample = sample_for(victim_address(), 7);
-	liveset_insert_at(victim_address(), LAYER, &sample, &victim_place);
+	liveset_try_insert(victim_address(), LAYER, &sample, &victim_place);
 }
 static void move_victim(void) { victim_moved = liveset_move(&victim_place, MOVED_ROW); }
 static void race_to_remove(unsigned me)

@@ -24,7 +24,7 @@ static bool sample(const void *address, struct mlf_row *row, uint32_t entry)
 {
 	struct liveset_place place;
 	struct live_sample about = {.size_bytes = 100, .row = recording_ref(row), .weight_x1024 = 2048, .born_cs = 1};
-	if (!liveset_insert_at(address, LAYER, &about, &place))
+	if (liveset_try_insert(address, LAYER, &about, &place) != LIVESET_INSERTED)
 		return false;
 	if (entry)
 		outcome_note(&place, entry);

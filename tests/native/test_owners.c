@@ -1,6 +1,7 @@
 // test_owners.c -- who has given out a block, and whether who frees it fits
 #include "traced.h"
 
+#include "mismatches.h"
 #include "owners.h"
 #include "pools.h"
 #include "stats.h"
@@ -120,6 +121,28 @@ static void test_each_kind(void)
 	CHECK(suspects() == 5 && seen() == 6);
 	const struct mlf_stack *stack = recording_at(suspect(4)->native_stack);
 	CHECK(stack->record.kind == MLF_RECORD_STACK && stack->frames > 0 && suspect(4)->row != 0);
+}
+
+// One record for all that is the same, and one for each that differs in anything.
+static void test_told_apart(void)
+{
+	struct mismatches_seen same = {.kind = MLF_MISMATCH_POOL_POOL, .row = 1, .native_stack = 2, .python_stack = 3, .freed_pool = b, .weight_x1024 = ONE};
+	struct mismatches_seen others[] = {same, same, same, same, same, same};
+	others[0].kind = MLF_MISMATCH_POOL_TWICE;
+	others[1].row = 7;
+	others[2].native_stack = 7;
+	others[3].python_stack = 7;
+	others[4].freed_pool = a;
+	others[5].target = 7;
+	uint32_t *inside = tracer_enter();
+	unsigned before = suspects();
+	mismatches_add(&same);
+	mismatches_add(&same);
+	CHECK_EQUAL(suspects(), before + 1);
+	for (unsigned i = 0; i < ARRAY_LEN(others); i++)
+		mismatches_add(&others[i]);
+	CHECK_EQUAL(suspects(), before + 1 + ARRAY_LEN(others));
+	tracer_leave(inside);
 }
 
 // What looks wrong and is not.
@@ -307,6 +330,7 @@ int main(void)
 	region(b, memory_b, sizeof(memory_b));
 	test_totals();
 	test_each_kind();
+	test_told_apart();
 	test_innocent();
 	test_marks_are_bounded();
 	test_more_than_there_are_places();

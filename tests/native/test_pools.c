@@ -33,6 +33,7 @@ static void test_names(void)
 	CHECK_EQUAL(pools_number(name), 3);
 	memcpy(name + 62, "\xC3\xA9", 3); // a character that would be cut in two
 	CHECK_EQUAL(pools_number(name), 4);
+	CHECK_EQUAL(pools_number(name), 4);
 	pools_write();
 	CHECK(strcmp(record_of(1)->name, "a") == 0 && record_of(1)->state == 1);
 	CHECK(strlen(record_of(3)->name) == 63 && strlen(record_of(4)->name) == 62);
@@ -61,13 +62,19 @@ static void test_regions(void)
 	CHECK(!pools_region_end(2, 1000, &region) && !pools_region_end(1, 1001, &region));
 	CHECK(pools_region_end(1, 1000, &region) && region.high == 2000);
 	CHECK(!pools_region_end(1, 1000, &region));
+	pools_write();
+	CHECK_EQUAL(region_record(1)->pool, 0);
+	CHECK_EQUAL(region_record(2)->pool, 2);
 	CHECK_EQUAL(pools_region_add(3, 5000, 5), 1); // its place
-	CHECK(pools_region_take_overlap(1599, 3001, &region) && region.number == 2);
-	CHECK(pools_region_take_overlap(1599, 3001, &region) && region.number == 3);
-	CHECK(!pools_region_take_overlap(1599, 3001, &region));
+	CHECK(pools_region_overlaps(1599, 1600) && pools_region_overlaps(0, 1501) && !pools_region_overlaps(1600, 3000));
+	CHECK(!pools_region_take_within(1501, 3009, &region) && !pools_region_take_within(0, 1599, &region));
+	CHECK(pools_region_take_within(1500, 3010, &region) && region.number == 2);
+	CHECK(pools_region_take_within(1500, 3010, &region) && region.number == 3);
+	CHECK(!pools_region_take_within(0, 5004, &region));
 	pools_write();
 	CHECK(record_of(1)->capacity_bytes == 0 && record_of(1)->regions == 0 && record_of(1)->regions_ended == 2);
 	CHECK_EQUAL(region_record(1)->pool, 3);
+	CHECK(region_record(2)->pool == 0 && region_record(3)->pool == 0);
 	CHECK(pools_region_end(3, 5000, &region) && !pools_regions_any());
 }
 
@@ -86,6 +93,8 @@ static void *churn(void *argument)
 		for (unsigned i = 0; i < 8; i++)
 			if (!pools_region_of(0, base + i * 4096 + 5, &region) || region.low != base + i * 4096 || region.pool != pool)
 				add_relaxed(&wrong, 1);
+		if (round % 64 == 0)
+			pools_write();
 		for (unsigned i = 0; i < 8; i++)
 			if (!pools_region_end(pool, base + i * 4096, &region) || region.high != base + (i + 1) * 4096)
 				add_relaxed(&wrong, 1);
@@ -101,6 +110,8 @@ static void test_threads(void)
 	pools_write();
 	for (unsigned number = 1; number <= 3; number++)
 		CHECK(record_of(number)->capacity_bytes == 0 && record_of(number)->regions == 0);
+	for (unsigned number = 1; number <= 32; number++)
+		CHECK_EQUAL(region_record(number)->pool, 0);
 }
 
 static void test_more_than_there_are_places(void)

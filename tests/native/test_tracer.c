@@ -643,6 +643,8 @@ int main(int argc, char **argv)
 	test_stop_and_start();
 	test_restarted_in_between();
 	test_thread_inside();
+	if (checks_failed)
+		return harness_end(); // what follows takes seconds
 	test_restarted_under_threads(long_run(argc, argv));
 	test_displaced();
 	tracer_stop(MLF_STATE_STOPPED);

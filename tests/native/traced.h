@@ -6,6 +6,13 @@
 
 #include "boot.h"
 #include "tracer.h"
+#include "tracer_child.h"
+#include "tracer_gate.h"
+#include "tracer_knobs.h"
+#include "tracer_probe.h"
+#include "tracer_start.h"
+#include "tracer_take.h"
+#include "tracer_upkeep.h"
 
 #include <sys/wait.h>
 

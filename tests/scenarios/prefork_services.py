@@ -24,9 +24,18 @@ MEMLEAK = [sys.executable, "-m", "memleak"]
 PYTHON_PAIR = {"MEMLEAK_PYTHON_MIN_SAMPLE_INTERVAL": "256", "MEMLEAK_PYTHON_MAX_SAMPLE_INTERVAL": "4096"}
 DOORS = ("run", "preload", "import")
 NOTHING = {"live_count": 0, "live_bytes": 0, "total_count": 0, "total_bytes": 0}
+SUMS = ("alloc_count", "alloc_bytes", "est_count", "est_bytes", "total_count", "total_bytes")
+# What is leaked, merged: as JSON every row of the main process would take 190 MB.
+LEAKS = f"""
+import json, memleak
+rows = memleak.open({RECORDINGS!r}).rows()
+found = [row._asdict() for row in rows if row.back_trace.startswith("libcache.so+0x")]
+print(json.dumps([{{name: row[name] for name in ("pid", "process", "host", *{SUMS!r})}} for row in found]))
+"""
 
 Answer = dict[str, Any]
 Ledger = dict[int, dict[str, int]]
+Sums = dict[tuple[str, str], tuple[int, ...]]  # of SUMS, by mod_name and stack
 
 
 class Service(NamedTuple):
@@ -54,15 +63,18 @@ class Seen(NamedTuple):
     pids: dict[int, int]  # inside -> outside
     inside: list[Answer]  # ps
     inside_dead: list[Answer]  # ps --dead
-    inside_merged: Answer  # top DIR
-    inside_each: dict[int, Answer]  # top PID
+    inside_merged: Answer  # top DIR --group-by module
+    inside_leaks: list[Answer]  # rows of the leak, merged
+    inside_each: dict[int, Answer]  # top PID --group-by module
     outside: list[Answer]  # ps DIR
     outside_words: str  # ps DIR, without --json
     outside_each: dict[int, Answer]  # top PID --group-by function, by the pid inside
     most_bytes: int  # that our files ever took
     left: list[Answer]  # ps --dead DIR, when it has ended
-    left_merged: Answer  # top DIR
-    left_each: list[memleak.Snapshot]
+    left_merged: Sums
+    left_parts: list[Sums]  # of each recording
+    left_footer: Answer  # top DIR
+    left_footers: list[Answer]
 
 
 # ---- how it is traced ---------------------------------------------------------------------------------------------
@@ -100,7 +112,7 @@ def ask(*words: object, within: Container | None = None) -> Any:
 
 
 def top(target: object, *words: str, within: Container | None = None) -> Answer:
-    """Return every row of a target, those without live blocks too."""
+    """Return every group of a target, those without live blocks too."""
     return ask("top", target, "-n", "100000", "--by=total_bytes", *words, within=within)
 
 
@@ -126,22 +138,40 @@ def observe(run: Container, door: str, service: Service) -> Seen:
             "pids": pids,
             "inside": inside,
             "inside_dead": ask("ps", "--dead", within=run),
-            "inside_merged": top(RECORDINGS, "--no-symbols", within=run),
-            "inside_each": {pid: top(pid, "--no-symbols", within=run) for pid in running},
+            "inside_merged": top(RECORDINGS, "--group-by=module", "--no-symbols", within=run),
+            "inside_leaks": json.loads(run.run(sys.executable, "-c", LEAKS).stdout),
+            "inside_each": {pid: top(pid, "--group-by=module", "--no-symbols", within=run) for pid in running},
             "outside": ask("ps", run.recordings),
             "outside_words": run_here(*MEMLEAK, "ps", str(run.recordings)).stdout,
             "outside_each": {pid: top(pids[pid], "--group-by=function") for pid in (min(running), max(running))},
         }
         status, output = run.end()
     left = ask("ps", "--dead", run.recordings)
+    parts, footers = [], []
+    for one in left:  # one after the other: a snapshot with all its rows takes some 60 MB
+        snapshot = memleak.open(one["path"])
+        parts.append(by_stack(snapshot))
+        footers.append(snapshot.footer())
     return Seen(
         outcome=Outcome(status, output, ledger),
         **while_it_runs,
         most_bytes=max(most),
         left=left,
-        left_merged=top(run.recordings, "--no-symbols"),
-        left_each=[memleak.open(one["path"]) for one in left],
+        left_merged=by_stack(memleak.open(run.recordings)),
+        left_parts=parts,
+        left_footer=ask("top", run.recordings, "-n", "1", "--no-symbols")["footer"],
+        left_footers=footers,
     )
+
+
+def by_stack(snapshot: memleak.Snapshot) -> Sums:
+    """Add up the rows of each stack, by its offsets: one process may have had no room for an object's name."""
+    found: Sums = {}
+    for row in snapshot.rows():
+        stack = row.mod_name, sys.intern(re.sub(r"\S+\+", "", row.back_trace))
+        before = found.get(stack, (0,) * len(SUMS))
+        found[stack] = tuple(was + getattr(row, name) for was, name in zip(before, SUMS))
+    return found
 
 
 def settled(run: Container, door: str, service: Service, ledger: Ledger) -> list[Answer] | None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from prefork_services import (
     DOORS,
     NOTHING,
     SERVICES,
+    SUMS,
     TASKS,
     TASKS_EACH,
     Ledger,
@@ -35,7 +37,6 @@ from prefork_services import (
 )
 
 HERE = Path(__file__).resolve().parent
-SUMS = ("alloc_count", "alloc_bytes", "est_count", "est_bytes", "total_count", "total_bytes")
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for all services, each with several deadlines of 150 s
@@ -97,7 +98,7 @@ def services(
 
 def of_cache(rows: list[dict[str, Any]]) -> dict[str, int]:
     """Add up the rows of what the services leak: what libcache.so allocates, live or not."""
-    return add([row for row in rows if row["back_trace"].startswith("libcache.so+0x")])
+    return add([row for row in rows if row["group"] == "libcache.so"])
 
 
 def add(rows: list[dict[str, Any]]) -> dict[str, int]:
@@ -160,11 +161,11 @@ def test_merged_totals_equal_the_sum_and_the_truth(services, name, door):
     assert set(seen.inside_each) <= set(recorded)
     for pid, answer in seen.inside_each.items():
         assert of_cache(answer["rows"]) == truth(seen.outcome.ledger, pid)
-    assert of_cache(seen.inside_merged["rows"]) == truth(seen.outcome.ledger, *recorded)
+    assert of_cache(seen.inside_merged["rows"]) == truth(seen.outcome.ledger, *recorded) == add(seen.inside_leaks)
     print(f"{name}, {door}: {len(recorded)} recordings, {of_cache(seen.inside_merged['rows'])}")
     if name == "gunicorn":  # whose workers all leak at one place
         assert set(seen.outcome.ledger) == set(recorded) - {first_pid(door)}
-        (row,) = [row for row in seen.inside_merged["rows"] if row["back_trace"].startswith("libcache.so+0x")]
+        (row,) = seen.inside_leaks
         assert (row["pid"], row["process"], row["host"]) == (None, "gunicorn", os.uname().nodename)
 
 
@@ -187,25 +188,20 @@ def test_merged_recordings_equal_their_sum_when_all_has_ended(services, name, do
     seen = services(name, door)
     assert {one["pid"] for one in seen.left} == {one["pid"] for one in seen.inside_dead}
     assert "running" not in {one["state"] for one in seen.left}
-    parts = [row._asdict() for snapshot in seen.left_each for row in snapshot.rows()]
-    found, expected = by_stack(seen.left_merged["rows"]), by_stack(parts)
-    assert {stack: (sums, expected.get(stack)) for stack, sums in found.items() if sums != expected.get(stack)} == {}
+    expected: Counter[tuple[tuple[str, str], str]] = Counter()
+    for part in seen.left_parts:
+        for stack, sums in part.items():
+            expected.update({(stack, name): number for name, number in zip(SUMS, sums)})
+    found = {(stack, name): number for stack, sums in seen.left_merged.items() for name, number in zip(SUMS, sums)}
+    assert {key: (number, expected.get(key)) for key, number in found.items() if number != expected.get(key)} == {}
     assert found.keys() == expected.keys()
-    footer, footers = seen.left_merged["footer"], [snapshot.footer() for snapshot in seen.left_each]
+    footer, footers = seen.left_footer, seen.left_footers
     assert footer["recordings"] == len(footers)
     for number in ("samples", "live_samples"):
         assert footer[number] == sum(one[number] for one in footers)
     for counters in ("dropped", "counters"):
         names = {counter for one in footers for counter in one[counters]}
         assert footer[counters] == {name: sum(one[counters].get(name, 0) for one in footers) for name in names}
-
-
-def by_stack(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, int]]:
-    """Add up the rows of each stack, by its offsets: one process may have had no room for an object's name."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["mod_name"], re.sub(r"\S+\+", "", row["back_trace"])), []).append(row)
-    return {stack: add(together) for stack, together in found.items()}
 
 
 @every_service

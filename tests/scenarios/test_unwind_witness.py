@@ -13,7 +13,7 @@ import nativebuild
 import pytest
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("elfimage", "dwarf", "cfi", "objects", "modules", "unwind", "unwind_thread", "stats", "clock")
+PARTS = ("elfimage", "dwarf", "cfi", "objects", "modules_seen", "snapshot", "modules", "unwind", "unwind_step", "unwind_thread", "stats", "clock")
 LONG = os.environ.get("MEMLEAK_TEST_LONG") == "1"
 
 

@@ -35,8 +35,8 @@ def see(command: Sequence[str | Path], variables: Mapping[str, str], timeout_s: 
         directory = Path(name)
         directory.chmod(0o777)
         process = subprocess.Popen(
-            [*map(str, command)], cwd=directory, env=dict(variables), start_new_session=True, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [*map(str, command)], cwd=directory, env=dict(variables), start_new_session=True,
+            text=True, errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         status: int | str
         try:
@@ -50,9 +50,9 @@ def see(command: Sequence[str | Path], variables: Mapping[str, str], timeout_s: 
 
 
 @cache
-def without_us(*command: str) -> Seen:
-    """What a program does when we are not there."""
-    return see(command, clean_environment())
+def without_us(*command: str, **variables: str) -> Seen:
+    """What a program does when we are not there; it is run once."""
+    return see(command, clean_environment(**variables))
 
 
 def compare(command: Sequence[str], directory: Path, mode: str, *launcher: str, **variables: str) -> None:

@@ -7,19 +7,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
-import compatenv
 import pytest
-from observing import clean_environment, see, without_our_line
+from observing import clean_environment, see, without_our_line, without_us
 from victims import HERE
 
+import compatenv
 from memleak import _native, locate
 
 pytestmark = pytest.mark.timeout(300)
 MODES = ("normal", "full")
 ALL = os.environ.get("MEMLEAK_TORTURE") == "1"
-HERE_VERSION = "%d.%d" % sys.version_info[:2]
+HERE_VERSION = "{}.{}".format(*sys.version_info)
 SANITIZERS = ("address", "thread", "leak", "undefined")
 ALLOCATING = """
 #include <pthread.h>
@@ -27,7 +28,12 @@ ALLOCATING = """
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-static void *work(void *unused) { for (int i = 0; i < 5000; i++) free(realloc(malloc(i % 100 + 1), i % 200 + 1)); return unused; }
+static void *work(void *unused)
+{
+	for (int i = 0; i < 5000; i++)
+		free(realloc(malloc(i % 100 + 1), i % 200 + 1));
+	return unused;
+}
 int main(void)
 {
 	pthread_t thread;
@@ -50,12 +56,14 @@ def preloaded(directory: Path, mode: str) -> dict[str, str]:
     return clean_environment(MEMLEAK="1", MEMLEAK_MODE=mode, MEMLEAK_DIR=str(directory), LD_PRELOAD=core)
 
 
-@pytest.fixture
-def build(tmp_path):
-    """Compile a text: ``build(TEXT, COMPILER, *flags)``; None where the compiler cannot."""
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Compile a text, once: ``build(TEXT, COMPILER, *flags)``; None where the compiler cannot."""
 
+    @cache
     def go(text: str, compiler: str = "gcc", *flags: str) -> str | None:
-        source, program = tmp_path / "program.c", tmp_path / "program"
+        directory = tmp_path_factory.mktemp("program")
+        source, program = directory / "program.c", directory / "program"
         source.write_text(text)
         words = [compiler, "-D_GNU_SOURCE", "-w", "-O1", "-fno-builtin", "-pthread", "-o", program, source, *flags]
         done = shutil.which(compiler) and subprocess.run(words, capture_output=True)
@@ -70,7 +78,7 @@ def build(tmp_path):
 def test_sanitizers(build, runtime_directory, sanitizer, compiler, door):
     """A program of a sanitizer's runs as without us: untraced, with a line that says whose it is, or traced."""
     program = build(ALLOCATING, compiler, f"-fsanitize={sanitizer}")
-    plain = see([program], clean_environment()) if program else None
+    plain = without_us(program) if program else None
     if plain is None or plain.status != 3:
         pytest.skip(f"no {sanitizer} sanitizer of {compiler}'s here")
     if door == "preload" and "libasan.so" in subprocess.run(["ldd", program], capture_output=True, text=True).stdout:
@@ -99,7 +107,7 @@ def test_valgrind(build, runtime_directory, mode, tool):
     words = ["valgrind", "-q", f"--tool={tool}", *(["--error-exitcode=77"] if tool == "memcheck" else [])]
     words += ["--massif-out-file=/dev/null"] if tool == "massif" else []
     program = build(ALLOCATING)
-    plain = see([*words, program], clean_environment())
+    plain = without_us(*words, program)
     traced = see([*words, program], preloaded(runtime_directory, mode))
     assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
     assert plain.status == 3
@@ -122,14 +130,16 @@ def test_all_memory_locked(build, runtime_directory, mode, variables, limit):
         within = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", *within]
         if shutil.which("setpriv") is None:
             pytest.skip("setpriv is not installed")
-    plain = see([*within, program], {**clean_environment(), **variables})
-    traced = see([*within, "env", f"LD_PRELOAD={_native.library_path()}", program],
-                 {**clean_environment(MEMLEAK="1", MEMLEAK_MODE=mode, MEMLEAK_DIR=str(runtime_directory)), **variables})  # fmt: skip
+    plain = without_us(*within, program, **variables)
+    us = clean_environment(MEMLEAK="1", MEMLEAK_MODE=mode, MEMLEAK_DIR=str(runtime_directory), **variables)
+    traced = see([*within, "env", f"LD_PRELOAD={_native.library_path()}", program], us)
     assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
 
 
 WATCHERS = {
-    "settrace": "import sys, threading\nsys.settrace(lambda *a: (lambda *b: None))\nthreading.settrace(lambda *a: None)\n",
+    "settrace": (
+        "import sys, threading\nsys.settrace(lambda *a: (lambda *b: None))\nthreading.settrace(lambda *a: None)\n"
+    ),
     "setprofile": "import cProfile\nprofile = cProfile.Profile()\nprofile.enable()\n",
     "faulthandler": "import faulthandler\nfaulthandler.enable()\nfaulthandler.dump_traceback_later(60)\n",
     "tracemalloc": "import tracemalloc\ntracemalloc.start(25)\n",
@@ -138,17 +148,23 @@ WATCHERS = {
 }
 
 
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A directory for the programs, which have the same path each time."""
+    return tmp_path_factory.mktemp("watched")
+
+
 @pytest.mark.parametrize("door", ["preload", "import"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("watcher", WATCHERS)
-def test_python_tools(runtime_directory, tmp_path, watcher, mode, door):
+def test_python_tools(runtime_directory, watched, watcher, mode, door):
     """A Python program that is watched by a tool of its own."""
-    script = tmp_path / "watched.py"
+    script = watched / f"watched_by_{watcher}.py"
     script.write_text(WATCHERS[watcher] + (HERE / "few_calls.py").read_text())
     environment = preloaded(runtime_directory, mode)
     if door == "import":
         del environment["LD_PRELOAD"]
-    plain, traced = see([sys.executable, script], clean_environment()), see([sys.executable, script], environment)
+    plain, traced = without_us(sys.executable, str(script)), see([sys.executable, script], environment)
     assert (traced.status, traced.output, without_our_line(traced.errors)) == (plain.status, plain.output, plain.errors)
     assert plain.status == 0 and list(runtime_directory.glob("*.mlrec"))
 
@@ -166,7 +182,7 @@ TAKING_OVER = {
 @pytest.mark.parametrize("name", TAKING_OVER)
 @pytest.mark.parametrize("version", compatenv.VERSIONS if ALL else (HERE_VERSION,))
 def test_packages(runtime_directory, version, name, mode, door):
-    """A program whose lines are counted, and one whose threads and locks are gevent's: the same output, the same lines."""
+    """A program whose lines are counted, and one whose threads and locks are gevent's: the same output and lines."""
     try:
         python = compatenv.python_with_package(version, "coverage", "gevent")
     except compatenv.PackageError:
@@ -177,7 +193,7 @@ def test_packages(runtime_directory, version, name, mode, door):
     counting = f" && {report.replace('python', python, 1)}; rm -f .coverage" if name.startswith("coverage") else ""
     # Warnings: 3.12 and later tell of a fork beside threads that are just ending, or do not.
     command = ["sh", "-c", shlex.join([python, "-W", "ignore", *TAKING_OVER[name]]) + counting]
-    plain = see(command, clean_environment())
+    plain = without_us(*command)
     assert plain.status == 0 and "4.47" not in plain.output and "9\n" in plain.output
     environment = preloaded(runtime_directory, mode)
     if door == "import":
@@ -194,7 +210,7 @@ def test_python_options(runtime_directory, words, mode):
     command = [sys.executable, *words, str(HERE / "few_calls.py")]
     if words == ["-W", "error"] and sys.version_info >= (3, 12):
         pytest.skip("the program itself forks beside threads")
-    plain, traced = see(command, clean_environment()), see(command, preloaded(runtime_directory, mode))
+    plain, traced = without_us(*command), see(command, preloaded(runtime_directory, mode))
     assert (traced.status, traced.output) == (plain.status, plain.output)
     if words != ["-X", "importtime"]:  # which prints times
         assert without_our_line(traced.errors) == plain.errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from observing import clean_environment, see, without_our_line
+from observing import clean_environment, see, without_our_line, without_us
 from programs import LARGE, PROGRAMS, installed
 
 from memleak import _native
@@ -25,7 +25,7 @@ def test_same_result(runtime_directory, record_property, name, mode):
         LD_PRELOAD=_native.library_path(),
     )  # fmt: skip
     command = ["sh", "-c", program.work]
-    plain, traced = see(command, clean_environment(N="1", LC_ALL="C")), see(command, environment)
+    plain, traced = without_us(*command, N="1", LC_ALL="C"), see(command, environment)
     assert plain.status == 0 and plain.output, plain
     assert without_our_line(traced.errors) == plain.errors
     assert (traced.status, traced.output, traced.files) == (plain.status, plain.output, plain.files)

@@ -234,6 +234,14 @@ def test_exact_line():
     assert bent.half_width > 0.2 * bent.slope and bent.predictions[0][1] > 0.2 * bent.predictions[0][0]
 
 
+@pytest.mark.parametrize("moved", [3, 7, 29])
+def test_what_never_changes_follows_nothing(moved):
+    """Errors that all moments share say nothing of a slope: 0, which rounding does not make less than that."""
+    x = [20.0] * moved + [700.0] * (31 - moved) + [30.0]
+    line = fit(x, Series([2700.0] * 32, [14_688_000.0] * 32), [1e12])
+    assert line.slope == 0 and line.half_width < 1e-3 and line.predictions[0][0] == 2700
+
+
 def test_one_outlier_is_told():
     """The median of slopes is not moved by it."""
     x = [float(n) for n in range(1, 21)]
@@ -310,6 +318,16 @@ def test_static_gauge_gives_a_ratio():
     assert "a ratio, not a slope" in law.notes[-1] and not law.significant
     assert law.predictions[0].bytes == pytest.approx(10 * law.est_bytes)
     assert "(RATIO)" in "\n".join(cli.lines(found))
+
+
+def test_a_recording_without_a_history_of_its_own_gives_a_ratio():
+    """A damaged header tells no moments: no stack has a past there."""
+    writer = RecordingWriter(history_unit_cs=0)
+    writer.live(writer.row([(writer.module("/opt/app"), 16)], samples=1, bytes=6000), size=6000)
+    writer.gauge("tables", 30)
+    found = query.Snapshot(parse(writer)).scaling(what_if={"tables": 60})
+    assert [law.kind for law in (*found.totals, *found.rows)] == ["ratio"] * 2
+    assert found.totals[0].bytes_per_unit == 200 and found.totals[0].moments == 0
 
 
 def test_refusals():

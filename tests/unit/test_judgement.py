@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from recordingwriter import RecordingWriter
@@ -58,6 +59,48 @@ def an_hour(*, speed=1, **header) -> RecordingWriter:
     writer.live(writer.row([(app, 0x40)], samples=1, bytes=100, first_cs=0), size=10, weight=10)
     writer.row([(app, 0x50)], samples=1, bytes=100, freed_bytes=100)
     return writer
+
+
+def minutes(number, **header) -> RecordingWriter:
+    """Return so many minutes of a leak of 1 MB/s, as seen at the default knobs, read at its last moment."""
+    end_cs = 6000 * number
+    writer = RecordingWriter(
+        heartbeat_cs=end_cs, start_monotonic_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC) - end_cs * 10**7, **header
+    )
+    app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
+    rate, size = 1e6, 10_000
+    words = {(2, n % 16): (1 + n) << 40 | round((n + 1) * 64 * rate) for n in range(end_cs // 6400)}
+    total = round(rate * end_cs / 100)
+    number = total // size // 100
+    leak = writer.row(
+        [(app, 0x10)], samples=number, bytes=total, first_cs=0, last_cs=end_cs, peak=total, history=writer.history(words)
+    )
+    for n in range(number):
+        writer.live(leak, size=size, weight=100, born_cs=round(end_cs * (n + 0.5) / number))
+    return writer
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("age", "alive", "left", "word"),
+    [
+        (6, False, None, "leak"),
+        (6, True, None, "too few samples"),
+        (6, True, GIB, "too few samples"),
+        (6, True, GIB // 2, "leak"),  # 540 s are left to the 15 minutes; at this pace the limit is met in 537
+        (6, True, -1, "leak"),
+        (4, False, None, "too few samples"),
+        (4, True, 1, "too few samples"),
+        (16, True, None, "leak"),
+    ],
+)
+def test_who_has_no_time_is_judged_sooner(age, alive, left, word):
+    limit = (1, 6000 * age, 8 * GIB, 8 * GIB - left, 0) if left is not None else (0, 0, 0, 0, 0)
+    (row,) = snapshot_of(minutes(age, limit=limit), alive=[alive])
+    assert row.verdict == word
+    assert row.growth_bytes_per_s == (pytest.approx(1e6, rel=0.1) if word == "leak" else None)
 
 
 def snapshot_of(*writers, alive=None) -> Snapshot:

@@ -177,6 +177,18 @@ def test_nothing_and_nonsense_do_not_raise():
         assert found.verdict
 
 
+def test_small_blocks_behind_enormous_ones():
+    """Sums over all time have not the digits for both: those over a stretch of it are added up again."""
+    pools = [(float(n), 1.0, 16 << 30) for n in range(8)]
+    for size in (1, 24, 300):
+        one = Series([*pools, *((10 + n / 2, 1.0, size) for n in range(2000))], [(9.0, 8.0 * (16 << 30))], 0.0, 1010.0)
+        part = one.born(10, 1010)
+        assert part.bytes == 1999 * size
+        assert part.events == pytest.approx(1999) and part.mean_time == pytest.approx(510, abs=0.5)
+        (found,) = judge([one], shortest_s=20.0)
+        assert found.verdict != LEAK
+
+
 def test_chance_is_shared_by_all_stacks():
     """A p value that is rare for one stack is not among a thousand."""
     weak = series(steady(14, 0, HOUR))

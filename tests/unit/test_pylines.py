@@ -6,12 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import columnmodels
 import compatenv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memleak import layout
+from memleak import _columns, layout
 from memleak.pylines import LineTable, line_of
 
 DUMP = Path(__file__).resolve().parent.parent / "builders" / "dumplines.py"
@@ -97,6 +98,25 @@ def test_any_bytes_have_an_answer(kind, table, first_line, offsets, cut):
         line = lines.line(offset)
         assert line is None or 0 <= line < 2**31
         assert line == line_of(kind, table, first_line, offset, cut=cut)
+
+
+@settings(max_examples=600, deadline=2000)
+@given(
+    st.integers(0, 4),
+    st.one_of(
+        st.binary(max_size=300),
+        st.lists(
+            st.sampled_from([0x80, 0x87, 0xE8, 0xEF, 0xF0, 0xF7, 0xFF, 0xD0, 0xE0, 0x40, 0x7F, 0, 1, 2]), max_size=300
+        ).map(bytes),
+    ),
+    st.one_of(st.integers(-(2**31), 2**31 - 1), st.integers(2**31 - 300, 2**31 - 1), st.integers(-20, 20)),
+    st.booleans(),
+)
+def test_ranges_are_those_of_the_model(kind, table, first_line, cut):
+    """Each range begins where it does in Python, and has its line."""
+    starts, lines = _columns.lines(kind, table, first_line, cut)
+    found = memoryview(starts).cast("I").tolist(), memoryview(lines).cast("i").tolist()
+    assert found == columnmodels.lines(kind, table, first_line, cut)
 
 
 @pytest.mark.parametrize("byte", [0x00, 0x40, 0x7F, 0x80, 0xE8, 0xF0, 0xFF])

@@ -51,7 +51,7 @@ def _show(options: Any, symbolizer: Any) -> None:
 
 
 def _one(number: int, one: Mismatch) -> list[str]:
-    times = f"{render.plural(one.samples, 'sampled block')}, about {render.plural(one.est_count, 'block')} in all"
+    times = f"{render.plural(one.samples, 'sampled block')}, {_in_all(one)}"
     lines = [f"#{number}  {render.printable(one.what)}  ({one.kind}; {times}; pid {one.pid})"]
     if one.undecided:
         lines.append(f"  undecided: {render.printable(one.undecided)}")
@@ -64,6 +64,16 @@ def _one(number: int, one: Mismatch) -> list[str]:
     if len(one.freed_trace) > SHOWN_FRAMES:
         lines.append(f"    … {len(one.freed_trace) - SHOWN_FRAMES} more")
     return lines
+
+
+def _in_all(one: Mismatch) -> str:
+    """Return for how many blocks the sampled ones stand."""
+    if one.est_count_low is None or one.est_count_high is None:
+        return f"about {render.plural(one.est_count, 'block')} in all, no interval"
+    if one.est_count_low == one.est_count_high:
+        return f"{render.plural(one.est_count, 'block')} in all"
+    low, high = render.count(one.est_count_low), render.count(one.est_count_high)
+    return f"about {render.plural(one.est_count, 'block')} in all, {low} … {high}"
 
 
 def as_json(one: Mismatch) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..config import mode_of
+from ..layout import MERGED
 from ..mixing import summary
 from ..records import NOT_SAMPLED
 from ..units import size as size
@@ -150,6 +151,9 @@ def footer(snapshot: Snapshot) -> list[str]:
     )
     dropped = ", ".join(f"{name} {count(number)}" for name, number in facts["dropped"].items())
     lines.append(f"dropped: {dropped or 'nothing'}" + (f"; torn entries {facts['torn']}" if facts["torn"] else ""))
+    if facts["counters"].get(MERGED):
+        merged = plural(facts["counters"][MERGED], "sample")
+        lines.append(f"room: {merged} merged into others, which stand for them: a larger MEMLEAK_ROOM keeps more apart")
     lines.append(f"coverage: {facts['coverage']}")
     for words, number in facts["python"].items():
         lines.append(f"python: {words}" + (f" ({number} recordings)" if number > 1 else ""))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..verdict import LEAK
+from ..verdict import LEAK, TOO_FEW
 from . import materialised, per_call, render
 from .common import Parser, add_stack_options, add_target, positive
 from .top import as_json, named, opened, title
@@ -78,7 +78,9 @@ def summary(snapshot: Snapshot) -> str:
         return "no live samples: nothing to judge"
     words = [f"{render.plural(number, 'stack')}: {name}" for name, number in counts.items()]
     whole = judged.whole
-    return f"{'; '.join(words)}. All together: {whole.verdict}{_how_fast(whole)}"
+    # Who asks too early is told when to ask again, though no stack is shown.
+    why = f": {whole.evidence}" if whole.verdict == TOO_FEW else ""
+    return f"{'; '.join(words)}. All together: {whole.verdict}{_how_fast(whole)}{why}"
 
 
 def _how_fast(verdict: Verdict) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple, Optional
 
-from .. import layout
+from .. import _columns, layout
 from ..grouping import Group, Source
 from ..judgement import Judgement
 from ..merging import Groups, Stacks
@@ -112,12 +112,12 @@ class Content:
         part, at = self._place(number)
         return part.groups.stacks.python_trace(at, self.tracer)
 
-    def history(self, number: int) -> Iterator[tuple[float, int]]:
-        """Yield what a sample held at earlier moments: (Unix time, estimated live bytes)."""
-        part, at = self._place(number)
-        for index in part.groups.stacks.rows(at):
-            for cs, held in part.source.recording.table.history(index):
-                yield part.source.began + cs / 100, held
+    def histories(self) -> Iterator[list[tuple[float, int]]]:
+        """Yield for each sample what it held at earlier moments: (Unix time, estimated live bytes)."""
+        for part in self._parts:
+            began, past, rows = part.source.began, part.source.recording.table.history, part.groups.stacks.rows
+            for at in part.groups.numbers:
+                yield [(began + cs / 100, held) for index in rows(at) for cs, held in past(index)]
 
     def _place(self, number: int) -> tuple["_Part", int]:
         parts = self._parts
@@ -192,7 +192,8 @@ class _Part:
         self.groups = groups
         self.judge = Judgement((source,), lambda: groups)
         self._table = source.recording.table
-        self._words = _Words(source.recording.modules)
+        self._raw = source.recording.raw
+        self._names = _names(source.recording.modules)
         self._python_words = _PythonWords(self._table.python_stacks)
         self._natives: dict[int, bytes] = {}
 
@@ -201,8 +202,9 @@ class _Part:
         native, kind = table.natives[at], table.kinds[at]
         places = self._natives.get(native)
         if places is None:
-            words = table.native_stacks.words(native)
-            places = self._natives[native] = b"".join(map(self._words.__getitem__, words))
+            begins, frames = table.native_stacks.span(native)
+            places = _columns.places(self._raw, begins, frames, self._names) if frames else b""
+            self._natives[native] = places
         lost = kind > 0 and kind >> layout.KIND_FLAGS_SHIFT & layout.ROW_PYTHON_LOST
         python, is_cut = table.pythons[at], bool(lost)
         if python and not lost:
@@ -215,17 +217,10 @@ class _Part:
         return int.from_bytes(blake2b(places, digest_size=8, person=flags).digest(), "little") >> 1
 
 
-class _Words(dict[int, bytes]):
-    """What identifies a frame of one recording anywhere, by its word."""
-
-    def __init__(self, modules: tuple[Module, ...]) -> None:
-        names = ["", *(module.build_id or module.path for module in modules)]
-        self._names = [blake2b(name.encode("utf-8", "surrogateescape"), digest_size=10).digest() for name in names]
-
-    def __missing__(self, frame: int) -> bytes:
-        module, vaddr = frame >> layout.FRAME_MODULE_SHIFT, frame & layout.FRAME_VADDR_MASK
-        word = self[frame] = self._names[module if module < len(self._names) else 0] + vaddr.to_bytes(6, "little")
-        return word
+def _names(modules: tuple[Module, ...]) -> bytes:
+    """Return what identifies modules anywhere, 10 bytes each by number; the first is for those that are not known."""
+    names = ["", *(module.build_id or module.path for module in modules)]
+    return b"".join([blake2b(name.encode("utf-8", "surrogateescape"), digest_size=10).digest() for name in names])
 
 
 class _PythonWords(dict[int, bytes]):

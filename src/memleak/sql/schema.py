@@ -116,7 +116,7 @@ TABLES = {
     "mismatches": Table(
         {
             **_RECORDING, "kind": str, "what": str, "undecided": str, "mod_name": str, "freed_to": str,
-            "samples": int, "est_count": int,
+            "samples": int, "est_count": int, "est_count_low": int, "est_count_high": int,
             "size_bytes": int, "freed_bytes": int, "first_seen": float, "last_seen": float, "tid": int,
             "alloc_back_trace": str, "alloc_trace": str, "free_back_trace": str, "free_trace": str,
         },

@@ -1,7 +1,7 @@
 """The rows of each table of `schema.TABLES`."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 from .. import config, layout, ledger
 from ..gaugerows import gauge_rows
@@ -41,9 +41,10 @@ def frames(content: Content) -> Values:
 def history(content: Content) -> Values:
     """Yield the points of each row's history, the oldest first."""
     columns = [content.column(name) for name in ("svr_ip", "svr_port", "mod_name", "labels")]
-    for number, (svr_ip, svr_port, mod_name, set_of_labels) in enumerate(zip(*columns), 1):
-        stack_id = content.stack_id(number)
-        for at, held in content.history(number):
+    for svr_ip, svr_port, mod_name, set_of_labels, stack_id, points in zip(
+        *columns, content.stack_ids, content.histories()
+    ):
+        for at, held in points:
             yield svr_ip, svr_port, stack_id, mod_name, set_of_labels, at, held
 
 
@@ -114,13 +115,17 @@ def pools(content: Content) -> Values:
         )  # fmt: skip
 
 
+def _rounded(number: Optional[float]) -> Optional[int]:
+    return None if number is None else round(number)
+
+
 def mismatches(content: Content) -> Values:
     """Yield the mismatches of each recording, those that are undecided too."""
     for one in find_mismatches(content.sources, content.tracer, undecided=True):
         yield (
             one.svr_ip, one.pid, one.kind, one.what, one.undecided or None, one.allocated.mod_name,
-            one.freed_to or None, one.samples,
-            round(one.est_count), one.size_bytes, one.freed_bytes, one.first_seen, one.last_seen, one.tid,
+            one.freed_to or None, one.samples, *map(_rounded, (one.est_count, one.est_count_low, one.est_count_high)),
+            one.size_bytes, one.freed_bytes, one.first_seen, one.last_seen, one.tid,
             one.allocated.back_trace, one.allocated.mixed_trace or one.allocated.python_trace, one.freed_back_trace,
             joined(one.freed_frames) if content.tracer.can_name else None,
         )  # fmt: skip

@@ -18,6 +18,7 @@ from ..records import LiveSums
 
 Points = Sequence[tuple[float, float]]
 History = Union[Points, Callable[[], Points]]
+_DIGITS = 1e-9
 
 
 class Part(NamedTuple):
@@ -120,8 +121,12 @@ class Series:
         squares = self._squares[j] - self._squares[i]
         if i == j or total <= 0:
             return Part(0.0, 0.0, 0.0, LiveSums())
-        mean = (self._moments[j] - self._moments[i]) / total
-        return Part(total, total * total / squares, mean, LiveSums.of(self._samples[i:j]))
+        moments = self._moments[j] - self._moments[i]
+        if squares <= _DIGITS * self._squares[j]:  # behind blocks of gigabytes the digits of small ones are lost
+            each = [weight * size for weight, size in self._samples[i:j]]
+            total, squares = math.fsum(each), math.fsum(value * value for value in each)
+            moments = math.fsum(birth * value for birth, value in zip(self._births[i:j], each))
+        return Part(total, total * total / squares, moments / total, LiveSums.of(self._samples[i:j]))
 
     def bursts(self, low: float, high: float, k: float) -> float:
         """Return how much more births in a stretch vary than single events would, at least 1: the index of dispersion.

@@ -79,6 +79,27 @@ static void ended(int how)
 }
 
 // A slab in a buddy's block: two pools at one address; the first block of malloc's memory, too.
+// An arena as many programs have it: addresses are reserved, and its pages committed, given back and taken again.
+static void committed(int how)
+{
+	unsigned char *base = mmap(NULL, 64 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	pool = memleak_pool("things");
+	memleak_pool_region(pool, base, 64 << 20);
+	for (unsigned i = 0; i < 4; i++)
+		if (mmap(base + i * 65536, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			abort();
+	memory = base;
+	for (unsigned i = 0; i < 4 * 100; i++)
+		give_small(i / 100 * 65536 + i % 100 * 64);
+	if (how == 0)
+		munmap(base + 65536, 65536);
+	else
+		mmap(base + 65536, 65536, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	munmap(base + 65536, 0); // fails
+	mmap(base + 32 * 65536, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	say_live(300, 0);
+}
+
 static void nested(void)
 {
 	unsigned inner = memleak_pool("inner"), outer = memleak_pool("outer");
@@ -229,6 +250,8 @@ int main(int argc, char **argv)
 		exact();
 	else if (!strncmp(what, "ended", 5))
 		ended(what[5] - '0');
+	else if (!strncmp(what, "committed", 9))
+		committed(what[9] - '0');
 	else if (!strcmp(what, "nested"))
 		nested();
 	else if (!strcmp(what, "passing_on"))

@@ -1,0 +1,76 @@
+// thinning.c -- room in a live set that is full
+//
+// Context:   sampled; between tracer_enter() and tracer_leave().
+// Invariant: what the two that are merged stood for is what the one that is left stands for: not less, not more, in bytes; and on
+//            average so it is for each of them, in bytes and in blocks.
+// Why:       a leak fills any table. If what comes then were dropped, it would look like a cache that is full; were what is oldest
+//            dropped, like churn. Of two samples a and b that stand for A and B bytes, a stays with probability A/(A+B) and
+//            stands for both: each one's expectation is what it was (pair aggregation: Cohen, Duffield, Kaplan, Lund, Thorup 2009,
+//            "Efficient stream sampling for variance-optimal estimation of subset sums"). The two lightest are taken, which
+//            adds the least variance. The weights say it all: readers need to know nothing of it. docs/adr/0029-thinning.md
+// Proof:     tests/native/test_thinning.c; tests/integration/test_full_room.py
+#include "thinning.h"
+
+#include "recording.h"
+#include "rows.h"
+#include "sampler.h"
+#include "stats.h"
+
+#define TRIES 3                  // another thread may take what was made free
+#define WEIGHT_MAX (1ULL << 31) // in 1/1024
+
+static uint64_t draw_below(uint64_t limit) { return (uint64_t)((unsigned __int128)sampler_random() * limit >> 64); }
+
+// What `sample` has to weigh to stand for `value`; rounded by chance, for a fixed rounding of many merges would add up.
+static uint64_t weight_for(const struct live_sample *sample, uint64_t value)
+{
+	uint64_t size = sample->size_bytes ? sample->size_bytes : 1;
+	return value / size + (draw_below(size) < value % size);
+}
+
+// False: nothing can be merged.
+static bool merge(const void *address, uint32_t now_cs)
+{
+	struct liveset_place place[2];
+	struct live_sample sample[2], gone;
+	if (!liveset_lightest(address, place, sample))
+		return false;
+	uint64_t first = liveset_value(&sample[0]), both = first + liveset_value(&sample[1]);
+	unsigned stays = draw_below(both) >= first;
+	const struct live_sample *kept = &sample[stays];
+	uint64_t weight = weight_for(kept, both);
+	if (weight > WEIGHT_MAX)
+		return false;
+	if (!liveset_take(&place[!stays], &gone))
+		return true; // another thread has taken it out, or changed it
+	rows_remove(recording_at(gone.row), gone.size_bytes, gone.weight_x1024, now_cs);
+	switch (liveset_reweigh(&place[stays], (uint32_t)weight)) {
+	case LIVESET_MOVED:
+		rows_take_over(recording_at(kept->row), kept->size_bytes, kept->weight_x1024, (uint32_t)weight, now_cs);
+		count(thinned);
+		break;
+	case LIVESET_REMOVED:
+		rows_remove(recording_at(kept->row), kept->size_bytes, kept->weight_x1024, now_cs);
+		count(forgotten);
+		count(live_race); // what was taken out stands for nothing now
+		break;
+	case LIVESET_GONE:
+		count(live_race);
+		break;
+	}
+	return true;
+}
+
+bool thinning_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place,
+		     uint32_t now_cs)
+{
+	for (unsigned tries = 0;; tries++) {
+		enum liveset_inserted done = liveset_try_insert(address, layer, sample, place);
+		if (likely(done != LIVESET_FULL))
+			return done == LIVESET_INSERTED;
+		if (tries == TRIES || !merge(address, now_cs)) {
+			count(live_full);
+			return false;
+		}
+	}
+}
