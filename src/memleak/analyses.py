@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .suspects import Found, Judged
     from .threads import ThreadSample
 
-GROWING = ("leak", "growing (saturating)")
 MOMENTS_S = (6 * 3600.0, 3600.0, 600.0, 60.0, 10.0)
 
 
