@@ -20,6 +20,7 @@ WAITING = (
     "tests/scenarios/test_growth.py",
     "tests/integration/test_verdict_command.py",
     "tests/integration/test_diff_command.py",
+    "tests/integration/test_full_room.py",
 )
 # They begin first: a file that takes minutes and begins last would leave the other cores idle. All others follow.
 LONGEST = (

@@ -47,7 +47,9 @@ NATIVE_LAYERS = [
 
 PYTHON_LAYERS = [
     {"errors", "layout", "linkmaps", "names", "once", "replaceable", "shown", "units", "_columns", "_memleak_ffi", "_scopes"},
-    {"arena", "config", "mixing", "pylines", "records", "regression", "rows", "smaps", "symbolize", "_native"},
+    {"arena", "config", "header", "livesums", "mixing", "pylines", "regression", "rows", "smaps", "symbolize", "_native"},
+    {"histories"},
+    {"records"},
     {"aside", "estimate", "gauges", "heapwalk", "labels", "livecolumns", "loaded", "pool", "stackwords"},
     {"integrations", "pystacks", "verdict"},
     {"rowtable"},
@@ -57,8 +59,9 @@ PYTHON_LAYERS = [
     {"bundling", "control", "grouping", "ledger", "remains", "session", "tokens"},
     {"gaugerows", "mismatches", "pools", "suspects"},
     {"evidence", "gauging", "materialised", "merging", "percall", "processplaces", "scaling", "threads"},
-    {"comparison", "judgement"},
+    {"comparison", "footers", "judgement"},
     {"selection", "sql"},
+    {"analyses"},
     {"query", "_autostart"},
     {"inprocess", "lookups", "server", "tracemalloc"},
     {"cli"},

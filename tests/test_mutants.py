@@ -274,6 +274,12 @@ MUTANTS = {
     "a region within a region": Mutant(
         "pools", "if (!found || region.high - region.low < out->high - out->low)", "if (!found)", "test_pools"
     ),
+    "a part that goes takes the region": Mutant(
+        "pools", "if (look(i, out) && low <= out->low && out->high <= high_end && take(i, out))", "if (look(i, out) && take(i, out))", "test_pools"
+    ),
+    "a part that goes takes nothing": Mutant("owners", "if (pools_region_overlaps(low, high))", "if (0)", "test_owners"),
+    "a pool's name has two numbers": Mutant("pools", "if (is_new || found == key)\n", "if (is_new)\n", "test_pools"),
+    "a range's end is not looked at": Mutant("bitmap", "if (word == last)", "if (word + 1 >= last)", "test_owners"),
     "a failed realloc forgets": Mutant(
         "tracer",
         "if (is_of_now(moving) && !liveset_insert(address, layer, sample)) // counted",

@@ -20,6 +20,7 @@
 #include "recording.h"
 #include "rows.h"
 #include "startup.h"
+#include "stats.h"
 #include "text.h"
 #include "tracer_child.h"
 #include "tracer_gate.h"
@@ -158,6 +159,12 @@ static void settle(const void *about)
 	outcome_settle(ended->entry, ended->began, ended->line);
 }
 
+static void miss(const void *unused)
+{
+	(void)unused;
+	count(outcome_missed);
+}
+
 EXPORT unsigned memleak_label_outcome(unsigned entry, unsigned began, unsigned number, const char *outcome)
 {
 	char line[MLF_LABEL_BYTES];
@@ -166,8 +173,12 @@ EXPORT unsigned memleak_label_outcome(unsigned entry, unsigned began, unsigned n
 	text_add(&text, outcome);
 	uint32_t becomes = text.full ? 0 : labels_replaced(number, "outcome=ok", line);
 	struct ended ended = {entry, began, line};
-	if (becomes)
+	if (becomes) {
 		tracer_do(settle, &ended);
+	} else if (labels_has(number, "outcome=ok") == LABELS_YES) { // no room for the other text: it did not end so
+		tracer_do(miss, NULL);
+		return number;
+	}
 	number = becomes ? becomes : number;
 	memleak_label_left(number);
 	return number;

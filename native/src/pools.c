@@ -19,6 +19,7 @@
 #define REGIONS_FIRST 64U
 
 static struct pool {
+	uint64_t key;   // claims the number; 0: not given
 	uint32_t ready; // its name is there
 	char name[MLF_POOL_NAME_BYTES];
 	uint64_t capacity_bytes, regions_ended;
@@ -75,7 +76,7 @@ static void write_pool(unsigned number)
 	if (load_relaxed(&record->state))
 		return;
 	for (unsigned i = 0; i < MLF_POOL_NAME_BYTES; i++)
-		record->name[i] = pool->name[i];
+		record->name[i] = load_relaxed(&pool->name[i]);
 	store_release(&record->state, 1); // pairs with readers of the file
 }
 
@@ -124,38 +125,46 @@ static unsigned kept_of(const char *name)
 	return length;
 }
 
-static bool same_name(const struct pool *pool, const char *name, unsigned length)
+// 64 bits that stand for the name.
+static uint64_t key_of(const char *name, unsigned length)
 {
-	return __builtin_memcmp(pool->name, name, length) == 0 && !pool->name[length];
+	uint64_t key = length * MLF_CHECK_3;
+	for (unsigned i = 0; i < length; i++) {
+		key = (key ^ (unsigned char)name[i]) * MLF_CHECK_1;
+		key ^= key >> 29;
+	}
+	return key ? key : 1;
 }
 
 static void set_name(struct pool *pool, const char *name, unsigned length)
 {
 	for (unsigned i = 0; i < length; i++)
-		pool->name[i] = name[i];
+		store_relaxed(&pool->name[i], name[i]); // relaxed: two threads at once write the same
 	store_release(&pool->ready, 1); // pairs with who looks at it
 }
 
-// Two threads that ask for a new name at once may each give it a number: readers go by the name.
+// By its key, which one thread claims a place with: a name that had two numbers would be freed to another pool.
 unsigned pools_number(const char *name)
 {
 	unsigned length = name ? kept_of(name) : 0;
 	if (!length)
 		return 0;
-	uint32_t given = load_relaxed(&pools_given);
-	for (uint32_t i = 0; i < given && i < NAMED; i++)
-		if (load_acquire(&pools[i].ready) && same_name(&pools[i], name, length)) // pairs with set_name()
+	uint64_t key = key_of(name, length);
+	for (uint32_t i = 0; i < NAMED; i++) {
+		struct pool *pool = &pools[i];
+		uint64_t found = load_acquire(&pool->key);
+		bool is_new = !found && cas_acq_rel(&pool->key, &found, key);
+		if (is_new)
+			add_relaxed(&pools_given, 1);
+		if ((is_new || found == key) && !load_acquire(&pool->ready)) // the same by whoever is here; or by nobody else, after a fork
+			set_name(pool, name, length);
+		if (is_new || found == key)
 			return i + 1;
-	do
-		if (given >= NAMED) {
-			if (!load_relaxed(&pools[NAMED].ready))
-				set_name(&pools[NAMED], "other", 5);
-			count(pool_other);
-			return MLF_POOL_OTHER;
-		}
-	while (!cas_relaxed(&pools_given, &given, given + 1)); // relaxed: only the number's distinctness matters
-	set_name(&pools[given], name, length);
-	return given + 1;
+	}
+	if (!load_relaxed(&pools[NAMED].ready))
+		set_name(&pools[NAMED], "other", 5);
+	count(pool_other);
+	return MLF_POOL_OTHER;
 }
 
 // ---- regions -------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """What a bound on the number of glibc's arenas would save: what its heaps hold beyond what was ever in use at once.
 
-A thread's arena keeps what its thread once needed. With few arenas the memory that one thread has freed serves the next:
-each arena is as large as its threads ever needed together. That is at most what all threads needed at once, and together
-they keep no less than that. In between it depends on who is busy with whom: threads are taken to be busy independently
-of the arena they have, and an arena once has to serve more of them than its part, by `BUSIER_Z` standard errors.
+A thread's arena keeps what its thread once needed. With few arenas the memory that one thread has freed serves the
+next: each arena is as large as its threads ever needed together. That is at most what all threads needed at once, and
+together they keep no less than that. In between it depends on who is busy with whom: threads are taken to be busy
+independently of the arena they have, and an arena once has to serve more of them than its part, by `BUSIER_Z` standard
+errors.
 """
 
 import math
@@ -73,14 +74,14 @@ def _taken(row: RecordedRow, value: float) -> float:
 
 
 def _peak(row: RecordedRow) -> float:
-    """Return the most that a row held: its highest estimate, less what that is too high by chance, being the highest."""
+    """Return the most that a row held: its highest estimate, less what the highest is too high by chance."""
     live = row.live
     noise = live.variance_bytes / live.est_bytes if live.est_bytes else 0.0
     return row.peak_bytes - PEAK_Z * math.sqrt(noise * row.peak_bytes)
 
 
 def _highest(rows: Sequence[RecordedRow]) -> float:
-    """Return the greatest sum of what rows held; between two moments that are known each as much as it ever did there."""
+    """Return the greatest sum of what rows held; between two known moments each as much as it ever did there."""
     moments = sorted({at for row in rows for at, _ in row.history})
     totals = [0.0] * (len(moments) + 1)  # of the stretches that end at each moment, and of that behind the last
     for row in rows:

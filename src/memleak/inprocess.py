@@ -1,6 +1,7 @@
 """What this process's own recording says: snapshot() and status()."""
 
 import os
+from contextlib import suppress
 from typing import NamedTuple, Optional
 
 # Reading and coverage use these, and _columns. Loaded before the core looks at what is loaded, they are among what
@@ -8,7 +9,7 @@ from typing import NamedTuple, Optional
 import elftools.elf.elffile
 import elftools.elf.hash  # noqa: F401
 
-from . import _columns, _native, config, coverage, layout, loaded, own  # noqa: F401
+from . import _native, config, coverage, layout, loaded, own
 from .aside import aside
 from .config import Knobs
 from .coverage import Coverage
@@ -19,6 +20,9 @@ from .query import Snapshot
 from .recording import Recording
 from .records import NOT_SAMPLED, Focus, Governor, LiveSums
 from .units import size
+
+with suppress(ImportError):  # where the core is missing, this may be, too; status() says so
+    from . import _columns  # noqa: F401
 
 _STATES = ("not started", "recording", "stopped", "forked: not open yet")
 

@@ -470,7 +470,7 @@ def _predict_trim(figures: _Figures, pins: Optional[Pins], heap: int) -> None:
 
 
 def _occupied_if_regular(pins: Pins) -> float:
-    """Return the pages of sparse regions that hold something if blocks lie at equal distances, a page each till all do."""
+    """Return the pages of sparse regions that hold something if blocks lie at equal distances: a page each."""
     pages = pins.sparse_regions * pins.region_bytes
     share = pins.sparse_occupied_bytes / pages if pages else 0.0  # 1 - e^-blocks a page
     return pages * min(1.0, -math.log1p(-share)) if share < 1 else float(pages)

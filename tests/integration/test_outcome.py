@@ -360,6 +360,22 @@ print(json.dumps(seen))
     assert found == [[True, False, {}]] * 3 + [[False, True, {}]] * 2
 
 
+def test_labels_too_long_for_an_outcome():
+    """An entry whose labels have no room for the exception's name is not counted as one that ended well."""
+    calls, missed = do("""
+mine = label(a="x" * 195, b="x" * 195, c="x" * 195, d="x" * 194, e="x" * 194, outcome=True)
+for n in range(10):
+    try:
+        with mine:
+            block(n)
+            if n % 2: raise ValueError
+    except ValueError: pass
+(found,) = memleak.snapshot().recordings
+print(json.dumps([[(dict(of).get("outcome"), n) for of, n in found.calls.items()], found.header.counters["outcome_missed"]]))
+""")
+    assert calls == [["ok", 5]] and missed == 5
+
+
 def test_references(python):  # noqa: F811
     """Each way in and out gives back what it took, on each CPython; cycles through a label are collected."""
     code = """

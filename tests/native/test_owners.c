@@ -81,6 +81,40 @@ static void end_region(unsigned pool, void *base)
 
 #define ONE SAMPLER_WEIGHT_ONE
 
+static void unmap(void *low, size_t bytes)
+{
+	uint32_t *inside = tracer_enter();
+	owners_unmapping((uintptr_t)low, (uintptr_t)low + bytes);
+	tracer_leave(inside);
+}
+
+// What was given out in pages that go is gone, and nothing else.
+static void test_a_part_of_a_region(void)
+{
+	struct live_sample sample;
+	struct pools_region r;
+	unsigned at[] = {0, 4096, 8192 - 32, 8192, 32768};
+	for (unsigned i = 0; i < ARRAY_LEN(at); i++)
+		give(a, memory_a + at[i], 10, ONE);
+	unmap(memory_a + 4096, 4096);
+	for (unsigned i = 0; i < ARRAY_LEN(at); i++)
+		CHECK_EQUAL(liveset_find(memory_a + at[i], MLF_LAYER_POOL, &sample), i == 0 || i > 2);
+	CHECK(pools_region_of(a, (uintptr_t)memory_a, &r) && pools_region_of(a, (uintptr_t)memory_a + 5000, &r));
+	for (unsigned i = 0; i < ARRAY_LEN(at); i++)
+		if (i == 0 || i > 2) {
+			take_back(a, memory_a + at[i], 10);
+			give(a, memory_a + at[i], 10, 0); // no mark of it stays
+		}
+	CHECK_EQUAL(totals_of().live, 2);
+	CHECK_EQUAL(seen(), 0);
+	// Words of the bitmap before a range, behind it and at its ends.
+	bitmap_set(memory_b + 4096);
+	CHECK(bitmap_any((uintptr_t)memory_b + 4096, (uintptr_t)memory_b + 4097) && bitmap_any((uintptr_t)memory_b + 3072, (uintptr_t)memory_b + 4097));
+	CHECK(!bitmap_any((uintptr_t)memory_b + 1024, (uintptr_t)memory_b + 4096) && !bitmap_any((uintptr_t)memory_b + 5120, (uintptr_t)memory_b + 8192));
+	CHECK(bitmap_any(1, 0xFFFFFFFFFULL) && !bitmap_any(5, 5));
+	bitmap_clear(memory_b + 4096);
+}
+
 static void test_totals(void)
 {
 	struct rows_held before = tracer_held();
@@ -329,6 +363,7 @@ int main(void)
 	region(a, memory_a, sizeof(memory_a));
 	region(b, memory_b, sizeof(memory_b));
 	test_totals();
+	test_a_part_of_a_region();
 	test_each_kind();
 	test_told_apart();
 	test_innocent();

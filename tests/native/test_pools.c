@@ -4,6 +4,8 @@
 #include "pools.h"
 #include "stats.h"
 
+#include <sched.h>
+
 static const struct mlf_pool *record_of(unsigned number)
 {
 	return (const struct mlf_pool *)(const void *)recording_segment(MLF_KIND_POOLS, 0)->base + (number - 1);
@@ -114,6 +116,25 @@ static void test_threads(void)
 		CHECK_EQUAL(region_record(number)->pool, 0);
 }
 
+// A name that several threads ask for first has one number.
+#define ASKING 3U
+static uint32_t arrived;
+
+static void *ask(void *unused)
+{
+	(void)unused;
+	char name[16];
+	for (unsigned i = 5; i < MLF_POOL_OTHER; i++) {
+		snprintf(name, sizeof(name), "pool %u", i);
+		add_relaxed(&arrived, 1);
+		while (load_relaxed(&arrived) < ASKING * (i - 4)) // at once
+			sched_yield();
+		if (pools_number(name) != i)
+			add_relaxed(&wrong, 1);
+	}
+	return NULL;
+}
+
 static void test_more_than_there_are_places(void)
 {
 	uint64_t full = stats_value(MLF_COUNTER_pool_full);
@@ -125,6 +146,8 @@ static void test_more_than_there_are_places(void)
 	CHECK_EQUAL(record_of(1)->capacity_bytes, 16 * (POOLS_REGIONS_MAX + 5));
 	CHECK_EQUAL(region_record(POOLS_REGIONS_MAX)->bytes, 16);
 
+	in_threads(ASKING, ask);
+	CHECK_EQUAL(wrong, 0);
 	uint64_t others = stats_value(MLF_COUNTER_pool_other);
 	char name[16];
 	for (unsigned i = 5; i <= 70; i++) {

@@ -363,7 +363,9 @@ SHAPES = st.one_of(
 def histories(draw):
     """Return the form of a history, its words, and when it ended: most words are of periods that there were."""
     levels, slots, unit, shift = draw(SHAPES)
-    end = draw(st.one_of(st.integers(0, 100_000), st.integers(0, (1 << 32) - 1)))
+    end = draw(
+        st.one_of(st.integers(0, 100_000), st.integers(0, (1 << 32) - 1), st.integers((1 << 64) - 99, (1 << 64) - 1))
+    )
     words = [0] * (levels * slots)
     for index in draw(st.lists(st.integers(0, levels * slots - 1), max_size=20)):
         level, slot = divmod(index, slots)
@@ -390,11 +392,12 @@ def test_histories_of_the_longest_form_end():
     """64 levels of 64 slots, each shift of which goes beyond any recording."""
     rng = random.Random(4)
     words = [rng.getrandbits(64) for _ in range(4096)]
-    header = SimpleNamespace(
-        history_levels=64, history_slots=64, history_unit_cs=1, history_level_shift=8, end_cs=(1 << 32) - 1
-    )
     raw = struct.pack("<4096Q", *words)
-    assert _columns.history(raw, 0, 64, 64, 1, 8, (1 << 32) - 1) == columnmodels.history(words, header)
+    for end in (0, 1, (1 << 32) - 1, (1 << 63) + 5, (1 << 64) - 1):
+        header = SimpleNamespace(
+            history_levels=64, history_slots=64, history_unit_cs=1, history_level_shift=8, end_cs=end
+        )
+        assert _columns.history(raw, 0, 64, 64, 1, 8, end) == columnmodels.history(words, header)
 
 
 @pytest.mark.parametrize(
@@ -410,8 +413,9 @@ def test_histories_of_the_longest_form_end():
         ((bytes(800), 0, 6, 16, 0, 2, 1), ValueError),
         ((bytes(800), 0, 6, 16, 400, 65, 1), ValueError),
         ((bytes(800), 0, 6, 16, 400, -1, 1), ValueError),
-        ((bytes(800), 0, 6, 16, 400, 2, 1 << 32), ValueError),
-        ((bytes(800), 0, 6, 16, 400, 2, -1), ValueError),
+        ((bytes(800), 0, 6, 16, 400, 2, 1 << 64), OverflowError),
+        ((bytes(800), 0, 6, 16, 400, 2, -1), OverflowError),
+        ((bytes(800), 0, 6, 16, 400, 2, "now"), TypeError),
     ],
 )
 def test_histories_refuse_nonsense(arguments, error):

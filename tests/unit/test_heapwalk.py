@@ -106,6 +106,20 @@ def test_heap_of_a_thread():
     assert found.trimmable == 0 and found.free == size - found.used
 
 
+def test_arenas_are_counted_and_not_their_heaps():
+    """An arena that has outgrown its first heap has several, and they all name it."""
+    size, first, apart = 1 << 18, 0x8D0, heapwalk.ARENA_BYTES
+    memory, mappings = Written(), []
+    for number, arena in enumerate((BASE + 0x30, BASE + 0x30, BASE + 2 * apart + 0x30)):
+        raw = bytearray(first) + bytearray(heap([(256, index % 3 > 0) for index in range(300)], size - first))
+        struct.pack_into("<4Q", raw, 0, arena, 0, size, size)
+        memory.put(BASE + number * apart, raw)
+        mappings.append(mapping(BASE + number * apart, size, HEAP))
+    found = heapwalk.walk_heaps(memory, mappings)
+    assert (found.heaps, found.arenas) == (3, 2)
+    assert walked(heap([(1024, True)], 1 << 17)).arenas == 1
+
+
 def test_bytes_that_are_no_heap():
     """Whatever stands there, the walk ends, soon, and raises nothing."""
     chance = random.Random(3)

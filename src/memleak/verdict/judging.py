@@ -109,7 +109,7 @@ def judge(stacks: Sequence[Series], *, shortest_s: float = SHORTEST_S, others: i
 
 
 def judge_alone(series: Series) -> Verdict:
-    """Judge a stack that has been watched long enough, of `LEAST_EVENTS` to `GROWING_EVENTS`: others have no part in it."""
+    """Judge a stack of `LEAST_EVENTS` to `GROWING_EVENTS` that was watched long enough: others have no part in it."""
     return _Case(series, 0.0).verdict(False)
 
 
