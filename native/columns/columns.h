@@ -11,10 +11,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#if PY_VERSION_HEX < 0x030A0000 // of the stable interface, but 3.9's headers declare it for the others only
-PyAPI_FUNC(void *) PyMem_Calloc(size_t count, size_t bytes);
-#endif
-
 // A whole recording, or a column: the bytes of a Python object that the caller holds.
 struct view {
 	const char *data;
