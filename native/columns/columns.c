@@ -51,7 +51,7 @@ int all_different(const uint64_t *numbers, Py_ssize_t count)
 	while ((Py_ssize_t)1 << bits < 2 * count)
 		bits++;
 	// A place holds 1 + the index of a number.
-	uint32_t *places = PyMem_Calloc((size_t)1 << bits, sizeof(*places));
+	uint32_t *places = zeroed((size_t)1 << bits, sizeof(*places));
 	if (!places)
 		return -1;
 	int different = 1;

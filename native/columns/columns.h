@@ -26,6 +26,13 @@ static inline bool view_of(PyObject *object, struct view *view)
 	return true;
 }
 
+// PyMem_Free() frees it. PyMem_Calloc() is of the stable interface, but not in 3.9's headers of it.
+static inline void *zeroed(size_t count, size_t bytes)
+{
+	void *made = count <= PY_SSIZE_T_MAX / bytes ? PyMem_Malloc(count * bytes) : NULL;
+	return made ? memset(made, 0, count * bytes) : NULL;
+}
+
 static inline uint64_t number_at(const char *at, int width)
 {
 	uint64_t word = 0;

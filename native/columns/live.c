@@ -160,7 +160,7 @@ PyObject *columns_owners(PyObject *module, PyObject *args)
 		return NULL;
 	}
 	uint64_t *refs = numbers_of(list, &count, &odd);
-	uint32_t *begun = refs ? PyMem_Calloc((size_t)limit / REFS_PER_ROW + 1, sizeof(*begun)) : NULL;
+	uint32_t *begun = refs ? zeroed((size_t)limit / REFS_PER_ROW + 1, sizeof(*begun)) : NULL;
 	if (refs && !begun)
 		PyErr_NoMemory();
 	if (begun && (found = PyBytes_FromStringAndSize(NULL, rows.bytes / 4 * 4)) &&
@@ -233,7 +233,7 @@ PyObject *columns_sums(PyObject *module, PyObject *args)
 		PyErr_SetString(PyExc_ValueError, "there are no so many rows");
 		return NULL;
 	}
-	sum_t *sums = PyMem_Calloc((size_t)count + 1, sizeof(*sums));
+	sum_t *sums = zeroed((size_t)count + 1, sizeof(*sums));
 	if (!sums)
 		return PyErr_NoMemory();
 	Py_ssize_t i = 0;

@@ -136,7 +136,7 @@ PyObject *columns_rows(PyObject *module, PyObject *args)
 	if (!PyArg_ParseTuple(args, "SS", &bytes, &index) || !view_of(bytes, &raw) || !view_of(index, &words))
 		return NULL;
 	uint32_t *refs = PyMem_Malloc((size_t)words.bytes / 8 * sizeof(*refs) + 1);
-	unsigned char *bits = PyMem_Calloc(bitmap_bytes(&raw), 1);
+	unsigned char *bits = zeroed(bitmap_bytes(&raw), 1);
 	uint64_t total = 0;
 	if (!refs || !bits) {
 		PyErr_NoMemory();
