@@ -327,4 +327,9 @@ static void model_sums(const struct input *input, PyObject *found)
 	model_added(input, found, false);
 }
 
+static void model_squares(const struct input *input, PyObject *found)
+{
+	model_added(input, found, true);
+}
+
 #endif

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 
-FUNCTIONS = "fields rows stacks stand distinct live at owners sums order places history lines".split()
+FUNCTIONS = ["fields", "rows", "stacks", "stand", "distinct", "live", "at", "owners", "sums", "order"]
+FUNCTIONS += ["places", "history", "lines", "squares"]
 ROOM_REF = 512  # of the first record
 BEHIND, WHOLE = 64, 128
 OF_64_BITS, OF_NONE, NEGATIVE, FROM_THE_END = 4 << 28, 8 << 28, 3 << 28, 1 << 28
@@ -74,7 +75,9 @@ def samples() -> list[bytes]:
         found += [asked("owners", rows, (limit,), refs) for limit in (1000, 520, 5 << 28, NEGATIVE | 1)]
     for amiss in (0, 2, 6, 7, 8, 9):
         found += [
-            asked("sums", owners, (count,), other=sizes, third=weights, amiss=amiss) for count in (2, 1, NEGATIVE | 1)
+            asked(function, owners, (count,), other=sizes, third=weights, amiss=amiss)
+            for count in (2, 1, NEGATIVE | 1)
+            for function in ("sums", "squares")
         ]
     found.append(asked("sums", owners, (2,), other=sizes[:-1], third=weights))
     for numbers in ((9, 5, 9, 0x2100, 0, 1, 2, 3), (9, 5, 0, 2), (0xF700, 1, 0, 1), (5, 5, 1, 1), (0xFA00, 1, 0, 1)):

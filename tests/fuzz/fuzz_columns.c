@@ -131,7 +131,7 @@ static struct function {
 	{"stand", ask_records, model_stand, NULL},	   {"distinct", ask_distinct, model_distinct, NULL}, {"live", ask_live, model_live, NULL},
 	{"at", ask_at, model_at, NULL},		   {"owners", ask_owners, model_owners, NULL}, {"sums", ask_sums, model_sums, NULL},
 	{"order", ask_order, model_order, NULL},	   {"places", ask_places, model_places, NULL}, {"history", ask_history, model_history, NULL},
-	{"lines", ask_lines, model_lines, NULL},
+	{"lines", ask_lines, model_lines, NULL},		   {"squares", ask_sums, model_squares, NULL},
 };
 
 #define FUNCTIONS (sizeof(functions) / sizeof(functions[0]))
