@@ -63,6 +63,16 @@ def records() -> list[bytes]:
             for amiss in (0, 4, 3, 10, 11, 12, 13)
         ]
         found += [asked("fields", stacks, (0, width, 1 << 20, 8), some, flags=BEHIND) for width in (3, 8)]
+    ends = [room(ROOM_REF + number) for number in (7, 8, 9)]
+    for last in (1, 2, 3):
+        found += [asked("fields", stacks, (at, 8, 0, 4, 4, 4), ends[:last], flags=BEHIND) for at in (0, 2 << 28)]
+        found += [asked("distinct", stacks, (offset,), ends[:last], flags=BEHIND) for offset in (0, 8, 9, 16)]
+    for short in (1, 8):  # the last record is longer than what is there
+        found += [
+            asked("rows", raw[:-short], other=words, flags=BEHIND),
+            asked("stacks", stacks[:-short], (1, 4), refs, flags=BEHIND),
+            asked("stand", stacks[:-short], (1, 24), refs, flags=BEHIND),
+        ]
     return found
 
 
@@ -90,7 +100,7 @@ def words() -> list[bytes]:
     frames = struct.pack("<4Q", *(module << 48 | 0x1234 for module in (0, 1, 2, 9)))
     found = [
         asked("places", frames, (offset, number), other=bytes(range(35)))
-        for offset, number in ((0, 4), (8, 4), (16, 2), (32, 0))
+        for offset, number in ((0, 4), (1, 4), (7, 4), (8, 4), (16, 2), (32, 0))
     ]
     found.append(asked("places", frames, (0, 4), other=bytes(9)))
     history = struct.pack(
@@ -101,6 +111,7 @@ def words() -> list[bytes]:
         (0, 2, 4, 1, 64, 0),
         (0, 2, 4, 1, 8, OF_64_BITS),
         (0, 2, 4, 1, 65, 0),
+        (1, 2, 4, 400, 2, 3000),
         (8, 2, 4, 1, 2, 3),
     ):
         found.append(asked("history", history, form))
