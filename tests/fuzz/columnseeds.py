@@ -67,6 +67,10 @@ def records() -> list[bytes]:
     for last in (1, 2, 3):
         found += [asked("fields", stacks, (at, 8, 0, 4, 4, 4), ends[:last], flags=BEHIND) for at in (0, 2 << 28)]
         found += [asked("distinct", stacks, (offset,), ends[:last], flags=BEHIND) for offset in (0, 8, 9, 16)]
+    for bytes_left in (0, 4, 7, 8):  # of what a record begins with
+        found.append(asked("stand", stacks[: 96 + bytes_left], (1, 24), refs[2:3], flags=BEHIND))
+    longer = struct.pack("<IHHQHHI3Q", 48, 1, 0, 9, 4, 0, 0, 1, 2, 3) + bytes(16)
+    found.append(asked("stacks", longer, (1, 4), refs[:1], flags=BEHIND))
     for short in (1, 8):  # the last record is longer than what is there
         found += [
             asked("rows", raw[:-short], other=words, flags=BEHIND),
@@ -97,12 +101,12 @@ def samples() -> list[bytes]:
 
 def words() -> list[bytes]:
     """Words of a stack and the names of three modules; of a history; of the three forms of line tables."""
-    frames = struct.pack("<4Q", *(module << 48 | 0x1234 for module in (0, 1, 2, 9)))
+    frames = struct.pack("<4Q", *(module << 48 | 0x1234 for module in (0, 3, 2, 9)))
     found = [
         asked("places", frames, (offset, number), other=bytes(range(35)))
         for offset, number in ((0, 4), (1, 4), (7, 4), (8, 4), (16, 2), (32, 0))
     ]
-    found.append(asked("places", frames, (0, 4), other=bytes(9)))
+    found += [asked("places", frames, (0, 4), other=bytes(number)) for number in (9, 10, 30)]
     history = struct.pack(
         "<8Q", *((1 + index) << 40 | 100 * index for index in range(4)), 1 << 40 | 7, 0, 0, 2 << 40 | 8
     )
@@ -111,6 +115,7 @@ def words() -> list[bytes]:
         (0, 2, 4, 1, 64, 0),
         (0, 2, 4, 1, 8, OF_64_BITS),
         (0, 2, 4, 1, 65, 0),
+        (0, 4, 2, 1, 60, 5),
         (1, 2, 4, 400, 2, 3000),
         (8, 2, 4, 1, 2, 3),
     ):
