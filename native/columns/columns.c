@@ -88,6 +88,8 @@ static PyMethodDef functions[] = {
 	 "or one lies beyond the reference *limit*."},
 	{"sums", columns_sums, METH_VARARGS,
 	 "sums(owners, count, sizes, weights): for each of *count* rows the sum of sizes times weights; ones in place of None."},
+	{"squares", columns_squares, METH_VARARGS,
+	 "squares(owners, count, sizes, weights): the same of the squares of these, each with as many bits as it takes."},
 	{"order", columns_order, METH_VARARGS,
 	 "order(values, numbers): *numbers* in the order of values[number], the greatest first, equal ones as they stood; None when a value\n"
 	 "has more than 64 bits."},

@@ -109,6 +109,7 @@ PyObject *columns_live(PyObject *module, PyObject *args);
 PyObject *columns_at(PyObject *module, PyObject *args);
 PyObject *columns_owners(PyObject *module, PyObject *args);
 PyObject *columns_sums(PyObject *module, PyObject *args);
+PyObject *columns_squares(PyObject *module, PyObject *args);
 PyObject *columns_places(PyObject *module, PyObject *args);
 PyObject *columns_history(PyObject *module, PyObject *args);
 PyObject *columns_lines(PyObject *module, PyObject *args);

@@ -1,7 +1,7 @@
 // live.c -- the live samples of a recording: those that are whole, by column, and their sums
 //
 // Context:   as columns.c.
-// Invariant: as columns.c. Sums have 128 bits: a size has 64, a weight 32, and a file holds no 2^28 samples.
+// Invariant: as columns.c. Sums have 128 bits, and those of squares 256: a size has 64, a weight 32, and a file holds no 2^28 samples.
 // Why:       of the samples the first row needs sums alone; no number of Python's is made for them.
 // Proof:     tests/unit/test_columns.py
 #include "columns.h"
@@ -178,31 +178,22 @@ PyObject *columns_owners(PyObject *module, PyObject *args)
 
 __extension__ typedef unsigned __int128 sum_t;
 
-static PyObject *long_of(sum_t value)
+// Both are ours to give back, and may be NULL: there was no memory.
+static PyObject *joined(PyObject *high, int bits, PyObject *low)
 {
-	if (!(value >> 64))
-		return PyLong_FromUnsignedLongLong((unsigned long long)value);
-	PyObject *high = PyLong_FromUnsignedLongLong((unsigned long long)(value >> 64)), *by = PyLong_FromLong(64);
-	PyObject *low = PyLong_FromUnsignedLongLong((unsigned long long)value), *found = NULL;
-	PyObject *shifted = high && by ? PyNumber_Lshift(high, by) : NULL;
-	if (shifted && low)
-		found = PyNumber_Or(shifted, low);
+	PyObject *by = PyLong_FromLong(bits), *shifted = high && by ? PyNumber_Lshift(high, by) : NULL;
+	PyObject *found = shifted && low ? PyNumber_Or(shifted, low) : NULL;
 	Py_XDECREF(shifted);
-	Py_XDECREF(low);
 	Py_XDECREF(by);
 	Py_XDECREF(high);
+	Py_XDECREF(low);
 	return found;
 }
 
-static PyObject *longs_of(const sum_t *sums, Py_ssize_t count)
+static PyObject *long_of(sum_t value)
 {
-	PyObject *found = PyList_New(count);
-	for (Py_ssize_t i = 0; found && i < count; i++) {
-		PyObject *number = long_of(sums[i]);
-		if (!number || PyList_SetItem(found, i, number) < 0)
-			Py_CLEAR(found);
-	}
-	return found;
+	PyObject *low = PyLong_FromUnsignedLongLong((unsigned long long)value);
+	return value >> 64 ? joined(PyLong_FromUnsignedLongLong((unsigned long long)(value >> 64)), 64, low) : low;
 }
 
 static bool column_of(PyObject *object, int width, Py_ssize_t samples, struct view *column)
@@ -218,12 +209,31 @@ static bool column_of(PyObject *object, int width, Py_ssize_t samples, struct vi
 	return false;
 }
 
-PyObject *columns_sums(PyObject *module, PyObject *args)
+// Words: of one sum, the lowest first.
+static PyObject *longs_of(const sum_t *sums, Py_ssize_t count, int words)
 {
-	(void)module;
+	PyObject *found = PyList_New(count);
+	for (Py_ssize_t i = 0; found && i < count; i++, sums += words) {
+		PyObject *low = long_of(sums[0]), *number = words > 1 && sums[1] ? joined(long_of(sums[1]), 128, low) : low;
+		if (!number || PyList_SetItem(found, i, number) < 0)
+			Py_CLEAR(found);
+	}
+	return found;
+}
+
+// Of two words. A value is a size times a weight, and its square has 192 bits.
+static void add_square(sum_t *sum, sum_t value)
+{
+	sum_t low = (uint64_t)value, high = value >> 64, middle = 2 * low * high, square = low * low, both = square + (middle << 64);
+	sum[0] += both;
+	sum[1] += high * high + (middle >> 64) + (both < square) + (sum[0] < both);
+}
+
+static PyObject *added(PyObject *args, bool squared)
+{
 	PyObject *rows, *of_sizes, *of_weights, *found = NULL;
 	struct view owners, sizes, weights;
-	Py_ssize_t count;
+	Py_ssize_t count, words = squared ? 2 : 1;
 	if (!PyArg_ParseTuple(args, "SnOO", &rows, &count, &of_sizes, &of_weights) || !view_of(rows, &owners))
 		return NULL;
 	Py_ssize_t samples = owners.bytes / 4;
@@ -233,7 +243,7 @@ PyObject *columns_sums(PyObject *module, PyObject *args)
 		PyErr_SetString(PyExc_ValueError, "there are no so many rows");
 		return NULL;
 	}
-	sum_t *sums = zeroed((size_t)count + 1, sizeof(*sums));
+	sum_t *sums = zeroed((size_t)(count * words) + 1, sizeof(*sums));
 	if (!sums)
 		return PyErr_NoMemory();
 	Py_ssize_t i = 0;
@@ -241,12 +251,28 @@ PyObject *columns_sums(PyObject *module, PyObject *args)
 		uint32_t owner = half_at(owners.data + 4 * i);
 		if (owner >= count)
 			break;
-		sums[owner] += (sum_t)(sizes.data ? word_at(sizes.data + 8 * i) : 1) * (weights.data ? half_at(weights.data + 4 * i) : 1);
+		sum_t value = (sum_t)(sizes.data ? word_at(sizes.data + 8 * i) : 1) * (weights.data ? half_at(weights.data + 4 * i) : 1);
+		if (squared)
+			add_square(sums + words * owner, value);
+		else
+			sums[owner] += value;
 	}
 	if (i < samples)
 		PyErr_SetString(PyExc_IndexError, "a sample belongs to a row that there is");
 	else
-		found = longs_of(sums, count);
+		found = longs_of(sums, count, (int)words);
 	PyMem_Free(sums);
 	return found;
+}
+
+PyObject *columns_sums(PyObject *module, PyObject *args)
+{
+	(void)module;
+	return added(args, false);
+}
+
+PyObject *columns_squares(PyObject *module, PyObject *args)
+{
+	(void)module;
+	return added(args, true);
 }

@@ -141,8 +141,14 @@ class LiveColumns:
             sums[ref] += value * weight
         return sums
 
-    def squares(self) -> dict[int, int]:
-        """Return, for each row that has samples, the sum of the squares of what each stands for, in 1/1024 bytes."""
+    def squares(self, owners: bytes, count: int) -> list[int]:
+        """Return for each of *count* rows the sum of the squares of what its samples stand for, in 1/1024 bytes."""
+        from . import _columns
+
+        return _columns.squares(owners, count, self.columns[_SIZES], self.columns[_WEIGHTS])
+
+    def squares_by_row(self) -> dict[int, int]:
+        """Return the same for each row that has samples, wherever it is."""
         sums: dict[int, int] = dict.fromkeys(self.refs, 0)
         for ref, size, weight in zip(self.refs, self.sizes, self.weights):
             value = size * weight

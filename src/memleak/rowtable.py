@@ -364,12 +364,16 @@ class RowTable:
         """Return for each row the sum of the sizes of its live samples, of ones without; *weighted* by 1/1024."""
         if self._owners is None:
             return self._by_row(self._live.add_up_by_row(sized=sized, weighted=weighted))
-        found = self._live.add_up(self._owners, len(self._records), sized=sized, weighted=weighted)
-        return found if self.refs is self._records else self._by_row(dict(zip(self._records, found)))
+        return self._of_records(self._live.add_up(self._owners, len(self._records), sized=sized, weighted=weighted))
 
     def live_squares(self) -> list[int]:
         """Return for each row the sum of the squares of what its live samples stand for, in 1/1024 bytes."""
-        return self._by_row(self._live.squares())
+        if self._owners is None:
+            return self._by_row(self._live.squares_by_row())
+        return self._of_records(self._live.squares(self._owners, len(self._records)))
+
+    def _of_records(self, found: list[int]) -> list[int]:
+        return found if self.refs is self._records else self._by_row(dict(zip(self._records, found)))
 
     def _by_row(self, of_ref: dict[int, int]) -> list[int]:
         found = list(map(of_ref.get, self.refs, repeat(0)))

@@ -1,4 +1,4 @@
-"""What two loops of memleak._columns do, in Python: their tests hold them to this."""
+"""What some loops of memleak._columns do, in Python: their tests hold them to this."""
 
 from __future__ import annotations
 
@@ -140,3 +140,12 @@ def history(words: Sequence[int], header) -> tuple[tuple[int, int], ...]:
             ends_cs = (((period + 1) << level * shift) - 1) * unit
             points[min(ends_cs, end_cs)] = value
     return tuple(sorted(points.items()))
+
+
+def squares(owners: Sequence[int], count: int, sizes: Sequence[int], weights: Sequence[int]) -> list[int]:
+    """Return for each row the sum of the squares of what its samples stand for."""
+    sums = [0] * count
+    for owner, size, weight in zip(owners, sizes, weights):
+        value = size * weight
+        sums[owner] += value * value
+    return sums

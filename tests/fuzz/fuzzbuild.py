@@ -2,8 +2,8 @@
 
     // fuzz: with elfimage cfi dwarf
 
-A part with a directory is another object's: symbolize/unit; symbolize/* is all of it. A target that brings an
-interpreter with it, this one, says so:
+A part with a directory is another object's: symbolize/unit; symbolize/* is all of it, columns/* is Python's module of
+that name. A target that brings an interpreter with it, this one, says so:
 
     // fuzz: python
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 import nativebuild
 
 HOME = Path(__file__).resolve().parent
+LIMITED_API = "-DPy_LIMITED_API=0x03090000"  # as meson compiles what Python loads
 SANITIZERS = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
 
 
@@ -96,13 +97,15 @@ def build(name: str) -> Path:
 
 def _all(word: str) -> list[str]:
     """Return the parts that a word means."""
+    if word == "columns/*":
+        return sorted(f"columns/{path.stem}" for path in nativebuild.NATIVE.glob("columns/*.c"))
     if word == "symbolize/*":
         return [name.removesuffix(".c") for name in nativebuild.meson_list("symbolize_names")]
     return [word]
 
 
 def _headers() -> list[Path]:
-    return [*nativebuild.headers(), *nativebuild.NATIVE.glob("symbolize/*.h")]
+    return [*nativebuild.headers(), *nativebuild.NATIVE.glob("symbolize/*.h"), *nativebuild.NATIVE.glob("columns/*.h")]
 
 
 def _object(directory: Path, part: str) -> Path:
@@ -110,5 +113,6 @@ def _object(directory: Path, part: str) -> Path:
     target = directory / f"{part.replace('/', '-')}.o"
     newest = max(path.stat().st_mtime_ns for path in [source, *_headers(), nativebuild.NATIVE / "meson.build"])
     if not target.exists() or target.stat().st_mtime_ns < newest:
-        nativebuild.make(target, [*compiler(), "-c", str(source)])
+        python = [f"-I{sysconfig.get_path('include')}", LIMITED_API] if part.startswith("columns/") else []
+        nativebuild.make(target, [*compiler(), *python, "-c", str(source)])
     return target

@@ -15,12 +15,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import columnseeds
 import fuzzbuild
 
 HOME = Path(__file__).resolve().parent
 CORPUS = HOME / "corpus"
 INPUT_BYTES_MOST = {"elfimage": 3072, "relocs": 3072, "cfi": 1024, "symbolize": 4096}
-BY_EDGES = {"symbolize", "symbols"}  # of these an input is kept for code that it runs, not for how often: they are large  # others: a few changes, or a few words
+BY_EDGES = {"symbolize", "symbols", "columns"}  # of these an input is kept for code that it runs, not for how often: they are large  # others: a few changes, or a few words
+# First inputs that are all kept: one that asks for one byte too many runs the same code as one that asks for a hundred.
+FIRST = {"columns": columnseeds.inputs}
 GRACE_S = 120  # what a run may take beyond its time
 
 
@@ -50,6 +53,8 @@ def kept(target: str, into: Path) -> list[Path]:
     if archive.exists():
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(into)
+    for number, data in enumerate(FIRST.get(target, list)()):
+        (into / f"first-{number}").write_bytes(data)
     for path in (CORPUS / target).glob("*"):
         shutil.copy(path, into)
     return sorted(into.iterdir())

@@ -18,6 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import columnseeds  # noqa: E402
 import symbolizeseeds  # noqa: E402
 
 SOURCE = """
@@ -73,20 +74,12 @@ def tables(library: bytes) -> list[bytes]:
     return [struct.pack("<HHB", 0, place + step, 3) + bytes(raw) for place in places for step in (0, 12, 60)]
 
 
-def columns() -> list[bytes]:
-    """Return inputs of the target columns: three entries of a live set, and less and less of them; references to numbers."""
-    keys = struct.pack("<3Q", *(1 << 63 | layer << 48 | layer for layer in (1, 11, 4)))
-    raw = keys + b"".join(struct.pack("<QIIIIII", 64 * size, size, 2048, 3, 1, 0, 0) for size in (1, 2, 3))
-    live = [struct.pack("<BIH", 3, 0, 3) + raw[: len(raw) - cut] for cut in (0, 1, 31, 32, 33, 64, 95, 96, 97)]
-    return [*live, *(struct.pack("<BIH3H", 3 << 3 | width << 1, 8, 0, 0, 5, 1) + raw[: 16 * 6 + 4] for width in (0, 1))]
-
-
 def main() -> None:
     """Write them all."""
     home = Path(sys.argv[1])
     for name in ("elfimage", "relocs", "cfi", "symbolize", "symbols", "columns"):
         (home / name).mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(columns()):
+    for number, data in enumerate(columnseeds.inputs()):
         (home / "columns" / f"seed-{number}").write_bytes(data)
     with tempfile.TemporaryDirectory() as directory:
         for kind, flags in LINKED.items():

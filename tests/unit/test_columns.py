@@ -291,6 +291,10 @@ def test_samples_belong_to_their_rows_and_add_up():
                 expected[refs.index(row)] += (size if of_sizes else 1) * (weight if of_weights else 1)
             found = _columns.sums(owners, len(refs), packed[1] if of_sizes else None, packed[2] if of_weights else None)
             assert found == expected
+        squares = [0] * len(refs)
+        for row, size, weight in zip(rows, sizes, weights):
+            squares[refs.index(row)] += (size * weight) ** 2
+        assert _columns.squares(owners, len(refs), *packed[1:]) == squares
         for ref in refs:
             assert _columns.at(packed[0], ref) == [number for number, row in enumerate(rows) if row == ref]
 
@@ -314,6 +318,36 @@ def test_samples_of_no_row_have_no_owners(refs, rows, limit):
     assert _columns.owners(refs, struct.pack(f"<{len(rows)}I", *rows), limit) is None
 
 
+VALUES = st.tuples(
+    st.integers(0, 4),
+    st.one_of(st.integers(0, 99), st.integers((1 << 64) - 99, (1 << 64) - 1), st.integers(0, (1 << 64) - 1)),
+    st.one_of(st.integers(0, 1024), st.integers((1 << 32) - 99, (1 << 32) - 1)),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(VALUES, max_size=40), st.booleans())
+def test_squares_are_those_of_the_model(values, doubled):
+    """Of samples of the largest sizes and weights, too: sums of 192 bits and more."""
+    values = values * (8 if doubled else 1)
+    owners, sizes, weights = ([value[n] for value in values] for n in range(3))
+    packed = [struct.pack(f"<{len(values)}{code}", *column) for code, column in zip("IQI", (owners, sizes, weights))]
+    assert _columns.squares(packed[0], 5, *packed[1:]) == columnmodels.squares(owners, 5, sizes, weights)
+    ones = [1] * len(values)
+    assert _columns.squares(packed[0], 5, packed[1], None) == columnmodels.squares(owners, 5, sizes, ones)
+    assert _columns.squares(packed[0], 5, None, packed[2]) == columnmodels.squares(owners, 5, ones, weights)
+
+
+def test_squares_carry_from_word_to_word():
+    """One less and one more than each of the words that a sum is made of."""
+    for number in range(1, 9):
+        for size in (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1, 0xB504F333F9DE6484, 0xB504F333F9DE6485):
+            for weight in (1, 1 << 16, 1 << 31, (1 << 32) - 1):
+                columns = bytes(4 * number), struct.pack("<Q", size) * number, struct.pack("<I", weight) * number
+                assert _columns.squares(columns[0], 1, *columns[1:]) == [number * (size * weight) ** 2]
+
+
+@pytest.mark.parametrize("function", [_columns.sums, _columns.squares])
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -325,9 +359,9 @@ def test_samples_of_no_row_have_no_owners(refs, rows, limit):
         ((bytes(4), 1, "text", None), TypeError),
     ],
 )
-def test_sums_refuse_nonsense(arguments, error):
+def test_sums_refuse_nonsense(function, arguments, error):
     with pytest.raises(error):
-        _columns.sums(*arguments)
+        function(*arguments)
 
 
 def test_order_is_that_of_a_stable_sort():

@@ -119,6 +119,16 @@ def test_ranges_are_those_of_the_model(kind, table, first_line, cut):
     assert found == columnmodels.lines(kind, table, first_line, cut)
 
 
+@pytest.mark.parametrize(("kind", "pair", "step"), [(LNOTAB, bytes([255, 1]), 255), (LINES, bytes([254, 1]), 254)])
+def test_offsets_end_where_those_of_frames_do(kind, pair, step):
+    """A table of so many ranges that their offsets have no 31 bits ends with the last one that has."""
+    number = (1 << 31) // step + 2
+    starts, lines = _columns.lines(kind, pair * number, 1, False)
+    found = memoryview(starts).cast("I")
+    assert len(found) == memoryview(lines).nbytes // 4 == ((1 << 31) - 1) // step + 1
+    assert found[-1] == ((1 << 31) - 1) // step * step
+
+
 @pytest.mark.parametrize("byte", [0x00, 0x40, 0x7F, 0x80, 0xE8, 0xF0, 0xFF])
 @pytest.mark.parametrize("kind", [LNOTAB, LINES, LOCATIONS])
 def test_long_tables_take_time_in_proportion(kind, byte):
