@@ -367,44 +367,98 @@ bool liveset_take(const struct liveset_place *place, struct live_sample *out)
 	return slot && take(slot, place->key, entry, shown(place->key), out);
 }
 
+// ---- what may be merged ----------------------------------------------------------------------------
+
+#define KINDS (2 + MLF_LIVE_POOL_MASK + 1)
+
+struct kinds {
+	uint64_t bits[KINDS / 64 + 1];
+};
+
+static bool is_among(const struct kinds *kinds, unsigned kind) { return kinds->bits[kind / 64] >> kind % 64 & 1; }
+
+static void add_kind(struct kinds *kinds, unsigned kind) { kinds->bits[kind / 64] |= 1ULL << kind % 64; }
+
 // What may be merged with what: 0 for nothing, 1 for what totals count, others for each pool.
-static unsigned kin(uint64_t key, const struct live_sample *sample)
+static unsigned kind_of(uint64_t key, uint64_t size_bytes, uint32_t weight_x1024, uint32_t thread)
 {
 	unsigned layer = (unsigned)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15);
-	if (layer == MLF_LAYER_MMAP || layer >= MLF_LAYER_NO_SAMPLE || sample->size_bytes >= LIVESET_MERGED_BELOW)
-		return 0; // a mapping is cut by the byte; what is so large stands for itself
-	return layer == MLF_LAYER_POOL ? 2 + live_sample_pool(sample) : 1;
+	if (!(key & MLF_LIVE_KEY_LIVE) || layer == MLF_LAYER_MMAP || layer >= MLF_LAYER_NO_SAMPLE)
+		return 0; // a mapping is cut by the byte
+	if (size_bytes >= LIVESET_MERGED_BELOW || weight_x1024 > LIVESET_WEIGHT_MAX / 2)
+		return 0; // what is so large stands for itself
+	return layer == MLF_LAYER_POOL ? 2 + (thread >> MLF_LIVE_POOL_SHIFT & MLF_LIVE_POOL_MASK) : 1;
 }
 
-// The one that stands for the fewest bytes; *kind 0: of any kind, and it is said of which.
-static bool lightest(const void *address, const struct liveset_place *but, unsigned *kind, struct liveset_place *place, struct live_sample *out)
+struct pick {
+	uint64_t value;
+	unsigned kind;
+	struct liveset_place place;
+	struct live_sample sample;
+};
+
+static unsigned buckets_of(const struct window *window) { return 1 + (window->keys[0] != window->keys[1]); }
+
+// The two that stand for the fewest bytes, of kinds among *of (NULL: any).
+static NOINLINE bool pick_two(const void *address, const struct kinds *of, struct pick pick[2])
 {
-	uint64_t least = UINT64_MAX;
-	unsigned wanted = *kind;
+	struct window window;
+	pick[0].value = pick[1].value = UINT64_MAX;
+	for (unsigned order = 0; window_of(order, address, &window); order++)
+		for (unsigned b = 0; b < buckets_of(&window); b++)
+			for (unsigned i = 0; i < MLF_LIVE_BUCKET; i++) {
+				const struct mlf_live *entry = &window.entries[b][i];
+				uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_try_insert()
+				struct live_sample seen = {.size_bytes = load_relaxed(&entry->size_bytes),
+							   .weight_x1024 = load_relaxed(&entry->weight_x1024)};
+				// A hint: most of them are passed over by it.
+				if (likely(liveset_value(&seen) >= pick[1].value) || !read_entry(entry, key, &seen))
+					continue;
+				unsigned kind = kind_of(key, seen.size_bytes, seen.weight_x1024, seen.thread);
+				uint64_t value = liveset_value(&seen);
+				if (!kind || value >= pick[1].value || (of && !is_among(of, kind)))
+					continue;
+				bool is_second = value >= pick[0].value;
+				if (!is_second)
+					pick[1] = pick[0];
+				pick[is_second] = (struct pick){value, kind, {key, slot_number(&window.keys[b][i])}, seen};
+			}
+	return pick[1].value != UINT64_MAX;
+}
+
+// Kinds that two are of, as far as can be seen.
+static NOINLINE struct kinds kinds_of_two(const void *address)
+{
+	struct kinds once = {{0}}, twice = {{0}};
 	struct window window;
 	for (unsigned order = 0; window_of(order, address, &window); order++)
-		EACH_SLOT(b, i) {
-			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_try_insert()
-			struct live_sample found;
-			if (!(key & MLF_LIVE_KEY_LIVE) || !read_entry(&window.entries[b][i], key, &found))
-				continue;
-			struct liveset_place here = {key, slot_number(&window.keys[b][i])};
-			unsigned its = kin(key, &found);
-			uint64_t value = liveset_value(&found);
-			if (!its || (wanted && its != wanted) || (but && here.slot == but->slot) || value >= least)
-				continue;
-			least = value;
-			*kind = its;
-			*place = here;
-			*out = found;
-		}
-	return least != UINT64_MAX;
+		for (unsigned b = 0; b < buckets_of(&window); b++)
+			for (unsigned i = 0; i < MLF_LIVE_BUCKET; i++) {
+				const struct mlf_live *entry = &window.entries[b][i];
+				unsigned kind = kind_of(load_relaxed(&window.keys[b][i]), load_relaxed(&entry->size_bytes),
+							load_relaxed(&entry->weight_x1024), load_relaxed(&entry->thread));
+				add_kind(is_among(&once, kind) && kind ? &twice : &once, kind);
+			}
+	return twice;
 }
 
 bool liveset_lightest(const void *address, struct liveset_place place[2], struct live_sample sample[2])
 {
-	unsigned kind = 0;
-	return lightest(address, NULL, &kind, &place[0], &sample[0]) && lightest(address, &place[0], &kind, &place[1], &sample[1]);
+	struct pick pick[2];
+	bool found = pick_two(address, NULL, pick);
+	if (unlikely(found && pick[0].kind != pick[1].kind)) { // what is the only one of its kind is passed over
+		struct kinds of = kinds_of_two(address), one = {{0}};
+		found = pick_two(address, &of, pick);
+		if (found && pick[0].kind != pick[1].kind) {
+			add_kind(&one, pick[0].kind);
+			found = pick_two(address, &one, pick);
+		}
+	}
+	for (unsigned i = 0; found && i < 2; i++) {
+		place[i] = pick[i].place;
+		sample[i] = pick[i].sample;
+	}
+	return found;
 }
 
 // ---- walk ----------------------------------------------------------------------------------------

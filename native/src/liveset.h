@@ -63,9 +63,10 @@ enum liveset_moved liveset_reweigh(const struct liveset_place *place, uint32_t w
 bool liveset_take(const struct liveset_place *place, struct live_sample *out);
 
 // Two samples that may be merged, where this address belongs: of one pool, or both of what totals count, those that stand for
-// the fewest bytes. False: there are none.
+// the fewest bytes. False: there are none. What they weigh together is no more than LIVESET_WEIGHT_MAX.
 bool liveset_lightest(const void *address, struct liveset_place place[2], struct live_sample sample[2]);
 #define LIVESET_MERGED_BELOW (16U << 20) // bytes: with any weight the product fits
+#define LIVESET_WEIGHT_MAX (1U << 31)    // in 1/1024
 
 // The bytes that a sample stands for, in 1/1024; of nothing, one.
 static inline uint64_t liveset_value(const struct live_sample *sample)
