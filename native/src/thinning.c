@@ -73,16 +73,16 @@ static bool merge(const void *address, uint32_t now_cs)
 	return true;
 }
 
-bool thinning_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place,
-		     uint32_t now_cs)
+unsigned thinning_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place,
+			 uint32_t now_cs)
 {
 	for (unsigned tries = 0;; tries++) {
 		enum liveset_inserted done = liveset_try_insert(address, layer, sample, place);
 		if (likely(done != LIVESET_FULL))
-			return done == LIVESET_INSERTED;
+			return done == LIVESET_INSERTED ? 1 + tries : 0;
 		if (tries == TRIES || !merge(address, now_cs)) {
 			count(live_full);
-			return false;
+			return 0;
 		}
 	}
 }

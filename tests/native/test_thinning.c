@@ -3,6 +3,7 @@
 //     test_thinning [--long | --short]
 #include "liveset_check.h"
 
+#include "samples.h"
 #include "thinning.h"
 
 #define ROOM (1U << 20)
@@ -242,6 +243,25 @@ static void test_nothing_to_merge(void)
 	CHECK(stats_value(MLF_COUNTER_live_full) == full + 1 && stats_value(MLF_COUNTER_thinned) == thinned);
 }
 
+// What it takes is part of what a sample costs, which the budget is spent on.
+static void test_what_it_costs(void)
+{
+	open_private(ROOM);
+	struct registers caller = REGISTERS_OF_CALLER();
+	uint64_t plain = 0, dearer = 0;
+	for (uint64_t n = 0; n < 30000; n++) {
+		uint64_t cost = recording.header->own_cost_ns, thinned = stats_value(MLF_COUNTER_thinned);
+		CHECK(samples_record(block(n), &(struct live_sample){.size_bytes = 100, .weight_x1024 = 1024}, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC,
+				     &caller, SAMPLES_OF_BUDGET));
+		cost = recording.header->own_cost_ns - cost;
+		thinned = stats_value(MLF_COUNTER_thinned) - thinned;
+		plain = n ? plain : cost;
+		CHECK_EQUAL(cost, plain + thinned * THINNING_NS * recording_segments(MLF_KIND_LIVE));
+		dearer += thinned != 0;
+	}
+	CHECK(plain && dearer > 10000);
+}
+
 // ---- many threads ------------------------------------------------------------------------------------
 
 struct churner {
@@ -307,6 +327,7 @@ int main(int argc, char **argv)
 	test_alone_of_its_kind();
 	test_tiny_beside_large(is_long ? 200 : is_short ? 12 : 40);
 	test_nothing_to_merge();
+	test_what_it_costs();
 	test_threads(is_long ? 5000000 : is_short ? 100000 : 500000);
 	return harness_end();
 }
