@@ -55,7 +55,7 @@ static bool merge(const void *address, uint32_t now_cs)
 	const struct live_sample *kept = &sample[stays];
 	if (!liveset_take(&place[!stays], &gone))
 		return true; // another thread has taken it out, or changed it
-	rows_remove(recording_at(gone.row), gone.size_bytes, gone.weight_x1024, now_cs);
+	rows_hand_over(recording_at(gone.row), gone.size_bytes, gone.weight_x1024, now_cs);
 	switch (liveset_reweigh(&place[stays], (uint32_t)weight)) {
 	case LIVESET_MOVED:
 		rows_take_over(recording_at(kept->row), kept->size_bytes, kept->weight_x1024, (uint32_t)weight, now_cs);

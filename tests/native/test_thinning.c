@@ -106,6 +106,7 @@ static void test_all_is_kept(void)
 		CHECK_EQUAL(row[i]->alloc_bytes - row[i]->moved_bytes, bytes_of[i]); // totals do not notice
 		CHECK_EQUAL(row[i]->alloc_count_x1024 - row[i]->moved_count_x1024, blocks_x1024[i]);
 		CHECK_EQUAL(row[i]->alloc_samples, N / 3 + (i < N % 3));
+		CHECK_EQUAL(row[i]->freed_samples, 0); // by the program
 		CHECK_EQUAL(row[i]->alloc_count_x1024 - row[i]->freed_count_x1024, (uint64_t)(1024 * of.blocks + 0.5));
 	}
 	CHECK_EQUAL(rows_held_now().bytes, held(row[0]) + held(row[1]) + held(row[2]));
@@ -113,6 +114,7 @@ static void test_all_is_kept(void)
 	for (uint64_t n = 0; n < N; n++)
 		freed += forget(n, n % 3 == 2 ? MLF_LAYER_PYMEM : MLF_LAYER_MALLOC);
 	CHECK_EQUAL(freed, all.samples);
+	CHECK_EQUAL(row[0]->freed_samples + row[1]->freed_samples + row[2]->freed_samples, freed);
 	CHECK(rows_held_now().bytes == 0 && live_of(NULL).samples == 0);
 	for (uint64_t n = 0; n < N; n++)
 		CHECK(!bitmap_test_hot(block(n)));
