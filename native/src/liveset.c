@@ -238,7 +238,8 @@ static bool is_of_pool(const struct mlf_live *entry, unsigned pool)
 
 static bool is_wanted(uint64_t key, uint64_t wanted) { return ((key ^ wanted) & (KEY_MATCH_MASK & ~MLF_LIVE_KEY_LIVE)) == 0; }
 
-// A slot that was seen with the sample, live or being moved. Bounded: a place is moved once.
+// A slot that was seen with the sample, live or being moved. Bounded: a place is given another row once, and each time that it
+// takes over another sample its weight grows, up to LIVESET_WEIGHT_MAX.
 static NOINLINE bool take_or_doom(uint64_t *slot, uint64_t wanted, const struct mlf_live *entry, const void *address,
 				  unsigned pool, struct live_sample *out)
 {
