@@ -32,6 +32,7 @@
 // A key that is being moved lacks MLF_LIVE_KEY_LIVE and has its layer, which no other state has; doomed, its sequence is 0.
 #define SLOT_SEQUENCE_MASK (0x7FFULL << MLF_LIVE_KEY_SEQUENCE_SHIFT)
 
+#define CHANGES 8U // that are told apart: of more in a row a thread that was stopped in between would have to miss just so many
 #define SPINS_FOR_CLEARING 256 // a remover holds CLEARING for ~20 ns unless it is preempted
 #define SPINS_FOR_MOVING 256   // and a mover MOVING for ~10
 
@@ -135,12 +136,24 @@ static uint64_t *claim_anywhere(const void *address, struct mlf_live **entry)
 	return NULL;
 }
 
-static uint64_t next_key(const void *address, enum mlf_layer layer, struct mlf_live *entry)
+// Where a key's sequence comes from: insertions into the slot, and in the lowest bits changes since the last of them, which
+// come round. Relaxed: only who holds the slot writes it, and liveset_look() asks the key whether what it saw belongs to it.
+static uint64_t sequence_of(uint32_t uses) { return (uint64_t)(uses & 0x7FF) << MLF_LIVE_KEY_SEQUENCE_SHIFT; }
+
+static uint64_t key_of_insertion(const void *address, enum mlf_layer layer, struct mlf_live *entry)
 {
-	uint64_t sequence = ++entry->uses & 0x7FF;
-	if (unlikely(!sequence)) // is DOOMED's
-		sequence = ++entry->uses & 0x7FF;
-	return key_of(address, layer) | sequence << MLF_LIVE_KEY_SEQUENCE_SHIFT;
+	uint32_t uses = (entry->uses / CHANGES + 1) * CHANGES;
+	if (unlikely(!sequence_of(uses))) // is DOOMED's
+		uses += CHANGES;
+	store_relaxed(&entry->uses, uses);
+	return key_of(address, layer) | sequence_of(uses);
+}
+
+static uint64_t key_of_change(const void *address, enum mlf_layer layer, struct mlf_live *entry)
+{
+	uint32_t uses = entry->uses / CHANGES * CHANGES + (entry->uses + 1) % CHANGES;
+	store_relaxed(&entry->uses, uses);
+	return key_of(address, layer) | sequence_of(uses);
 }
 
 static uint32_t slot_number(const uint64_t *slot) { return (uint32_t)(((const unsigned char *)slot - recording.base) / sizeof(*slot)); }
@@ -164,7 +177,7 @@ enum liveset_inserted liveset_try_insert(const void *address, enum mlf_layer lay
 		}
 	bitmap_set(address);
 
-	uint64_t key = next_key(address, layer, entry);
+	uint64_t key = key_of_insertion(address, layer, entry);
 	// Relaxed, each by itself: who looks without holding the slot believes nothing but by `check`.
 	store_relaxed(&entry->size_bytes, sample->size_bytes);
 	store_relaxed(&entry->row, sample->row);
@@ -172,7 +185,7 @@ enum liveset_inserted liveset_try_insert(const void *address, enum mlf_layer lay
 	store_relaxed(&entry->born_cs, sample->born_cs);
 	store_relaxed(&entry->thread, sample->thread);
 	store_relaxed(&entry->check, mlf_live_check(key, sample->size_bytes, sample->row, sample->weight_x1024, sample->born_cs, sample->thread));
-	*place = (struct liveset_place){key, slot_number(slot)};
+	*place = (struct liveset_place){key, slot_number(slot), entry->uses / CHANGES};
 	store_release(slot, key); // pairs with the CAS in liveset_remove() and with readers of the file
 	return LIVESET_INSERTED;
 }
@@ -327,11 +340,16 @@ static uint64_t *slot_of(const struct liveset_place *place, struct mlf_live **en
 	return NULL;
 }
 
-bool liveset_look(const struct liveset_place *place, struct live_sample *out)
+bool liveset_look(struct liveset_place *place, struct live_sample *out)
 {
 	struct mlf_live *entry;
 	const uint64_t *slot = slot_of(place, &entry);
-	return slot && load_acquire(slot) == place->key && read_entry(entry, place->key, out); // pairs with liveset_try_insert()
+	uint64_t key = slot ? load_acquire(slot) : 0; // pairs with the releases of liveset_try_insert() and change()
+	uint32_t uses = slot ? load_relaxed(&entry->uses) : 0;
+	if ((key ^ place->key) & KEY_MATCH_MASK || uses / CHANGES != place->insertion || sequence_of(uses) != (key & SLOT_SEQUENCE_MASK))
+		return false;
+	place->key = key;
+	return slot && read_entry(entry, key, out);
 }
 
 // Row or weight 0: as it is.
@@ -343,7 +361,7 @@ static enum liveset_moved change(const struct liveset_place *place, uint32_t row
 		return LIVESET_GONE;
 	const void *address = shown(place->key);
 	// Another sequence: a reader that has seen the one key and then sees the other drops what it read in between.
-	key = next_key(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
+	key = key_of_change(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
 	row = row ? row : entry->row;
 	weight_x1024 = weight_x1024 ? weight_x1024 : entry->weight_x1024;
 	store_relaxed(&entry->row, row);
@@ -422,7 +440,7 @@ static NOINLINE bool pick_two(const void *address, const struct kinds *of, struc
 				bool is_second = value >= pick[0].value;
 				if (!is_second)
 					pick[1] = pick[0];
-				pick[is_second] = (struct pick){value, kind, {key, slot_number(&window.keys[b][i])}, seen};
+				pick[is_second] = (struct pick){value, kind, {key, slot_number(&window.keys[b][i]), 0}, seen};
 			}
 	return pick[1].value != UINT64_MAX;
 }
