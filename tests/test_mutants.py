@@ -598,8 +598,14 @@ MUTANTS = {
         ";",
         "test_liveset",
     ),
-    "a key has no sequence": Mutant("liveset", "if (unlikely(!sequence)) // is", "if (0) // is", "test_liveset"),
-    "an entry takes others' samples": Mutant("outcome", "if (whose >> 32 == entry)", "if (whose)", "test_outcome"),
+    "what stands for others stays": Mutant(
+        "liveset", "if ((key ^ place->key) & KEY_MATCH_MASK ||", "if (key != place->key ||", "test_outcome"
+    ),
+    "another's sample at the place goes along": Mutant(
+        "liveset", "uses / CHANGES != place->insertion || sequence_of(uses)", "sequence_of(uses)", "test_outcome"
+    ),
+    "a key has no sequence": Mutant("liveset", "if (unlikely(!sequence_of(uses))) // is", "if (0) // is", "test_liveset"),
+    "an entry takes others' samples": Mutant("outcome", "whose >> 32 == entry && tries", "whose && tries", "test_outcome"),
     "an entry takes what was before": Mutant(
         "outcome", "at = end - began > NOTES ? end - NOTES : began", "at = end - NOTES", "test_outcome"
     ),
