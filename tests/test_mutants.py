@@ -116,13 +116,39 @@ MUTANTS = {
     ),
     "what is left weighs what it did": Mutant(
         "thinning",
-        "return value / size + (",
-        "return sample->weight_x1024 + 0 * (",
+        "*weight = quotient(both, least_size(&sample[stays]));",
+        "*weight = sample[stays].weight_x1024;",
         "test_thinning",
         arguments=("--short",),
     ),
     "what is merged is merged without kin": Mutant(
-        "liveset", "(wanted && its != wanted)", "(wanted && 0)", "test_thinning", arguments=("--short",)
+        "liveset",
+        "if (unlikely(found && pick[0].kind != pick[1].kind)) {",
+        "if (0) {",
+        "test_thinning",
+        arguments=("--short",),
+    ),
+    "what is alone of its kind stops all": Mutant(
+        "liveset", "found = pick_two(address, &of, pick);", "found = false;", "test_thinning", arguments=("--short",)
+    ),
+    "a bucket is looked at twice": Mutant(
+        "liveset", "1 + (window->keys[0] != window->keys[1])", "2", "test_thinning", arguments=("--short",)
+    ),
+    "what is tiny fades": Mutant(
+        "thinning",
+        "bool stays = draw_below(LIVESET_WEIGHT_MAX) < share;",
+        "bool stays = draw_below(both) < liveset_value(&sample[i]);",
+        "test_thinning",
+        arguments=("--short",),
+    ),
+    "rounded down each time": Mutant(
+        "thinning", "+ (draw_below(by) < value % by);", "+ 0 * draw_below(by);", "test_thinning", arguments=("--short",)
+    ),
+    "what is merged has been freed": Mutant(
+        "thinning", "rows_hand_over(recording_at(gone", "rows_remove(recording_at(gone", "test_thinning", arguments=("--short",)
+    ),
+    "room is made for nothing": Mutant(
+        "samples", "cost_ns += (inserted - 1)", "cost_ns += 0 * (inserted - 1)", "test_thinning", arguments=("--short",)
     ),
     "totals grow by what is taken over": Mutant(
         "rows",
@@ -572,8 +598,14 @@ MUTANTS = {
         ";",
         "test_liveset",
     ),
-    "a key has no sequence": Mutant("liveset", "if (unlikely(!sequence)) // is", "if (0) // is", "test_liveset"),
-    "an entry takes others' samples": Mutant("outcome", "if (whose >> 32 == entry)", "if (whose)", "test_outcome"),
+    "what stands for others stays": Mutant(
+        "liveset", "if ((key ^ place->key) & KEY_MATCH_MASK ||", "if (key != place->key ||", "test_outcome"
+    ),
+    "another's sample at the place goes along": Mutant(
+        "liveset", "uses / CHANGES != place->insertion || sequence_of(uses)", "sequence_of(uses)", "test_outcome"
+    ),
+    "a key has no sequence": Mutant("liveset", "if (unlikely(!sequence_of(uses))) // is", "if (0) // is", "test_liveset"),
+    "an entry takes others' samples": Mutant("outcome", "whose >> 32 == entry && tries", "whose && tries", "test_outcome"),
     "an entry takes what was before": Mutant(
         "outcome", "at = end - began > NOTES ? end - NOTES : began", "at = end - NOTES", "test_outcome"
     ),

@@ -114,7 +114,7 @@ struct mlf_row {
 	uint32_t peak_cs, lost_samples;
 	// Of the above, what went on to another row with the outcome of its entry: in the alloc_* and freed_* of this one, and
 	// in the alloc_* of that one. And what samples stand for in place of others that were merged with them (`thinned`): in the
-	// alloc_* of this one. Totals are without it.
+	// alloc_* of this one. Totals are without it. freed_samples is without samples that were merged with others.
 	uint64_t moved_count_x1024, moved_bytes; // estimated
 };
 _Static_assert(sizeof(struct mlf_row) == 128, "layout changed: raise MLF_VERSION and the format page");

@@ -44,7 +44,7 @@ enum mlf_coverage {
 
 // Live set: buckets of 8 entries. An entry stands in one of the two buckets of its address.
 // key = live(bit 63) | sequence (62..52) | layer (51..48) | address XOR secret (47..0); 0 = free;
-// a key without bit 63 is being written, moved to another row or removed. The sequence changes with each of these.
+// a key without bit 63 is being written, given another row or weight, or removed. The sequence changes with each of these.
 // A reader takes key, entry, key again, and drops the entry if the keys differ or `check` is wrong.
 #define MLF_LIVE_BUCKET 8U
 #define MLF_LIVE_KEY_LIVE (1ULL << 63)
@@ -72,7 +72,7 @@ struct mlf_live {
 	uint32_t born_cs;
 	uint32_t thread; // number in the bits of MLF_LIVE_THREAD_MASK; of MLF_LAYER_POOL… above them its pool and its region
 	uint32_t check; // mlf_live_check()
-	uint32_t uses;  // of this slot: where the key's sequence comes from
+	uint32_t uses;  // of this slot: insertions and, in the lowest bits, changes; the key's sequence is its end
 };
 _Static_assert(sizeof(struct mlf_live) == 32, "layout changed: raise MLF_VERSION and the format page");
 

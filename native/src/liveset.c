@@ -32,6 +32,7 @@
 // A key that is being moved lacks MLF_LIVE_KEY_LIVE and has its layer, which no other state has; doomed, its sequence is 0.
 #define SLOT_SEQUENCE_MASK (0x7FFULL << MLF_LIVE_KEY_SEQUENCE_SHIFT)
 
+#define CHANGES 8U // that are told apart: of more in a row a thread that was stopped in between would have to miss just so many
 #define SPINS_FOR_CLEARING 256 // a remover holds CLEARING for ~20 ns unless it is preempted
 #define SPINS_FOR_MOVING 256   // and a mover MOVING for ~10
 
@@ -135,12 +136,24 @@ static uint64_t *claim_anywhere(const void *address, struct mlf_live **entry)
 	return NULL;
 }
 
-static uint64_t next_key(const void *address, enum mlf_layer layer, struct mlf_live *entry)
+// Where a key's sequence comes from: insertions into the slot, and in the lowest bits changes since the last of them, which
+// come round. Relaxed: only who holds the slot writes it, and liveset_look() asks the key whether what it saw belongs to it.
+static uint64_t sequence_of(uint32_t uses) { return (uint64_t)(uses & 0x7FF) << MLF_LIVE_KEY_SEQUENCE_SHIFT; }
+
+static uint64_t key_of_insertion(const void *address, enum mlf_layer layer, struct mlf_live *entry)
 {
-	uint64_t sequence = ++entry->uses & 0x7FF;
-	if (unlikely(!sequence)) // is DOOMED's
-		sequence = ++entry->uses & 0x7FF;
-	return key_of(address, layer) | sequence << MLF_LIVE_KEY_SEQUENCE_SHIFT;
+	uint32_t uses = (entry->uses / CHANGES + 1) * CHANGES;
+	if (unlikely(!sequence_of(uses))) // is DOOMED's
+		uses += CHANGES;
+	store_relaxed(&entry->uses, uses);
+	return key_of(address, layer) | sequence_of(uses);
+}
+
+static uint64_t key_of_change(const void *address, enum mlf_layer layer, struct mlf_live *entry)
+{
+	uint32_t uses = entry->uses / CHANGES * CHANGES + (entry->uses + 1) % CHANGES;
+	store_relaxed(&entry->uses, uses);
+	return key_of(address, layer) | sequence_of(uses);
 }
 
 static uint32_t slot_number(const uint64_t *slot) { return (uint32_t)(((const unsigned char *)slot - recording.base) / sizeof(*slot)); }
@@ -164,7 +177,7 @@ enum liveset_inserted liveset_try_insert(const void *address, enum mlf_layer lay
 		}
 	bitmap_set(address);
 
-	uint64_t key = next_key(address, layer, entry);
+	uint64_t key = key_of_insertion(address, layer, entry);
 	// Relaxed, each by itself: who looks without holding the slot believes nothing but by `check`.
 	store_relaxed(&entry->size_bytes, sample->size_bytes);
 	store_relaxed(&entry->row, sample->row);
@@ -172,7 +185,7 @@ enum liveset_inserted liveset_try_insert(const void *address, enum mlf_layer lay
 	store_relaxed(&entry->born_cs, sample->born_cs);
 	store_relaxed(&entry->thread, sample->thread);
 	store_relaxed(&entry->check, mlf_live_check(key, sample->size_bytes, sample->row, sample->weight_x1024, sample->born_cs, sample->thread));
-	*place = (struct liveset_place){key, slot_number(slot)};
+	*place = (struct liveset_place){key, slot_number(slot), entry->uses / CHANGES};
 	store_release(slot, key); // pairs with the CAS in liveset_remove() and with readers of the file
 	return LIVESET_INSERTED;
 }
@@ -238,7 +251,8 @@ static bool is_of_pool(const struct mlf_live *entry, unsigned pool)
 
 static bool is_wanted(uint64_t key, uint64_t wanted) { return ((key ^ wanted) & (KEY_MATCH_MASK & ~MLF_LIVE_KEY_LIVE)) == 0; }
 
-// A slot that was seen with the sample, live or being moved. Bounded: a place is moved once.
+// A slot that was seen with the sample, live or being moved. Bounded: a place is given another row once, and each time that it
+// takes over another sample its weight grows, up to LIVESET_WEIGHT_MAX.
 static NOINLINE bool take_or_doom(uint64_t *slot, uint64_t wanted, const struct mlf_live *entry, const void *address,
 				  unsigned pool, struct live_sample *out)
 {
@@ -326,11 +340,16 @@ static uint64_t *slot_of(const struct liveset_place *place, struct mlf_live **en
 	return NULL;
 }
 
-bool liveset_look(const struct liveset_place *place, struct live_sample *out)
+bool liveset_look(struct liveset_place *place, struct live_sample *out)
 {
 	struct mlf_live *entry;
 	const uint64_t *slot = slot_of(place, &entry);
-	return slot && load_acquire(slot) == place->key && read_entry(entry, place->key, out); // pairs with liveset_try_insert()
+	uint64_t key = slot ? load_acquire(slot) : 0; // pairs with the releases of liveset_try_insert() and change()
+	uint32_t uses = slot ? load_relaxed(&entry->uses) : 0;
+	if ((key ^ place->key) & KEY_MATCH_MASK || uses / CHANGES != place->insertion || sequence_of(uses) != (key & SLOT_SEQUENCE_MASK))
+		return false;
+	place->key = key;
+	return slot && read_entry(entry, key, out);
 }
 
 // Row or weight 0: as it is.
@@ -342,7 +361,7 @@ static enum liveset_moved change(const struct liveset_place *place, uint32_t row
 		return LIVESET_GONE;
 	const void *address = shown(place->key);
 	// Another sequence: a reader that has seen the one key and then sees the other drops what it read in between.
-	key = next_key(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
+	key = key_of_change(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
 	row = row ? row : entry->row;
 	weight_x1024 = weight_x1024 ? weight_x1024 : entry->weight_x1024;
 	store_relaxed(&entry->row, row);
@@ -367,44 +386,98 @@ bool liveset_take(const struct liveset_place *place, struct live_sample *out)
 	return slot && take(slot, place->key, entry, shown(place->key), out);
 }
 
+// ---- what may be merged ----------------------------------------------------------------------------
+
+#define KINDS (2 + MLF_LIVE_POOL_MASK + 1)
+
+struct kinds {
+	uint64_t bits[KINDS / 64 + 1];
+};
+
+static bool is_among(const struct kinds *kinds, unsigned kind) { return kinds->bits[kind / 64] >> kind % 64 & 1; }
+
+static void add_kind(struct kinds *kinds, unsigned kind) { kinds->bits[kind / 64] |= 1ULL << kind % 64; }
+
 // What may be merged with what: 0 for nothing, 1 for what totals count, others for each pool.
-static unsigned kin(uint64_t key, const struct live_sample *sample)
+static unsigned kind_of(uint64_t key, uint64_t size_bytes, uint32_t weight_x1024, uint32_t thread)
 {
 	unsigned layer = (unsigned)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15);
-	if (layer == MLF_LAYER_MMAP || layer >= MLF_LAYER_NO_SAMPLE || sample->size_bytes >= LIVESET_MERGED_BELOW)
-		return 0; // a mapping is cut by the byte; what is so large stands for itself
-	return layer == MLF_LAYER_POOL ? 2 + live_sample_pool(sample) : 1;
+	if (!(key & MLF_LIVE_KEY_LIVE) || layer == MLF_LAYER_MMAP || layer >= MLF_LAYER_NO_SAMPLE)
+		return 0; // a mapping is cut by the byte
+	if (size_bytes >= LIVESET_MERGED_BELOW || weight_x1024 > LIVESET_WEIGHT_MAX / 2)
+		return 0; // what is so large stands for itself
+	return layer == MLF_LAYER_POOL ? 2 + (thread >> MLF_LIVE_POOL_SHIFT & MLF_LIVE_POOL_MASK) : 1;
 }
 
-// The one that stands for the fewest bytes; *kind 0: of any kind, and it is said of which.
-static bool lightest(const void *address, const struct liveset_place *but, unsigned *kind, struct liveset_place *place, struct live_sample *out)
+struct pick {
+	uint64_t value;
+	unsigned kind;
+	struct liveset_place place;
+	struct live_sample sample;
+};
+
+static unsigned buckets_of(const struct window *window) { return 1 + (window->keys[0] != window->keys[1]); }
+
+// The two that stand for the fewest bytes, of kinds among *of (NULL: any).
+static NOINLINE bool pick_two(const void *address, const struct kinds *of, struct pick pick[2])
 {
-	uint64_t least = UINT64_MAX;
-	unsigned wanted = *kind;
+	struct window window;
+	pick[0].value = pick[1].value = UINT64_MAX;
+	for (unsigned order = 0; window_of(order, address, &window); order++)
+		for (unsigned b = 0; b < buckets_of(&window); b++)
+			for (unsigned i = 0; i < MLF_LIVE_BUCKET; i++) {
+				const struct mlf_live *entry = &window.entries[b][i];
+				uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_try_insert()
+				struct live_sample seen = {.size_bytes = load_relaxed(&entry->size_bytes),
+							   .weight_x1024 = load_relaxed(&entry->weight_x1024)};
+				// A hint: most of them are passed over by it.
+				if (likely(liveset_value(&seen) >= pick[1].value) || !read_entry(entry, key, &seen))
+					continue;
+				unsigned kind = kind_of(key, seen.size_bytes, seen.weight_x1024, seen.thread);
+				uint64_t value = liveset_value(&seen);
+				if (!kind || value >= pick[1].value || (of && !is_among(of, kind)))
+					continue;
+				bool is_second = value >= pick[0].value;
+				if (!is_second)
+					pick[1] = pick[0];
+				pick[is_second] = (struct pick){value, kind, {key, slot_number(&window.keys[b][i]), 0}, seen};
+			}
+	return pick[1].value != UINT64_MAX;
+}
+
+// Kinds that two are of, as far as can be seen.
+static NOINLINE struct kinds kinds_of_two(const void *address)
+{
+	struct kinds once = {{0}}, twice = {{0}};
 	struct window window;
 	for (unsigned order = 0; window_of(order, address, &window); order++)
-		EACH_SLOT(b, i) {
-			uint64_t key = load_acquire(&window.keys[b][i]); // pairs with the release in liveset_try_insert()
-			struct live_sample found;
-			if (!(key & MLF_LIVE_KEY_LIVE) || !read_entry(&window.entries[b][i], key, &found))
-				continue;
-			struct liveset_place here = {key, slot_number(&window.keys[b][i])};
-			unsigned its = kin(key, &found);
-			uint64_t value = liveset_value(&found);
-			if (!its || (wanted && its != wanted) || (but && here.slot == but->slot) || value >= least)
-				continue;
-			least = value;
-			*kind = its;
-			*place = here;
-			*out = found;
-		}
-	return least != UINT64_MAX;
+		for (unsigned b = 0; b < buckets_of(&window); b++)
+			for (unsigned i = 0; i < MLF_LIVE_BUCKET; i++) {
+				const struct mlf_live *entry = &window.entries[b][i];
+				unsigned kind = kind_of(load_relaxed(&window.keys[b][i]), load_relaxed(&entry->size_bytes),
+							load_relaxed(&entry->weight_x1024), load_relaxed(&entry->thread));
+				add_kind(is_among(&once, kind) && kind ? &twice : &once, kind);
+			}
+	return twice;
 }
 
 bool liveset_lightest(const void *address, struct liveset_place place[2], struct live_sample sample[2])
 {
-	unsigned kind = 0;
-	return lightest(address, NULL, &kind, &place[0], &sample[0]) && lightest(address, &place[0], &kind, &place[1], &sample[1]);
+	struct pick pick[2];
+	bool found = pick_two(address, NULL, pick);
+	if (unlikely(found && pick[0].kind != pick[1].kind)) { // what is the only one of its kind is passed over
+		struct kinds of = kinds_of_two(address), one = {{0}};
+		found = pick_two(address, &of, pick);
+		if (found && pick[0].kind != pick[1].kind) {
+			add_kind(&one, pick[0].kind);
+			found = pick_two(address, &one, pick);
+		}
+	}
+	for (unsigned i = 0; found && i < 2; i++) {
+		place[i] = pick[i].place;
+		sample[i] = pick[i].sample;
+	}
+	return found;
 }
 
 // ---- walk ----------------------------------------------------------------------------------------

@@ -27,10 +27,11 @@ static inline unsigned live_sample_pool(const struct live_sample *sample)
 // The address is about to be inserted: what else is to be done first takes longer than its lines take to come.
 void liveset_prefetch(const void *address);
 
-// Where a sample stands: good for this one and for no other that comes to stand there.
+// Where a sample stands: good for this one and for no other that comes to stand there, and for one change of it.
 struct liveset_place {
 	uint64_t key;
 	uint32_t slot; // in the file, in words
+	uint32_t insertion; // number of the slot's, for liveset_look()
 };
 
 // The address must not be in the set for this layer (see liveset_remove()). DROPPED: counted. FULL: not counted yet, there is
@@ -48,8 +49,9 @@ bool liveset_find(const void *address, enum mlf_layer layer, struct live_sample 
 // Cold. Walks the samples of a layer while others come and go: call with *cursor 0 first; NULL at the end.
 const void *liveset_next(enum mlf_layer layer, uint64_t *cursor);
 
-// Cold. What is known of the sample that was inserted there; false: it is gone, or has been given another row.
-bool liveset_look(const struct liveset_place *place, struct live_sample *out);
+// Cold. What is known of the sample that was inserted there, also when it has been changed since: the place is good for one
+// more change then. False: it is gone, or just being changed.
+bool liveset_look(struct liveset_place *place, struct live_sample *out);
 
 // Cold. Gives it another row. GONE: it was taken out before. REMOVED: somebody wanted to take it out meanwhile, and left
 // that to this thread, which has done so; what its removal is to be counted as is left to the caller.
@@ -63,9 +65,10 @@ enum liveset_moved liveset_reweigh(const struct liveset_place *place, uint32_t w
 bool liveset_take(const struct liveset_place *place, struct live_sample *out);
 
 // Two samples that may be merged, where this address belongs: of one pool, or both of what totals count, those that stand for
-// the fewest bytes. False: there are none.
+// the fewest bytes. False: there are none. What they weigh together is no more than LIVESET_WEIGHT_MAX.
 bool liveset_lightest(const void *address, struct liveset_place place[2], struct live_sample sample[2]);
 #define LIVESET_MERGED_BELOW (16U << 20) // bytes: with any weight the product fits
+#define LIVESET_WEIGHT_MAX (1U << 31)    // in 1/1024
 
 // The bytes that a sample stands for, in 1/1024; of nothing, one.
 static inline uint64_t liveset_value(const struct live_sample *sample)

@@ -48,12 +48,17 @@ bool recording_add_segment(enum mlf_kind kind, unsigned order, uint32_t capacity
 {
 	if (order >= RECORDING_SEGMENTS)
 		return false;
-	// One thread builds a segment.
-	if (load_relaxed(&table_claims[kind][order]) || exchange_acq_rel(&table_claims[kind][order], 1))
-		return built_meanwhile(kind, order);
-
 	struct mlf_header *header = recording.header;
 	uint64_t bytes = (uint64_t)capacity * bytes_each;
+	// Before the claim, and looked at first: in a set that is full every sample asks, and would wait for others that ask in vain.
+	bool is_room = load_relaxed(&header->room_used) + bytes <= load_acquire(&header->room_backed); // pairs with grow()
+	bool is_claimed = load_acquire(&table_claims[kind][order]); // pairs with the exchange
+	if (!is_claimed && !is_room)
+		return false;
+	// One thread builds a segment.
+	if (is_claimed || exchange_acq_rel(&table_claims[kind][order], 1))
+		return built_meanwhile(kind, order);
+
 	unsigned char *base = bytes <= UINT32_MAX ? recording_take((uint32_t)bytes, 64) : NULL;
 	uint32_t slot = base ? add_relaxed(&header->segment_count, 1) : 0;
 	if (!base || slot >= MLF_DIRECTORY_ENTRIES) {

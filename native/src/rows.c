@@ -291,11 +291,16 @@ static void account_freed(struct mlf_row *row, uint64_t bytes, uint32_t now_cs)
 	note_history(row, live_bytes(allocated, freed), live_bytes(allocated, freed + bytes), now_cs);
 }
 
+void rows_hand_over(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs)
+{
+	add_relaxed(&row->freed_count_x1024, weight_x1024);
+	account_freed(row, scaled(size_bytes, weight_x1024), now_cs);
+}
+
 void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs)
 {
 	add_relaxed(&row->freed_samples, 1);
-	add_relaxed(&row->freed_count_x1024, weight_x1024);
-	account_freed(row, scaled(size_bytes, weight_x1024), now_cs);
+	rows_hand_over(row, size_bytes, weight_x1024, now_cs);
 }
 
 void rows_take_over(struct mlf_row *row, uint64_t size_bytes, uint32_t from_x1024, uint32_t to_x1024, uint32_t now_cs)

@@ -38,7 +38,10 @@ void rows_move(struct mlf_row *from, struct mlf_row *to, uint64_t size_bytes, ui
 void rows_add(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs);
 void rows_remove(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs);
 
-// A live sample stands for others, too, that were removed: its weight has risen from one to the other.
+// Another sample stands for this one, too, which is not freed: it is in no freed_samples.
+void rows_hand_over(struct mlf_row *row, uint64_t size_bytes, uint32_t weight_x1024, uint32_t now_cs);
+
+// The other's weight has risen from one to the other.
 void rows_take_over(struct mlf_row *row, uint64_t size_bytes, uint32_t from_x1024, uint32_t to_x1024, uint32_t now_cs);
 
 // `bytes` of a live mapping are gone, the mapping is not (weight 1).

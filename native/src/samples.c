@@ -128,19 +128,21 @@ static struct mlf_row *row_of_caller(const struct registers *caller, enum mlf_do
 	return rows_of(&stack, domain, now_cs);
 }
 
-static bool insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, uint32_t entry, uint32_t now_cs)
+// As thinning_insert().
+static unsigned insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, uint32_t entry, uint32_t now_cs)
 {
 	struct liveset_place place;
 	// The address is live already: its free went past us. Close that sample first.
 	struct live_sample before;
 	if (unlikely(bitmap_test_hot(address)) && liveset_remove_of_pool(address, layer, live_sample_pool(sample), &before))
 		samples_close(&before, true);
-	if (!thinning_insert(address, layer, sample, &place, now_cs))
-		return false;
+	unsigned inserted = thinning_insert(address, layer, sample, &place, now_cs);
+	if (unlikely(!inserted))
+		return 0;
 	if (unlikely(entry))
 		outcome_note(&place, entry);
 	rows_add(samples_row(sample->row), sample->size_bytes, sample->weight_x1024, now_cs);
-	return true;
+	return inserted;
 }
 
 bool samples_record(const void *address, const struct live_sample *about, enum mlf_layer layer, enum mlf_domain domain,
@@ -158,7 +160,9 @@ bool samples_record(const void *address, const struct live_sample *about, enum m
 	sample.thread |= thread;
 	if (!sample.born_cs)
 		sample.born_cs = now_cs;
-	bool inserted = insert(address, layer, &sample, entry, now_cs);
+	unsigned inserted = insert(address, layer, &sample, entry, now_cs);
+	if (unlikely(inserted > 1))
+		cost_ns += (inserted - 1) * THINNING_NS * recording_segments(MLF_KIND_LIVE);
 	if (inserted) {
 		count(samples);
 		catalog_note_sample(thread, sample.row, now_cs);
@@ -171,7 +175,7 @@ bool samples_record(const void *address, const struct live_sample *about, enum m
 		governor_spend(header, cost_ns, now_cs, of_python ? GOVERNOR_PYTHON : GOVERNOR_NATIVE, of_python ? NULL : self);
 	fence_signal();
 	self->busy = 0;
-	return inserted;
+	return inserted != 0;
 }
 
 unsigned samples_close_displaced(const enum mlf_layer *layers, unsigned count_layers)

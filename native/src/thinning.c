@@ -16,16 +16,31 @@
 #include "sampler.h"
 #include "stats.h"
 
-#define TRIES 3                  // another thread may take what was made free
-#define WEIGHT_MAX (1ULL << 31) // in 1/1024
+#define TRIES 3 // another thread may take what was made free
 
 static uint64_t draw_below(uint64_t limit) { return (uint64_t)((unsigned __int128)sampler_random() * limit >> 64); }
 
-// What `sample` has to weigh to stand for `value`; rounded by chance, for a fixed rounding of many merges would add up.
-static uint64_t weight_for(const struct live_sample *sample, uint64_t value)
+// Rounded by chance: a fixed rounding of many merges would add up.
+static uint64_t quotient(uint64_t value, uint64_t by) { return value / by + (draw_below(by) < value % by); }
+
+static uint64_t least_size(const struct live_sample *sample) { return sample->size_bytes ? sample->size_bytes : 1; }
+
+// Which of the two stays, and with what weight.
+static unsigned draw(const struct live_sample sample[2], uint64_t *weight)
 {
-	uint64_t size = sample->size_bytes ? sample->size_bytes : 1;
-	return value / size + (draw_below(size) < value % size);
+	uint64_t first = liveset_value(&sample[0]), both = first + liveset_value(&sample[1]);
+	for (unsigned i = 0; i < 2; i++)
+		if (unlikely(both / least_size(&sample[i]) >= LIVESET_WEIGHT_MAX)) {
+			// It would weigh more than a sample can: it stays so much more often that it does not. Each one's expectation is
+			// what it was all the same; what both stand for is so on average only.
+			uint64_t share = sample[i].weight_x1024, rest = LIVESET_WEIGHT_MAX - share;
+			bool stays = draw_below(LIVESET_WEIGHT_MAX) < share;
+			*weight = stays ? LIVESET_WEIGHT_MAX : quotient((uint64_t)sample[!i].weight_x1024 * LIVESET_WEIGHT_MAX, rest);
+			return stays ? i : !i;
+		}
+	unsigned stays = draw_below(both) >= first;
+	*weight = quotient(both, least_size(&sample[stays]));
+	return stays;
 }
 
 // False: nothing can be merged.
@@ -35,15 +50,12 @@ static bool merge(const void *address, uint32_t now_cs)
 	struct live_sample sample[2], gone;
 	if (!liveset_lightest(address, place, sample))
 		return false;
-	uint64_t first = liveset_value(&sample[0]), both = first + liveset_value(&sample[1]);
-	unsigned stays = draw_below(both) >= first;
+	uint64_t weight;
+	unsigned stays = draw(sample, &weight);
 	const struct live_sample *kept = &sample[stays];
-	uint64_t weight = weight_for(kept, both);
-	if (weight > WEIGHT_MAX)
-		return false;
 	if (!liveset_take(&place[!stays], &gone))
 		return true; // another thread has taken it out, or changed it
-	rows_remove(recording_at(gone.row), gone.size_bytes, gone.weight_x1024, now_cs);
+	rows_hand_over(recording_at(gone.row), gone.size_bytes, gone.weight_x1024, now_cs);
 	switch (liveset_reweigh(&place[stays], (uint32_t)weight)) {
 	case LIVESET_MOVED:
 		rows_take_over(recording_at(kept->row), kept->size_bytes, kept->weight_x1024, (uint32_t)weight, now_cs);
@@ -61,16 +73,16 @@ static bool merge(const void *address, uint32_t now_cs)
 	return true;
 }
 
-bool thinning_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place,
-		     uint32_t now_cs)
+unsigned thinning_insert(const void *address, enum mlf_layer layer, const struct live_sample *sample, struct liveset_place *place,
+			 uint32_t now_cs)
 {
 	for (unsigned tries = 0;; tries++) {
 		enum liveset_inserted done = liveset_try_insert(address, layer, sample, place);
 		if (likely(done != LIVESET_FULL))
-			return done == LIVESET_INSERTED;
+			return done == LIVESET_INSERTED ? 1 + tries : 0;
 		if (tries == TRIES || !merge(address, now_cs)) {
 			count(live_full);
-			return false;
+			return 0;
 		}
 	}
 }

@@ -1,6 +1,7 @@
 """How the stacks of a snapshot differ from those of an older one, matched by build and place, or by names."""
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional, Union, overload
@@ -209,7 +210,7 @@ class Changes(Sequence[DiffRow]):
         now, before = self._newer.samples(pair.newer), self._older.samples(pair.older)
         changed = [*(now - before).elements(), *(before - now).elements()]
         found = LiveSums.of((weight, size) for _, weight, size in changed)
-        return found.variance_bytes, found.samples
+        return found.variance_bytes - _of_one_chance(now - before, before - now), found.samples
 
     def _is_exact(self, pair: Pair) -> bool:
         return all(source.is_exact for source in self._sources(pair))
@@ -222,6 +223,27 @@ class Changes(Sequence[DiffRow]):
         sides = zip((self._newer, self._older), pair)
         numbers = {(side, number) for side, part in sides for group in part for number, _ in group.members}
         return [side.sources[number] for side, number in numbers]
+
+
+def _of_one_chance(now: "Counter[tuple[int, float, int]]", before: "Counter[tuple[int, float, int]]") -> float:
+    """Return by how much less than both their variances differences vary of samples that stand for more by now.
+
+    Such a sample is one of those that a full live set merged others with. What it was by chance it still is: of its difference,
+    W x - w x with odds of w to W, the variance is w (W - w) x^2, and W (W - w) x^2 has that expectation.
+    """
+    lighter: dict[tuple[int, int], list[float]] = {}
+    for (born, weight, size), times in sorted(before.items()):
+        lighter.setdefault((born, size), []).extend([weight] * times)
+    less = 0.0
+    for (born, heavy, size), times in sorted(now.items(), reverse=True):
+        weights = lighter.get((born, size), [])
+        for _ in range(times):
+            at = bisect_left(weights, heavy) - 1
+            if at >= 0:
+                light = weights.pop(at)
+                both = heavy * (heavy - 1) + light * (light - 1)
+                less += (both - heavy * (heavy - light)) * size * size
+    return less
 
 
 def compare(newer: Side, older: Side, match: str) -> Changes:

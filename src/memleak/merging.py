@@ -86,10 +86,13 @@ class Stacks:
 
     @property
     def taken(self) -> list[int]:
-        """Of each stack that is one row: how many samples were ever taken."""
-        found = self._table.column("alloc_samples")
+        """Of each stack that is one row: how many samples were ever taken, see `Recording.taken`."""
+        if self._recording.is_thinned:
+            found = [sum(pair) for pair in zip(self._recording.live_counts, self._table.column("freed_samples"))]
+        else:
+            found = self._table.column("alloc_samples")
         for number in self._table.merged:
-            found[number] = self._recording.row(number).alloc_samples
+            found[number] = self._recording.taken(self._recording.row(number))
         return found
 
     def facts(self, column: str) -> list[Any]:

@@ -169,6 +169,15 @@ class Recording:
         """Return a row by its index in `rows`."""
         return self.table.row(index)
 
+    @property
+    def is_thinned(self) -> bool:
+        """Whether live samples were merged: some stand for others that have not been freed."""
+        return self.header.counters[layout.MERGED] > 0
+
+    def taken(self, row: RecordedRow) -> int:
+        """Return how many samples of a row were ever taken, without those that others stand for."""
+        return row.live.samples + row.freed_samples if self.is_thinned else row.alloc_samples
+
     def module(self, module_id: int) -> Module:
         """Return a module by the number a frame has; an unknown number gives a module without path."""
         if 0 < module_id <= len(self.modules):

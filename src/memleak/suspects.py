@@ -80,13 +80,14 @@ def verdicts(sources: tuple[Source, ...], groups: Iterable[Group]) -> list[tuple
     many = [group for group in held if group.sums.samples >= LEAST_EVENTS]
     series = [series_of(sources, chosen, group.members, group.recorded) for group in many]
     judged = iter(judge(series, shortest_s=least_age_s(sources, chosen)))
-    return [(group, next(judged) if group.sums.samples >= LEAST_EVENTS else _few(chosen, group)) for group in held]
+    return [(group, next(judged) if group.sums.samples >= LEAST_EVENTS else _few(sources, chosen, group)) for group in held]
 
 
-def _few(chosen: set[int], group: Group) -> Verdict:
-    rows = [row for (number, _), row in zip(group.members, group.recorded) if number in chosen]
-    samples = sum(row.live.samples for row in rows)
-    return few(samples, max(samples, sum(row.alloc_samples for row in rows)))
+def _few(sources: tuple[Source, ...], chosen: set[int], group: Group) -> Verdict:
+    rows = [(number, row) for (number, _), row in zip(group.members, group.recorded) if number in chosen]
+    samples = sum(row.live.samples for _, row in rows)
+    taken = sum(sources[number].recording.taken(row) for number, row in rows)
+    return few(samples, max(samples, taken))
 
 
 def chosen_sources(sources: tuple[Source, ...]) -> set[int]:
@@ -164,7 +165,7 @@ def series_of(
     if len(parts) == 1:
         source, _, row = parts[0]
         peak = (row.peak_cs - source.now_cs) / 100, float(row.peak_bytes)
-    taken = sum(row.alloc_samples for _, _, row in parts)
+    taken = sum(source.recording.taken(row) for source, _, row in parts)
     return Series(samples, history, first, 0.0, peak, taken)
 
 

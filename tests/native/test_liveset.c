@@ -243,7 +243,7 @@ static void test_one_remover_wins(void)
 
 static struct liveset_place insert_there(const void *address, uint64_t number)
 {
-	struct liveset_place place = {0, 0};
+	struct liveset_place place = {0};
 	struct live_sample sample = sample_for(address, number);
 	CHECK(liveset_try_insert(address, LAYER, &sample, &place) == LIVESET_INSERTED);
 	return place;
@@ -258,8 +258,10 @@ static void test_move(void)
 	CHECK_EQUAL(liveset_move(&place, 4711), LIVESET_MOVED);
 	expected.row = 4711;
 	CHECK(liveset_find(address, LAYER, &out) && sample_equal(&out, &expected));
-	CHECK(!liveset_look(&place, &out)); // a place is good for one move
-	CHECK_EQUAL(liveset_move(&place, 4712), LIVESET_GONE);
+	CHECK_EQUAL(liveset_move(&place, 4712), LIVESET_GONE); // a place is good for one move
+	CHECK(liveset_look(&place, &out) && sample_equal(&out, &expected)); // after another look for one more
+	CHECK_EQUAL(liveset_move(&place, 4713), LIVESET_MOVED);
+	expected.row = 4713;
 	CHECK(bitmap_test_hot(address));
 	unsigned held, wrong;
 	CHECK_EQUAL(count_live(&held, &wrong), 2);
@@ -269,6 +271,7 @@ static void test_move(void)
 	// What was there is gone; the same address again is another sample.
 	CHECK(!liveset_look(&beside, &out) && liveset_move(&beside, 4713) == LIVESET_GONE);
 	insert_there(other, 3);
+	CHECK(!liveset_look(&beside, &out));
 	CHECK_EQUAL(liveset_move(&beside, 4713), LIVESET_GONE);
 	CHECK(remove_equal(other, 3) && !bitmap_test_hot(other));
 	check_empty();
@@ -326,13 +329,15 @@ static void insert_one(unsigned k)
 	bool inserted = liveset_try_insert(move_address(k), LAYER, &sample, &place) == LIVESET_INSERTED;
 	store_relaxed(&moved[k].place.key, place.key);
 	store_relaxed(&moved[k].place.slot, place.slot);
+	store_relaxed(&moved[k].place.insertion, place.insertion);
 	store_release(&moved[k].turn, inserted ? 2 : 0);
 	add_relaxed(&insertions, inserted);
 }
 
 static void move_one(unsigned k)
 {
-	struct liveset_place place = {load_relaxed(&moved[k].place.key), load_relaxed(&moved[k].place.slot)};
+	struct liveset_place place = {load_relaxed(&moved[k].place.key), load_relaxed(&moved[k].place.slot),
+				      load_relaxed(&moved[k].place.insertion)};
 	struct live_sample out;
 	if (!place.key || !liveset_look(&place, &out))
 		return;

@@ -114,6 +114,38 @@ static void test_what_came_after_stays(void)
 	CHECK(forget(block(1)));
 }
 
+// A sample that others were merged with meanwhile is the same sample, and goes with what it stands for.
+static void test_what_stands_for_others(void)
+{
+	struct mlf_row *ok = row_under("outcome=ok\nsql=1", 7);
+	uint32_t began = *outcome_open();
+	struct liveset_place place;
+	struct live_sample about = {.size_bytes = 100, .row = recording_ref(ok), .weight_x1024 = 2048, .born_cs = 1};
+	for (unsigned i = 1; i <= 20; i++) { // more often than changes are told apart
+		CHECK(liveset_try_insert(block(i), LAYER, &about, &place) == LIVESET_INSERTED);
+		outcome_note(&place, 21);
+		rows_add(ok, 100, 2048, 1);
+		for (uint32_t weight = 2048; weight < 2048 + 1024 * i; weight += 1024) {
+			struct live_sample seen;
+			CHECK(liveset_look(&place, &seen) && seen.weight_x1024 == weight);
+			CHECK(liveset_reweigh(&place, weight + 1024) == LIVESET_MOVED);
+			rows_take_over(ok, 100, weight, weight + 1024, 1);
+		}
+	}
+	CHECK(sample(block(30), ok, 21) && forget(block(30)) && sample(block(30), ok, 22)); // the same place, another's
+	uint64_t held = rows_held_now().bytes, before = missed();
+	outcome_settle(21, began, FAILED);
+	struct mlf_row *failed = row_under(FAILED "\nsql=1", 7);
+	for (unsigned i = 1; i <= 20; i++)
+		CHECK(row_of_block(block(i)) == failed);
+	CHECK(row_of_block(block(30)) == ok && missed() == before && rows_held_now().bytes == held);
+	CHECK_EQUAL(failed->alloc_bytes, 20 * 200 + 100 * (20 * 21 / 2));
+	CHECK_EQUAL(ok->alloc_bytes - ok->freed_bytes, 200);
+	for (unsigned i = 1; i <= 20; i++)
+		CHECK(forget(block(i)));
+	CHECK(forget(block(30)) && ok->alloc_bytes == ok->freed_bytes && failed->alloc_bytes == failed->freed_bytes);
+}
+
 static void test_more_than_is_noted(void)
 {
 	struct mlf_row *ok = row_under("outcome=ok\nsql=1", 6);
@@ -261,7 +293,7 @@ int main(int argc, char **argv)
 {
 	turns = long_run(argc, argv) ? 300000 : short_run(argc, argv) ? 1000 : 10000;
 	open_private(8U << 20);
-	struct liveset_place nowhere = {1, 1};
+	struct liveset_place nowhere = {1, 1, 1};
 	outcome_note(&nowhere, 1); // before there is room for notes
 	outcome_settle(1, 0, FAILED);
 	outcome_drop();
@@ -269,6 +301,7 @@ int main(int argc, char **argv)
 	test_replaced_texts();
 	test_moves_its_own();
 	test_what_came_after_stays();
+	test_what_stands_for_others();
 	test_more_than_is_noted();
 	test_another_recording();
 	test_calls();

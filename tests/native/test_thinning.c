@@ -3,6 +3,7 @@
 //     test_thinning [--long | --short]
 #include "liveset_check.h"
 
+#include "samples.h"
 #include "thinning.h"
 
 #define ROOM (1U << 20)
@@ -60,6 +61,19 @@ static struct sums live_of(const struct mlf_row *row)
 	return sums;
 }
 
+static uint32_t heaviest_of(const struct mlf_row *row, uint32_t heaviest)
+{
+	const struct recording_table *table;
+	for (unsigned order = 0; (table = recording_segment(MLF_KIND_LIVE, order)); order++) {
+		const uint64_t *keys = (const uint64_t *)(const void *)table->base;
+		const struct mlf_live *entries = (const struct mlf_live *)(const void *)(keys + table->capacity);
+		for (uint32_t i = 0; i < table->capacity; i++)
+			if ((keys[i] & MLF_LIVE_KEY_LIVE) && recording_at(entries[i].row) == row && entries[i].weight_x1024 > heaviest)
+				heaviest = entries[i].weight_x1024;
+	}
+	return heaviest;
+}
+
 static uint64_t held(const struct mlf_row *row) { return row->alloc_bytes - row->freed_bytes; }
 
 // Nothing is lost of what there is in all, and rows say what the live set says.
@@ -92,6 +106,7 @@ static void test_all_is_kept(void)
 		CHECK_EQUAL(row[i]->alloc_bytes - row[i]->moved_bytes, bytes_of[i]); // totals do not notice
 		CHECK_EQUAL(row[i]->alloc_count_x1024 - row[i]->moved_count_x1024, blocks_x1024[i]);
 		CHECK_EQUAL(row[i]->alloc_samples, N / 3 + (i < N % 3));
+		CHECK_EQUAL(row[i]->freed_samples, 0); // by the program
 		CHECK_EQUAL(row[i]->alloc_count_x1024 - row[i]->freed_count_x1024, (uint64_t)(1024 * of.blocks + 0.5));
 	}
 	CHECK_EQUAL(rows_held_now().bytes, held(row[0]) + held(row[1]) + held(row[2]));
@@ -99,6 +114,7 @@ static void test_all_is_kept(void)
 	for (uint64_t n = 0; n < N; n++)
 		freed += forget(n, n % 3 == 2 ? MLF_LAYER_PYMEM : MLF_LAYER_MALLOC);
 	CHECK_EQUAL(freed, all.samples);
+	CHECK_EQUAL(row[0]->freed_samples + row[1]->freed_samples + row[2]->freed_samples, freed);
 	CHECK(rows_held_now().bytes == 0 && live_of(NULL).samples == 0);
 	for (uint64_t n = 0; n < N; n++)
 		CHECK(!bitmap_test_hot(block(n)));
@@ -168,6 +184,55 @@ static void test_kin(void)
 	CHECK_EQUAL(rows_held_now().bytes, held(mapping) + held(large) + held(small));
 }
 
+// The only one of its kind in a window is no reason to drop what comes, however little it stands for.
+static void test_alone_of_its_kind(void)
+{
+	open_private(ROOM);
+	struct mlf_row *pool = row_of(50, MLF_POOL_DOMAIN + 1), *small = row_of(51, MLF_DOMAIN_MALLOC);
+	uint64_t full = stats_value(MLF_COUNTER_live_full);
+	for (uint32_t number = 1; number < 100; number++)
+		for (uint64_t n = 0; n < 10; n++)
+			CHECK(sample(1000 * number + n, MLF_LAYER_POOL, pool, 1, 1024, number << MLF_LIVE_POOL_SHIFT));
+	for (uint64_t n = 200000; n < 300000; n++)
+		CHECK(sample(n, MLF_LAYER_MALLOC, small, 100, 1024, 0));
+	CHECK_EQUAL(stats_value(MLF_COUNTER_live_full), full);
+	struct sums of[] = {live_of(pool), live_of(small)};
+	printf("%u of 990 are still apart\n", of[0].samples);
+	CHECK(of[0].samples > 100 && of[1].samples > 10000);
+	CHECK(fabs(of[0].bytes - 990) < 1 && fabs(of[1].bytes - 100 * 100000) < 1000);
+}
+
+// Nothing and next to nothing beside what is large: a sample can stand for two million blocks, and these are more.
+static void test_tiny_beside_large(unsigned rounds)
+{
+	enum { KINDS = 3, N = 120000 };
+	static const uint64_t size[KINDS] = {0, 1, 15U << 20};
+	double blocks[KINDS] = {0}, squares[KINDS] = {0};
+	uint32_t heaviest = 0;
+	for (unsigned round = 0; round < rounds; round++) {
+		open_private(ROOM);
+		sampler_seed(2000 + round);
+		sampler_restart();
+		struct mlf_row *row[KINDS];
+		for (unsigned i = 0; i < KINDS; i++)
+			row[i] = row_of(60 + i, MLF_DOMAIN_MALLOC);
+		for (uint64_t n = 0; n < N; n++)
+			CHECK(sample(n, MLF_LAYER_MALLOC, row[n % KINDS], size[n % KINDS], 1000 * 1024, 0));
+		for (unsigned i = 0; i < KINDS; i++) {
+			double found = live_of(row[i]).blocks / (1000.0 * N / KINDS) - 1;
+			blocks[i] += found, squares[i] += found * found;
+		}
+		for (unsigned i = 0; i < KINDS; i++)
+			heaviest = heaviest_of(row[i], heaviest);
+	}
+	for (unsigned i = 0; i < KINDS; i++) {
+		double mean = blocks[i] / rounds, error = sqrt((squares[i] / rounds - mean * mean) / (rounds - 1));
+		printf("%llu bytes, blocks: off by %+.4f +- %.4f\n", (unsigned long long)size[i], mean, error);
+		CHECK(fabs(mean) < 4.5 * error + 1e-9 && error < 0.25);
+	}
+	CHECK(heaviest == LIVESET_WEIGHT_MAX);
+}
+
 // A room of mappings alone: what comes is dropped, and counted.
 static void test_nothing_to_merge(void)
 {
@@ -178,6 +243,25 @@ static void test_nothing_to_merge(void)
 		n++;
 	CHECK(n > 5000 && n < 26000 && live_of(mapping).samples == n);
 	CHECK(stats_value(MLF_COUNTER_live_full) == full + 1 && stats_value(MLF_COUNTER_thinned) == thinned);
+}
+
+// What it takes is part of what a sample costs, which the budget is spent on.
+static void test_what_it_costs(void)
+{
+	open_private(ROOM);
+	struct registers caller = REGISTERS_OF_CALLER();
+	uint64_t plain = 0, dearer = 0;
+	for (uint64_t n = 0; n < 30000; n++) {
+		uint64_t cost = recording.header->own_cost_ns, thinned = stats_value(MLF_COUNTER_thinned);
+		CHECK(samples_record(block(n), &(struct live_sample){.size_bytes = 100, .weight_x1024 = 1024}, MLF_LAYER_MALLOC, MLF_DOMAIN_MALLOC,
+				     &caller, SAMPLES_OF_BUDGET));
+		cost = recording.header->own_cost_ns - cost;
+		thinned = stats_value(MLF_COUNTER_thinned) - thinned;
+		plain = n ? plain : cost;
+		CHECK_EQUAL(cost, plain + thinned * THINNING_NS * recording_segments(MLF_KIND_LIVE));
+		dearer += thinned != 0;
+	}
+	CHECK(plain && dearer > 10000);
 }
 
 // ---- many threads ------------------------------------------------------------------------------------
@@ -242,7 +326,10 @@ int main(int argc, char **argv)
 	test_all_is_kept();
 	test_nobody_pays(is_long ? 400 : is_short ? 10 : 40);
 	test_kin();
+	test_alone_of_its_kind();
+	test_tiny_beside_large(is_long ? 200 : is_short ? 12 : 40);
 	test_nothing_to_merge();
+	test_what_it_costs();
 	test_threads(is_long ? 5000000 : is_short ? 100000 : 500000);
 	return harness_end();
 }

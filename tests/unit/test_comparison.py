@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from heapq import heapify, heappop, heappush
 from types import SimpleNamespace
 
 import pytest
@@ -118,12 +119,12 @@ def test_names_are_needed_where_there_are_native_frames():
 
 
 def sampled(lives, *, heartbeat_cs, **header):
-    """One process: a stack with these live samples, (born_cs, size), of weight 50, and one that never changes."""
+    """One process: a stack with these live samples, (born_cs, size[, weight]), of weight 50, and one that never changes."""
     writer = RecordingWriter(heartbeat_cs=heartbeat_cs, **header)
     app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
-    row = writer.row([(app, 0x10)], bytes=50 * sum(size for _, size in lives))
-    for born, size in lives:
-        writer.live(row, size=size, weight=50, born_cs=born)
+    row = writer.row([(app, 0x10)], bytes=50 * sum(size for _, size, *_ in lives))
+    for born, size, *weight in lives:
+        writer.live(row, size=size, weight=weight[0] if weight else 50, born_cs=born)
     writer.live(writer.row([(app, 0x20)]), size=5000, weight=50, born_cs=1)
     return writer
 
@@ -170,6 +171,43 @@ def test_limits_hold_the_growth_of_one_process():
         errors_of.append((row.diff_est_bytes - truth) / row.diff_est_bytes_se)
     assert held >= 0.93 * 400
     assert abs(sum(errors_of) / 400) < 4 / 20
+
+
+def merged(lives, room, chance):
+    """Return (born, size, weight) of *lives*, the lightest two made one until there are *room*."""
+    waiting = [(size * weight, chance.random(), born, size) for born, size, weight in lives]
+    heapify(waiting)
+    while len(waiting) > room:
+        first, second = heappop(waiting), heappop(waiting)
+        value = first[0] + second[0]
+        _, _, born, size = first if chance.random() < first[0] / value else second
+        heappush(waiting, (value, chance.random(), born, size))
+    return [(born, size, value / size) for value, _, born, size in waiting]
+
+
+def test_limits_hold_while_samples_are_merged():
+    """A set that is full: what has another weight is in both all the same. The limits hold, and are not much wider than need be."""
+    chance = random.Random(6)
+    held, errors_of = 0, []
+    for _ in range(400):
+        # Nine of ten samples are other stacks', which are merged with these.
+        before = [(n + 1, 1000 + n % 10, 50.0) for n in range(40_000) if chance.random() < 1 / 50]
+        older = merged(before, 700, chance)
+        freed = {n + 1 for n in range(4000) if chance.random() < 0.02}
+        after = [one for one in older if one[0] not in freed]
+        after += [(n + 50_001, 1000, 50.0) for n in range(100) if chance.random() < 1 / 50]
+        newer = merged(after, 400, chance)
+        sides = [
+            sampled([one for one in lives if one[0] <= 4000 or one[0] > 50_000], heartbeat_cs=end, counters={"thinned": 30})
+            for lives, end in ((older, 60_000), (newer, 120_000))
+        ]
+        truth = 100 * 1000 - sum(1000 + (born - 1) % 10 for born in freed)
+        row = max(snapshot_of(sides[1]).diff(snapshot_of(sides[0])), key=lambda one: one.samples)
+        held += row.diff_est_bytes_low <= truth <= row.diff_est_bytes_high
+        errors_of.append((row.diff_est_bytes - truth) / row.diff_est_bytes_se)
+    assert held >= 0.93 * 400
+    assert abs(sum(errors_of) / 400) < 4 / 20
+    assert 0.45 < sum(error * error for error in errors_of) / 400 < 1.2
 
 
 def test_narrow_gaps_have_no_limits():

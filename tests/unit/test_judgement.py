@@ -197,6 +197,27 @@ def test_by_column_the_verdicts_are_the_same(seed, strays):
     assert table.live_squares() == table._by_row(table._live.squares_by_row()) and max(table.live_squares())
 
 
+@pytest.mark.parametrize("recordings", [1, 2])
+def test_what_was_merged_has_not_gone(recordings):
+    """Of a live set that was full, samples that others stand for now are no sign of churn; those that were freed are."""
+    writers = []
+    for number in range(recordings):
+        writer = RecordingWriter(heartbeat_cs=HOUR_CS, counters={"thinned": 40}, recording_id=number)
+        app = writer.module("/opt/app", build_id=b"\x01" * 20, main=True)
+        thread = writer.thread(7, b"worker")
+        for vaddr, live, freed in ((0x10, 2, 0), (0x20, 2, 40), (0x30, 12, 0), (0x40, 12, 80)):
+            row = writer.row(
+                [(app, vaddr)], samples=100, freed_samples=freed, count=10_000, bytes=10**6, peak=10**6, first_cs=0,
+                last_cs=HOUR_CS,
+            )  # fmt: skip
+            for n in range(live):
+                writer.live(row, size=100, weight=10_000 / live, born_cs=HOUR_CS * n // live, thread=thread)
+        writers.append(writer)
+    found = {row.back_trace.split()[0]: row.verdict for row in snapshot_of(*writers).rows()}
+    assert [found[place] for place in ("0x10", "0x20")] == ["too few samples", "churn"]
+    assert [found[place] for place in ("0x30", "0x40")] == ["too few samples", "churn"]  # the first grows
+
+
 def test_groups_grow_by_the_sum_of_their_stacks():
     writer = an_hour()
     snapshot = snapshot_of(writer)
