@@ -138,10 +138,19 @@ TRAPS = (
 )
 
 
+UNIGNORED = """
+import os, signal, sys
+signal.signal(getattr(signal, "SIG" + sys.argv[1]), signal.SIG_DFL)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 @pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "WINCH"])
 def test_signals_to_the_launcher_reach_the_program(name):
     """Each arrives, once, and does not end the launcher."""
-    with subprocess.Popen([*RUN, "--quiet", "bash", "-c", TRAPS], stdout=subprocess.PIPE, text=True) as launcher:
+    # One that whoever started this run ignores, as nohup does with HUP, no shell can trap.
+    command = [sys.executable, "-c", UNIGNORED, name, *RUN, "--quiet", "bash", "-c", TRAPS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout.readline() == "ready\n"
         launcher.send_signal(getattr(signal, f"SIG{name}"))
         assert launcher.stdout.readline() == f"{name}\n"
