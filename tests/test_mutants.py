@@ -308,7 +308,7 @@ MUTANTS = {
     "a range's end is not looked at": Mutant("bitmap", "if (word == last)", "if (word + 1 >= last)", "test_owners"),
     "a failed realloc forgets": Mutant(
         "tracer",
-        "if (is_of_now(moving) && !liveset_insert(address, layer, sample)) // counted",
+        "if (is_of_now(moving) && !thinning_insert(address, layer, sample, &place, clock_now_cs())) // counted",
         "if (1) // counted",
         "test_tracer",
     ),
@@ -566,9 +566,9 @@ MUTANTS = {
         "mismatches", "add_relaxed(&record->count_x1024, seen->weight_x1024);", "add_relaxed(&record->count_x1024, 1024);", "test_owners"
     ),
     "each mismatch is told apart": Mutant("mismatches", "if (state == VALID && record->key == key)", "if (0)", "test_owners"),
-    "a name that is cut is another": Mutant("pools", "return !pool->name[length];", "return pool->name[length] == name[length];", "test_pools"),
+    "a name is cut within a character": Mutant("pools", "((unsigned char)name[length] & 0xC0) == 0x80)", "0)", "test_pools"),
     "a pool's regions that ended are there": Mutant("pools", "if (!record || (!pool && !load_relaxed(&record->pool)))", "if (!record || !pool)", "test_pools"),
-    "a pool of another name": Mutant("pools", "&& same_name(&pools[i], name, length))", ")", "test_pools"),
+    "a pool of another name": Mutant("pools", "if (is_new || found == key)\n\t\t\treturn", "if (is_new || found)\n\t\t\treturn", "test_pools"),
     "labels share a row": Mutant("rows", "(label << 8 | domain)", "domain", "test_labels"),
     "a recording lacks the text": Mutant("rows", "labels_note(stack->label);", ";", "test_labels"),
     "numbers go on": Mutant("labels", "if (n >= MLF_LABEL_SETS)", "if (n >= MLF_LABEL_SETS - 1)", "test_labels"),

@@ -233,12 +233,19 @@ static void let_go(uint64_t *slot, const void *address)
 }
 
 // False: another thread was faster.
-static NOINLINE bool take(uint64_t *slot, uint64_t key, const struct mlf_live *entry, const void *address, struct live_sample *out)
+static inline bool claim_sample(uint64_t *slot, uint64_t key, const struct mlf_live *entry, const void *address, struct live_sample *out)
 {
 	if (!cas_seq_cst(slot, &key, clearing(address)))
 		return false;
 	*out = (struct live_sample){entry->size_bytes, entry->row, entry->weight_x1024, entry->born_cs, entry->thread};
-	prefetch_row(entry->row);
+	return true;
+}
+
+static NOINLINE bool take(uint64_t *slot, uint64_t key, const struct mlf_live *entry, const void *address, struct live_sample *out)
+{
+	if (!claim_sample(slot, key, entry, address, out))
+		return false;
+	prefetch_row(out->row);
 	let_go(slot, address);
 	return true;
 }
@@ -352,14 +359,18 @@ bool liveset_look(struct liveset_place *place, struct live_sample *out)
 	return slot && read_entry(entry, key, out);
 }
 
-// Row or weight 0: as it is.
-static enum liveset_moved change(const struct liveset_place *place, uint32_t row, uint32_t weight_x1024)
+// NULL: another thread was faster.
+static uint64_t *hold(const struct liveset_place *place, struct mlf_live **entry)
 {
-	struct mlf_live *entry;
-	uint64_t *slot = slot_of(place, &entry), key = place->key, moving = key & ~MLF_LIVE_KEY_LIVE;
-	if (!slot || !cas_seq_cst(slot, &key, moving))
-		return LIVESET_GONE;
-	const void *address = shown(place->key);
+	uint64_t *slot = slot_of(place, entry), key = place->key;
+	return slot && cas_seq_cst(slot, &key, key & ~MLF_LIVE_KEY_LIVE) ? slot : NULL;
+}
+
+// What is held is let go of, with another row or weight; 0: as it is.
+static enum liveset_moved publish(uint64_t *slot, uint64_t key, struct mlf_live *entry, uint32_t row, uint32_t weight_x1024)
+{
+	const void *address = shown(key);
+	uint64_t moving = key & ~MLF_LIVE_KEY_LIVE;
 	// Another sequence: a reader that has seen the one key and then sees the other drops what it read in between.
 	key = key_of_change(address, (enum mlf_layer)(key >> MLF_LIVE_KEY_LAYER_SHIFT & 15), entry);
 	row = row ? row : entry->row;
@@ -375,15 +386,28 @@ static enum liveset_moved change(const struct liveset_place *place, uint32_t row
 	return LIVESET_REMOVED;
 }
 
-enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row) { return change(place, row, 0); }
-
-enum liveset_moved liveset_reweigh(const struct liveset_place *place, uint32_t weight_x1024) { return change(place, 0, weight_x1024); }
-
-bool liveset_take(const struct liveset_place *place, struct live_sample *out)
+enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row)
 {
 	struct mlf_live *entry;
-	uint64_t *slot = slot_of(place, &entry);
-	return slot && take(slot, place->key, entry, shown(place->key), out);
+	uint64_t *slot = hold(place, &entry);
+	return slot ? publish(slot, place->key, entry, row, 0) : LIVESET_GONE;
+}
+
+bool liveset_merge(const struct liveset_place *stays, const struct liveset_place *goes, uint32_t weight_x1024, struct live_sample *gone,
+		   enum liveset_moved *kept)
+{
+	struct mlf_live *entry, *other;
+	uint64_t *slot = hold(stays, &entry), *from = slot_of(goes, &other);
+	*kept = LIVESET_GONE;
+	if (!slot)
+		return false;
+	// Nobody waits for what is held: two threads that want one pair the other way round both fail.
+	const void *address = shown(goes->key);
+	bool claimed = from && claim_sample(from, goes->key, other, address, gone);
+	*kept = publish(slot, stays->key, entry, 0, claimed ? weight_x1024 : 0);
+	if (claimed)
+		let_go(from, address); // last: beside one that is held no bit is cleared
+	return claimed;
 }
 
 // ---- what may be merged ----------------------------------------------------------------------------

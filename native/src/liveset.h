@@ -58,11 +58,10 @@ bool liveset_look(struct liveset_place *place, struct live_sample *out);
 enum liveset_moved { LIVESET_GONE, LIVESET_MOVED, LIVESET_REMOVED };
 enum liveset_moved liveset_move(const struct liveset_place *place, uint32_t row);
 
-// The same with another weight.
-enum liveset_moved liveset_reweigh(const struct liveset_place *place, uint32_t weight_x1024);
-
-// Takes out the sample that was seen there; false: another thread was faster.
-bool liveset_take(const struct liveset_place *place, struct live_sample *out);
+// Takes one sample out and gives another that weight, both or none of it. False: another thread was faster with one of them.
+// *kept, in either case: what became of the other, as above.
+bool liveset_merge(const struct liveset_place *stays, const struct liveset_place *goes, uint32_t weight_x1024, struct live_sample *gone,
+		   enum liveset_moved *kept);
 
 // Two samples that may be merged, where this address belongs: of one pool, or both of what totals count, those that stand for
 // the fewest bytes. False: there are none. What they weigh together is no more than LIVESET_WEIGHT_MAX.

@@ -53,22 +53,17 @@ static bool merge(const void *address, uint32_t now_cs)
 	uint64_t weight;
 	unsigned stays = draw(sample, &weight);
 	const struct live_sample *kept = &sample[stays];
-	if (!liveset_take(&place[!stays], &gone))
-		return true; // another thread has taken it out, or changed it
-	rows_hand_over(recording_at(gone.row), gone.size_bytes, gone.weight_x1024, now_cs);
-	switch (liveset_reweigh(&place[stays], (uint32_t)weight)) {
-	case LIVESET_MOVED:
-		rows_take_over(recording_at(kept->row), kept->size_bytes, kept->weight_x1024, (uint32_t)weight, now_cs);
+	enum liveset_moved became;
+	uint32_t weighs = kept->weight_x1024;
+	if (liveset_merge(&place[stays], &place[!stays], (uint32_t)weight, &gone, &became)) {
+		rows_hand_over(recording_at(gone.row), gone.size_bytes, gone.weight_x1024, now_cs);
+		rows_take_over(recording_at(kept->row), kept->size_bytes, weighs, (uint32_t)weight, now_cs);
+		weighs = (uint32_t)weight;
 		count(thinned);
-		break;
-	case LIVESET_REMOVED:
-		rows_remove(recording_at(kept->row), kept->size_bytes, kept->weight_x1024, now_cs);
+	}
+	if (unlikely(became == LIVESET_REMOVED)) { // its block was freed meanwhile
+		rows_remove(recording_at(kept->row), kept->size_bytes, weighs, now_cs);
 		count(forgotten);
-		count(live_race); // what was taken out stands for nothing now
-		break;
-	case LIVESET_GONE:
-		count(live_race);
-		break;
 	}
 	return true;
 }

@@ -1,7 +1,7 @@
 /* liveset.pml -- no sample is lost, taken twice or made up; a bit is cleared only when no live sample needs it
  *
- * Code:      native/src/liveset.c, bitmap.c; samples_close_displaced() of samples.c is the walker. Who merges two samples is one, too,
- *            of the one that goes (liveset_take()), and a mover of the one that stays (liveset_reweigh()).
+ * Code:      native/src/liveset.c, bitmap.c; samples_close_displaced() of samples.c is the walker. Who merges two samples (liveset_merge())
+ *            is a mover of the one that stays, and one of those who remove of the other.
  * Shows:     each sample that was put in is taken out by exactly one caller, whole; whoever frees a block finds its bit
  *            set while its sample lives; a removal of what was never put in finds nothing. No operation waits for another
  *            thread: there is no cycle in all the states, so one stopped anywhere stops nobody. A sample that is given another

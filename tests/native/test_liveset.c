@@ -277,22 +277,23 @@ static void test_move(void)
 	check_empty();
 }
 
-static void test_another_weight(void)
+static void test_merge(void)
 {
-	void *address = aliasing(0x660040, 3);
-	struct liveset_place place = insert_there(address, 1), before = place;
-	struct live_sample out, expected = sample_for(address, 1);
+	void *address = aliasing(0x660040, 3), *other = aliasing(0x660040, 4);
+	struct liveset_place place = insert_there(address, 1), before = place, goes = insert_there(other, 2);
+	struct live_sample out, expected = sample_for(address, 1), lost = sample_for(other, 2);
+	enum liveset_moved kept;
 	unsigned held, wrong;
-	CHECK_EQUAL(liveset_reweigh(&place, 4711), LIVESET_MOVED);
+	CHECK(liveset_merge(&place, &goes, 4711, &out, &kept) && kept == LIVESET_MOVED && sample_equal(&out, &lost));
 	expected.weight_x1024 = 4711;
-	CHECK(liveset_find(address, LAYER, &out) && sample_equal(&out, &expected));
-	CHECK(liveset_reweigh(&before, 4712) == LIVESET_GONE && !liveset_take(&before, &out)); // a place is good for one change
+	CHECK(liveset_find(address, LAYER, &out) && sample_equal(&out, &expected) && !liveset_find(other, LAYER, &out));
 	CHECK(count_live(&held, &wrong) == 1 && held + wrong == 0 && bitmap_test_hot(address));
-	CHECK(liveset_remove(address, LAYER, &out) && sample_equal(&out, &expected));
-	place = insert_there(address, 2);
-	expected = sample_for(address, 2);
-	CHECK(liveset_take(&place, &out) && sample_equal(&out, &expected) && !liveset_take(&place, &out));
-	CHECK(!bitmap_test_hot(address));
+	// A place is good for one change; what is not taken out changes nothing else.
+	goes = insert_there(other, 2);
+	CHECK(!liveset_merge(&before, &goes, 4712, &out, &kept) && kept == LIVESET_GONE);
+	CHECK(liveset_look(&place, &out) && !liveset_merge(&place, &before, 4712, &out, &kept) && kept == LIVESET_MOVED);
+	CHECK(liveset_find(address, LAYER, &out) && sample_equal(&out, &expected) && remove_equal(other, 2));
+	CHECK(liveset_remove(address, LAYER, &out) && sample_equal(&out, &expected) && !bitmap_test_hot(address));
 	check_empty();
 }
 
@@ -406,7 +407,7 @@ int main(int argc, char **argv)
 	test_address_range();
 	test_one_remover_wins();
 	test_move();
-	test_another_weight();
+	test_merge();
 	test_sequences();
 	if (!checks_failed)
 		test_alias_storm(operations);

@@ -128,7 +128,10 @@ static void test_what_stands_for_others(void)
 		for (uint32_t weight = 2048; weight < 2048 + 1024 * i; weight += 1024) {
 			struct live_sample seen;
 			CHECK(liveset_look(&place, &seen) && seen.weight_x1024 == weight);
-			CHECK(liveset_reweigh(&place, weight + 1024) == LIVESET_MOVED);
+			struct liveset_place other;
+			enum liveset_moved kept;
+			CHECK(liveset_try_insert(block(40), LAYER, &about, &other) == LIVESET_INSERTED);
+			CHECK(liveset_merge(&place, &other, weight + 1024, &seen, &kept) && kept == LIVESET_MOVED);
 			rows_take_over(ok, 100, weight, weight + 1024, 1);
 		}
 	}
