@@ -185,7 +185,7 @@ class Analyses:
     # -- verdicts ------------------------------------------------------------------------------------
 
     def verdicts(self, n: Optional[int] = None, *, growing: bool = False, side: str = "mixed") -> list["Found"]:
-        """Return stacks with what their growth means: a leak, a cache that fills, churn, …
+        """Return stacks with what their growth means: a leak, a cache that fills, churn or another verdict.
 
         Leaks come first, then what fills up, then what grows and has too few samples to tell which, each the fastest
         first; then the rest, the most live bytes first. All stacks are judged together, so that few are said to grow by

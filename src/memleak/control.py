@@ -46,8 +46,8 @@ class Change(NamedTuple):
 def set_knobs(
     target: locate.Target,
     *,
-    min: Optional[int] = None,  # noqa: A002 - the knobs are named so on the command line too
-    max: Optional[int] = None,  # noqa: A002
+    min: Optional[int] = None,
+    max: Optional[int] = None,
     python_min: Optional[int] = None,
     python_max: Optional[int] = None,
     sample_bytes: Optional[int] = None,

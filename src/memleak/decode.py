@@ -99,6 +99,7 @@ class Decoder:
         self.rows = RowTable(self._arena, self.header, self.live, python, self._labels, self._pool_name)
 
     def run(self) -> None:
+        """Decode the parts that every answer needs; the others wait until somebody asks."""
         segments = self._directory()
         by_kind: dict[int, list[Segment]] = {}
         for segment in segments:

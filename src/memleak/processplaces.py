@@ -107,9 +107,9 @@ class ProcessPlaces:
 
 
 def parsed(line: bytes) -> Optional[Mapping]:
-    """Return the mapping of a line; None if it is none.
+    r"""Return the mapping of a line; None if it is none.
 
-    A newline in a path is written as \\012 by the kernel; a file that was deleted has " (deleted)" behind its path.
+    A newline in a path is written as \012 by the kernel; a file that was deleted has " (deleted)" behind its path.
     """
     fields = line.rstrip(b"\n").split(None, 5)
     if len(fields) < 5 or b"-" not in fields[0] or b":" not in fields[3]:

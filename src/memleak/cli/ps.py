@@ -14,7 +14,6 @@ from ..errors import MemleakError
 from . import render
 from .common import Parser
 
-
 NEAR = 0.8  # of the limit: where marks begin
 
 

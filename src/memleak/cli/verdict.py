@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..verdict import LEAK, TOO_FEW
+from ..verdict import TOO_FEW
 from . import materialised, per_call, render
 from .common import Parser, add_stack_options, add_target, positive
 from .top import as_json, named, opened, title
